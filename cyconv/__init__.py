@@ -1,0 +1,52 @@
+"""cyconv: small, fast convolutional networks on ordinary CPUs.
+
+    import cyconv as cc
+
+    x = cc.tensor([[1.0, 2.0]])
+    x.attach_grad()
+    with cc.record():
+        y = (x * x).sum()
+    y.backward()
+    x.grad  # 2 * x
+"""
+
+# tensor comes first: creation and ops build on it, and it pulls them in at its end
+from .tensor import Tensor  # isort: skip
+from . import data, nn, ops, optim, train
+from .autograd import is_recording, is_training, pause, predict_mode, record, train_mode
+from .backends import set_backend
+from .checkpoint import load, save
+from .config import get_num_threads, set_num_threads, show_config
+from .creation import as_tensor, ones, randn, tensor, zeros
+from .gradcheck import gradcheck
+from .random import seed
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Tensor",
+    "as_tensor",
+    "data",
+    "get_num_threads",
+    "gradcheck",
+    "is_recording",
+    "is_training",
+    "load",
+    "nn",
+    "ones",
+    "ops",
+    "optim",
+    "pause",
+    "predict_mode",
+    "randn",
+    "record",
+    "save",
+    "seed",
+    "set_backend",
+    "set_num_threads",
+    "show_config",
+    "tensor",
+    "train",
+    "train_mode",
+    "zeros",
+]

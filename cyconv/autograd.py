@@ -1,0 +1,214 @@
+"""Automatic differentiation by recording (reverse mode).
+
+While ``record()`` is on, ``tensor.apply`` hangs a ``Node`` on every result that depends on a tensor with
+``attach_grad``. A node knows its op, which holds what its ``backward`` reads, and where the op's
+inputs came from. ``backward`` walks the nodes from the loss to the parameters, each after all
+nodes that used its result, and frees them as it goes.
+
+Source of the method: Griewank and Walther, "Evaluating Derivatives", 2nd ed. 2008, chapter 3.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Array = Any  # a NumPy or CuPy array
+
+
+class _State(threading.local):
+    recording = False
+    training = False
+
+
+_state = _State()
+
+
+def is_recording() -> bool:
+    """True if operations of this thread are being recorded for ``backward``."""
+    return _state.recording
+
+
+def is_training() -> bool:
+    """True if dropout and batch norm behave as in training in this thread."""
+    return _state.training
+
+
+@contextmanager
+def _modes(recording: bool | None, training: bool | None) -> Iterator[None]:
+    before = _state.recording, _state.training
+    if recording is not None:
+        _state.recording = recording
+    if training is not None:
+        _state.training = training
+    try:
+        yield
+    finally:
+        _state.recording, _state.training = before
+
+
+def record(train: bool = True) -> Any:
+    """Context manager: record operations so that ``backward`` can be called on their result.
+
+    Training mode (dropout drops, batch norm uses the batch's statistics) is set to ``train``.
+    """
+    return _modes(True, train)
+
+
+def pause(train: bool = False) -> Any:
+    """Context manager: stop recording for a while, inside ``record()``."""
+    return _modes(False, train)
+
+
+def train_mode() -> Any:
+    """Context manager: training mode on, recording as it was."""
+    return _modes(None, True)
+
+
+def predict_mode() -> Any:
+    """Context manager: training mode off, recording as it was."""
+    return _modes(None, False)
+
+
+class Op:
+    """A differentiable operation: ``forward`` and ``backward`` side by side in one class.
+
+    ``forward(*arrays)`` returns one new array and keeps on ``self`` what ``backward`` reads.
+    ``backward(dout)`` gets the gradient of the loss by that array and returns the gradient by each
+    input in order (a tuple; the bare array if there is one input; None where ``needs[i]`` is
+    False or there is no gradient). ``backward`` never writes to ``dout``.
+    """
+
+    needs: tuple[bool, ...] = ()  # which inputs need a gradient, set by apply
+    # False if backward reads neither an input nor the output, so that writing to them in place
+    # between forward and backward is harmless
+    keeps_inputs = True
+    is_view = False  # True if the result may share the first input's memory
+
+    def forward(self, *arrays: Array) -> Array:
+        raise RuntimeError(f"{type(self).__name__} does not define forward")
+
+    def backward(self, dout: Array) -> Any:
+        raise RuntimeError(f"{type(self).__name__} does not define backward")
+
+
+class Uses:
+    """How many live nodes still need one piece of memory; tensors that are views share it."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Node:
+    """One recorded operation. ``sources`` has per input a Node, a Tensor with attach_grad, or None."""
+
+    __slots__ = ("kept", "op", "sources")
+
+    def __init__(self, op: Op, sources: tuple[Any, ...], kept: list[Uses]):
+        self.op: Op | None = op
+        self.sources = sources
+        self.kept = kept
+        for uses in kept:
+            uses.count += 1
+
+    def free(self) -> None:
+        """Let go of everything the op holds; a second backward then raises."""
+        for uses in self.kept:
+            uses.count -= 1
+        self.kept = []
+        self.op = None
+        self.sources = ()
+
+    def __del__(self) -> None:
+        for uses in self.kept:
+            uses.count -= 1
+
+
+def source_of(tensor: Tensor) -> Any:
+    """Where the gradient by ``tensor`` is to go: its node, itself if it has attach_grad, or None."""
+    if tensor._node is not None:
+        return tensor._node
+    return tensor if tensor._grad_mode is not None else None
+
+
+def backward(root: Tensor, head: Array) -> None:
+    """Walk from ``root`` back to every tensor with attach_grad and store the gradients there."""
+    start = source_of(root)
+    if start is None:
+        raise RuntimeError(
+            "backward: nothing was recorded for this tensor; compute it inside record() from a "
+            "tensor that has attach_grad()"
+        )
+    waiting = _count_uses(start)
+    gradients: dict[Any, Array] = {start: head}
+    owned: set[Any] = set()  # whose gradient is an array of our own, which may be added to in place
+    ready = [start]
+    leaves = {}
+    while ready:
+        target = ready.pop()
+        dout = gradients.pop(target)
+        if not isinstance(target, Node):
+            leaves[target] = dout
+            continue
+        sources = target.sources
+        if dout is None:  # an op gave no gradient to any use of this result
+            grads: Any = (None,) * len(sources)
+        else:
+            grads = target.op.backward(dout)  # type: ignore[union-attr]
+            if not isinstance(grads, tuple):
+                grads = (grads,)
+        for source, grad in zip(sources, grads):
+            if source is None:
+                continue
+            accumulate(gradients, owned, source, grad)
+            waiting[source] -= 1
+            if waiting[source] == 0:
+                ready.append(source)
+        target.free()
+    for tensor, grad in leaves.items():
+        if grad is not None:
+            tensor._store_grad(grad)
+
+
+def accumulate(gradients: dict[Any, Array], owned: set[Any], source: Any, grad: Array | None) -> None:
+    """Add ``grad`` to what has arrived at ``source`` so far: the one place where gradients add up."""
+    sofar = gradients.get(source)
+    if grad is None or sofar is None:
+        gradients[source] = sofar if grad is None else grad
+    elif source in owned:
+        sofar += grad
+        gradients[source] = sofar
+    else:  # the first one may be shared with another source: never write into it
+        gradients[source] = sofar + grad
+        owned.add(source)
+
+
+def _count_uses(start: Any) -> dict[Any, int]:
+    """For everything reachable from ``start``, by how many recorded inputs it is used."""
+    counts: dict[Any, int] = {start: 0}
+    stack = [start]
+    while stack:
+        target = stack.pop()
+        if not isinstance(target, Node):
+            continue
+        if target.op is None:
+            raise RuntimeError(
+                "backward: the graph was already used and freed by an earlier backward(); "
+                "record the computation again"
+            )
+        for source in target.sources:
+            if source is None:
+                continue
+            if source in counts:
+                counts[source] += 1
+            else:
+                counts[source] = 1
+                stack.append(source)
+    return counts

@@ -1,0 +1,103 @@
+"""Which code computes: the one place that looks at the type of an array.
+
+A backend is a module with the functions named in ``CONTRACT``, equal in names, parameters and
+defaults. They get arrays that were checked already, of any strides, never write to their inputs,
+and return new arrays in batch-last memory: shape (N, C, H, W), lying as (C, H, W, N).
+
+    cpu_numpy    the readable reference, and what runs where nothing was compiled
+    cpu_cython   the compiled kernels
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import cpu_numpy
+
+CONTRACT = (
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "channel_sum",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "relu",
+    "relu_backward",
+    "sgd_step",
+    "adam_step",
+    "empty",
+    "as_batch_last",
+)
+
+_cpu: ModuleType = cpu_numpy
+_missing = ""  # why the compiled backend is not there, for show_config()
+
+
+def set_backend(name: str) -> None:
+    """Choose what computes on the CPU: "cython", "numpy", or "auto" (cython if it was built)."""
+    global _cpu, _missing
+    if name not in ("auto", "cython", "numpy"):
+        raise ValueError(f"backend must be 'auto', 'cython' or 'numpy', got {name!r}")
+    if name == "numpy":
+        _cpu = cpu_numpy
+        return
+    try:
+        if os.environ.get("CYCONV_NO_EXTENSIONS", "0") not in ("", "0"):
+            raise ImportError("CYCONV_NO_EXTENSIONS is set")
+        from . import cpu_cython
+
+        _cpu = cpu_cython
+    except ImportError as error:
+        _cpu, _missing = cpu_numpy, str(error)
+        if name == "cython":
+            raise ImportError(f"the compiled backend is not available: {error}") from None
+
+
+def backend_name() -> str:
+    """ "cython" or "numpy": what computes on the CPU now."""
+    return _cpu.__name__.rpartition("cpu_")[2]
+
+
+def missing_reason() -> str:
+    """Why the compiled backend could not be loaded; empty if it could."""
+    return _missing
+
+
+def backend_of(array: Any) -> ModuleType:
+    """The backend that computes with this array."""
+    return _cpu
+
+
+def namespace_of(array: Any) -> ModuleType:
+    """The NumPy-like module of this array's library."""
+    return np
+
+
+def device_of(array: Any) -> str:
+    """ "cpu" or "cuda"."""
+    return "cpu"
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """The array in the computer's own memory, the same object if it is there."""
+    return array
+
+
+def to_device(array: Any, device: str) -> Any:
+    """The array on a device, the same object if it is there."""
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu', got {device!r}: this version has no GPU backend")
+    return array
+
+
+set_backend(os.environ.get("CYCONV_BACKEND") or "auto")

@@ -1,0 +1,466 @@
+"""The compiled backend: chooses dtype, memory layout, algorithm and threads; the kernels loop.
+
+Which build of the kernels runs is settled at import: the best instruction set that was built and
+that the processor has, or the one that CYCONV_ISA names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .. import config
+from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
+from ..kernels import cpu
+
+Array = Any
+
+ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
+MODULES = ("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool")
+SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as these
+
+
+def _load(isa: str) -> dict[str, SimpleNamespace]:
+    """The kernel modules of one instruction set: {"float32": ..., "float64": ...}."""
+    return {
+        dtype: SimpleNamespace(
+            **{
+                name: importlib.import_module(f"cyconv.kernels.{isa}_{dtype}.{name}")
+                for name in MODULES
+            }
+        )
+        for dtype in ("float32", "float64")
+    }
+
+
+def _is_built(isa: str) -> bool:
+    return importlib.util.find_spec(f"cyconv.kernels.{isa}_float64") is not None
+
+
+def _choose() -> tuple[str, dict[str, SimpleNamespace]]:
+    wanted = os.environ.get("CYCONV_ISA", "")
+    if wanted and wanted not in ISAS:
+        raise ValueError(f"CYCONV_ISA must be one of {', '.join(ISAS)}, got {wanted!r}")
+    for isa in (wanted,) if wanted else ISAS:
+        if _is_built(isa) and cpu.supports(isa):
+            return isa, _load(isa)
+    if wanted:
+        reason = "this processor lacks it" if _is_built(wanted) else "it was not built"
+        raise ImportError(f"CYCONV_ISA={wanted}: {reason}")
+    raise ImportError("no kernels were built for this processor")
+
+
+isa, _kernels = _choose()
+
+
+def describe() -> list[tuple[str, str]]:
+    """How the kernels were built, as (name, value) pairs."""
+    built = [name for name in ISAS if _is_built(name)]
+    openmp = f"yes ({cpu.openmp})" if cpu.openmp else "no: the kernels use one thread"
+    return [
+        ("instruction set", f"{isa} (built: {', '.join(built)})"),
+        ("openmp", openmp),
+        ("compiler", cpu.compiler),
+    ]
+
+
+def _threads(work: int) -> int:
+    """Threads for so many multiply-adds."""
+    return config.get_num_threads() if work >= SERIAL_BELOW and cpu.openmp else 1
+
+
+# ------------------------------------------------------------------ memory
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """A new array of arbitrary values; shapes (N, C) and (N, C, H, W) lie batch-last."""
+    if len(shape) not in (2, 4):
+        return np.empty(shape, dtype)
+    memory = np.empty((*shape[1:], shape[0]), dtype)
+    return memory.transpose(-1, *range(len(shape) - 1))
+
+
+def as_batch_last(a: Array) -> Array:
+    """``a`` in native byte order, aligned and batch-last: the same object if it is so already."""
+    a = _native(a)
+    if a.ndim not in (2, 4) or _is_batch_last(a):
+        return a
+    out = empty(a.shape, a.dtype)
+    if a.flags.c_contiguous and a.dtype.name in _kernels:
+        rows, cols = a.shape[0], a.size // max(1, a.shape[0])
+        flat = out.transpose(*range(1, a.ndim), 0).reshape(-1)
+        _of(a).elementwise.transpose(a.reshape(-1), flat, rows, cols, _threads(a.size))
+    else:
+        out[...] = a
+    return out
+
+
+def _is_batch_last(a: Array) -> bool:
+    """True if each channel's plane (H, W, N) is contiguous and planes do not overlap."""
+    expected = a.itemsize
+    for axis in (0, 3, 2) if a.ndim == 4 else (0,):
+        if a.shape[axis] != 1 and a.strides[axis] != expected:
+            return a.size == 0
+        expected *= a.shape[axis]
+    return a.shape[1] == 1 or a.strides[1] >= expected or a.size == 0
+
+
+def _native(a: Array) -> Array:
+    if a.dtype.isnative and a.flags.aligned:
+        return a
+    return np.require(a, a.dtype.newbyteorder("="), ["A"])
+
+
+def _images(a: Array) -> Array:
+    """A batch-last (N, C, H, W) array, whatever came in."""
+    a = as_batch_last(a)
+    if a.ndim == 4:
+        return a
+    if a.ndim == 2:
+        return a[:, :, None, None]
+    return as_batch_last(a.reshape(*a.shape[:2], -1, 1))
+
+
+def _flat(a: Array) -> Array:
+    """The numbers as a contiguous 1-d array in C order."""
+    return np.ascontiguousarray(_native(a)).reshape(-1)
+
+
+def _flat_or_none(a: Array | None) -> Array | None:
+    return None if a is None else _flat(a)
+
+
+def _of(a: Array) -> SimpleNamespace:
+    return _kernels[a.dtype.name]
+
+
+# ------------------------------------------------------------------ convolution
+
+
+def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
+    """Which algorithm runs, why, and its scratch memory in bytes."""
+    dtype = np.dtype(dtype)
+    lanes = _lanes(dtype)
+    name = algo if algo != "auto" else _choose_algorithm(g.n, lanes)
+    if algo != "auto":
+        reason = "it was asked for"
+    elif name == "direct":
+        reason = f"the {g.n} images fill the {lanes} lanes of a tile well enough"
+    else:
+        reason = f"{g.n} images would leave lanes of {lanes} idle, output pixels fill them"
+    per_thread = _kernels[dtype.name].conv.scratch_size(_terms(g.c // g.groups, g.window))
+    return name, reason, per_thread * _threads(g.macs) * dtype.itemsize
+
+
+def _choose_algorithm(images: int, lanes: int) -> str:
+    """ "direct" reads images in place but idles the lanes that the last block does not fill.
+
+    "im2col" fills every lane, with pixels of several images, but copies what each tile reads.
+    """
+    blocks = -(-images // lanes) * lanes
+    return "direct" if images * 5 >= blocks * 4 or images == lanes // 2 else "im2col"
+
+
+def _lanes(dtype: np.dtype) -> int:
+    return _kernels[dtype.name].conv.lanes
+
+
+def _terms(channels: int, window: Window) -> int:
+    return channels * window.kernel[0] * window.kernel[1]
+
+
+def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto") -> Array:
+    """x (N, C, H, W) and w (F, C/G, KH, KW) -> out (N, F, OH, OW)."""
+    return _correlate(x, w, b, g, algo, transposed=False)
+
+
+def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
+    """dout (N, F, OH, OW) and w (F, C/G, KH, KW) -> dx (N, C, H, W)."""
+    return _correlate(dout, w, None, g, algo, transposed=True)
+
+
+def _correlate(
+    x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str, transposed: bool
+) -> Array:
+    x, w = _images(x), _flat(w)
+    dtype = x.dtype
+    conv = _of(x).conv
+    window = g.window
+    taps = window.kernel[0] * window.kernel[1]
+    read, written = g.c // g.groups, g.f // g.groups
+    if transposed:
+        read, written = written, read
+    out = empty(g.x_shape if transposed else g.out_shape, dtype)
+    if not out.size:
+        return out
+    if not x.size:
+        out[...] = 0 if b is None else b[:, None, None]
+        return out
+    threads = _threads(g.macs)
+    packed = np.empty(conv.packed_size(g.groups, written, read * taps)[0], dtype)
+    conv.pack_weights(w, _flat_or_none(b), packed, g.groups, written, read, taps, transposed, threads)
+    scratch = np.empty(conv.scratch_size(read * taps) * threads, dtype)
+    direct = (algo if algo != "auto" else _choose_algorithm(g.n, conv.lanes)) == "direct"
+    top, _, left, _ = window.padding
+    conv.correlate(
+        x,
+        packed,
+        out,
+        scratch,
+        g.groups,
+        window.kernel,
+        window.stride,
+        (top, left),
+        window.dilation,
+        transposed,
+        direct,
+        threads,
+    )
+    return out
+
+
+def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
+    """x (N, C, H, W) and dout (N, F, OH, OW) -> dw (F, C/G, KH, KW)."""
+    dtype = x.dtype
+    if not dout.size:
+        return np.zeros(g.w_shape, dtype)
+    window, threads = g.window, _threads(g.macs)
+    if window.is_pointwise and window.in_size == (1, 1) and g.groups == 1:
+        return _linear_weight_grad(x, dout, g)
+    x, dout = _images(x), _images(dout)
+    dw = np.empty(g.w_shape, dtype)
+    kernel = _of(x).conv_weight_grad
+    top, _, left, _ = window.padding
+    sizes = (g.groups, window.kernel, window.stride, (top, left), window.dilation)
+    scratch = np.empty(kernel.scratch_size(x, dout, *sizes) * threads, dtype)
+    kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
+    return dw
+
+
+def _linear_weight_grad(x: Array, dout: Array, g: Conv2dGeometry) -> Array:
+    """dout.T @ x as a convolution whose images are the features and whose channels the images.
+
+    Row-major x (N, C) is the batch-last memory of C images with N channels.
+    """
+    features = np.ascontiguousarray(_native(x)[:, :, 0, 0]).T[:, :, None, None]  # (C, N, 1, 1)
+    weights = dout[:, :, 0, 0].T  # (F, N)
+    swapped = Conv2dGeometry(g.c, g.n, g.f, 1, g.window)
+    out = conv2d(features, weights, None, swapped)  # (C, F, 1, 1), lying as (F, C)
+    return out[:, :, 0, 0].T[:, :, None, None]
+
+
+def channel_sum(a: Array) -> Array:
+    """The sum over every axis but 1: (N, C) or (N, C, ...) -> (C,)."""
+    a = _images(a)
+    out = np.empty(a.shape[1], a.dtype)
+    _of(a).norm.channel_sum(a, out, _threads(a.size))
+    return out
+
+
+# ------------------------------------------------------------------ pooling
+
+
+def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
+    """x (N, C, H, W) -> out and argmax (N, C, OH, OW); argmax (int32) is kh * KW + kw."""
+    x, window = _images(x), g.window
+    out, argmax = empty(g.out_shape, x.dtype), empty(g.out_shape, np.int32)
+    top, _, left, _ = window.padding
+    _of(x).pool.max_pool(
+        x,
+        out,
+        argmax,
+        window.kernel,
+        window.stride,
+        (top, left),
+        window.dilation,
+        _threads(x.size),
+    )
+    return out, argmax
+
+
+def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
+    """dout and argmax (N, C, OH, OW) -> dx (N, C, H, W)."""
+    dout, window = _images(dout), g.window
+    dx = empty(g.x_shape, dout.dtype)
+    top, _, left, _ = window.padding
+    _of(dout).pool.max_pool_backward(
+        dout,
+        argmax,
+        dx,
+        window.kernel,
+        window.stride,
+        (top, left),
+        window.dilation,
+        _threads(dx.size),
+    )
+    return dx
+
+
+def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
+    """x (N, C, H, W) -> out (N, C, OH, OW)."""
+    return _average(x, g.out_shape, g, transposed=False)
+
+
+def avg_pool2d_backward(dout: Array, g: Pool2dGeometry) -> Array:
+    """dout (N, C, OH, OW) -> dx (N, C, H, W)."""
+    return _average(dout, g.x_shape, g, transposed=True)
+
+
+def _average(src: Array, shape: tuple[int, ...], g: Pool2dGeometry, transposed: bool) -> Array:
+    src = _images(src)
+    dst = empty(shape, src.dtype)
+    _of(src).pool.avg_pool(
+        src,
+        dst,
+        g.window.kernel,
+        g.window.stride,
+        g.window.padding,
+        g.count_include_pad,
+        transposed,
+        _threads(max(src.size, dst.size)),
+    )
+    return dst
+
+
+# ------------------------------------------------------------------ normalisation and loss
+
+
+def batch_norm(
+    x: Array, gamma: Array | None, beta: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """x (N, C, ...) -> out, mean (C,) and inv_std (C,), by the batch's own statistics."""
+    images = _images(x)
+    out = empty(images.shape, x.dtype)
+    mean, inv_std = np.empty((2, x.shape[1]), x.dtype)
+    if x.size:
+        _of(images).norm.batch_norm(
+            images,
+            out,
+            _flat_or_none(gamma),
+            _flat_or_none(beta),
+            mean,
+            inv_std,
+            eps,
+            _threads(x.size),
+        )
+    else:
+        mean[...] = inv_std[...] = np.nan
+    return out.reshape(x.shape) if x.ndim != 4 else out, mean, inv_std
+
+
+def batch_norm_backward(
+    dout: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array
+) -> tuple[Array, Array, Array]:
+    """dout and x (N, C, ...) -> dx, dgamma (C,), dbeta (C,)."""
+    images, d = _images(x), _images(dout)
+    dx = empty(images.shape, x.dtype)
+    dgamma, dbeta = np.zeros((2, x.shape[1]), x.dtype)
+    if x.size:
+        _of(images).norm.batch_norm_backward(
+            d, images, dx, _flat_or_none(gamma), mean, inv_std, dgamma, dbeta, _threads(x.size)
+        )
+    return dx.reshape(x.shape) if x.ndim != 4 else dx, dgamma, dbeta
+
+
+def cross_entropy(logits: Array, target: Array, label_smoothing: float) -> tuple[Array, Array]:
+    """logits (N, K), target (N,) -> losses (N,) and log_probs (N, K)."""
+    z = _images(logits)
+    losses, log_probs = np.empty(len(z), z.dtype), empty(z.shape, z.dtype)
+    target = np.ascontiguousarray(target, np.int64)
+    _of(z).loss.cross_entropy(z, target, label_smoothing, losses, log_probs)
+    return losses, log_probs[:, :, 0, 0]
+
+
+def cross_entropy_backward(
+    dlosses: Array, log_probs: Array, target: Array, label_smoothing: float
+) -> Array:
+    """dlosses (N,), log_probs (N, K) -> dlogits (N, K)."""
+    lp = _images(log_probs)
+    dlogits = empty(lp.shape, lp.dtype)
+    target = np.ascontiguousarray(target, np.int64)
+    _of(lp).loss.cross_entropy_backward(_flat(dlosses), lp, target, label_smoothing, dlogits)
+    return dlogits[:, :, 0, 0]
+
+
+# ------------------------------------------------------------------ elementwise
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0), elementwise; NaN stays."""
+    planes = _planes(x)
+    out = empty(planes.shape, x.dtype)
+    _of(x).elementwise.relu(planes, out, _threads(x.size))
+    return out.reshape(x.shape)
+
+
+def relu_backward(dout: Array, out: Array) -> Array:
+    """dout where the output is above 0 or NaN, else 0."""
+    d, o = _planes(dout), _planes(out)
+    dx = empty(o.shape, o.dtype)
+    _of(o).elementwise.relu_backward(d, o, dx, _threads(o.size))
+    return dx.reshape(out.shape)
+
+
+def _planes(a: Array) -> Array:
+    """Any array as (N, C, H, W) for an elementwise kernel."""
+    return _images(a) if a.ndim in (2, 4) else _flat(a)[:, None, None, None]
+
+
+def sgd_step(
+    w: Array,
+    grad: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> None:
+    """One step of gradient descent, in place on w and velocity (None without momentum).
+
+    g = grad + weight_decay * w; velocity = momentum * velocity + (1 - dampening) * g;
+    w -= lr * velocity, or with Nesterov's momentum lr * (g + momentum * velocity).
+    """
+    kept = (w,) if velocity is None else (w, velocity)
+    lines = [_flat(a) for a in kept]
+    velocity_line = lines[1] if velocity is not None else None
+    options = (lr, momentum, dampening, weight_decay, nesterov)
+    _of(w).elementwise.sgd_step(lines[0], _flat(grad), velocity_line, *options, _threads(w.size))
+    _write_back(kept, lines)
+
+
+def adam_step(
+    w: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    """One step of Adam, or with ``decoupled`` of AdamW, in place on w, m and v; step counts from 1.
+
+    m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+    w -= lr * m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps).
+    """
+    kept = (w, m, v)
+    lines = [_flat(a) for a in kept]
+    options = (step, lr, beta1, beta2, eps, weight_decay, decoupled)
+    _of(w).elementwise.adam_step(lines[0], _flat(grad), *lines[1:], *options, _threads(w.size))
+    _write_back(kept, lines)
+
+
+def _write_back(arrays: tuple[Array, ...], lines: list[Array]) -> None:
+    """Copy the flat arrays that an in-place kernel wrote into those that they are copies of."""
+    for array, line in zip(arrays, lines):
+        if not np.may_share_memory(array, line):
+            array[...] = line.reshape(array.shape)

@@ -1,0 +1,373 @@
+# Convolution forward and its gradient by the input: one micro-kernel, fed in two ways.
+#
+# Lanes are images of the batch or, where those do not fill a vector, output pixels:
+#   direct   a block of lanes is up to 2 VLEN images at one output pixel, read in place
+#   im2col   a block of lanes is 2 VLEN consecutive (row, column, image) positions of the output;
+#            what they read is first copied into a panel (C * KH * KW, lanes)
+# The gradient by the input is the same sum with the roles of input and output swapped (window.pxd)
+# and the weights packed with F and C swapped.
+
+from cython.parallel cimport prange, threadid
+
+from cyconv.kernels.planes cimport Planes, has_shape, numbers, planes
+from cyconv.kernels.simd cimport (
+    MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, vreal,
+)
+from cyconv.kernels.window cimport Axis, axis, source
+
+lanes = 2 * VLEN  # of a tile
+
+cdef enum:
+    JOBS = 32  # enough for any number of threads to share the work evenly
+
+
+cdef struct Problem:
+    Planes x, out              # x is read, out is written
+    const real* w              # packed: (groups, blocks, 1 + cg * taps, mr), the bias first
+    Py_ssize_t groups, cg, fg  # channels per group: read, written
+    Py_ssize_t taps            # KH * KW
+    Py_ssize_t mr, blocks      # written channels per block, blocks per group
+    Axis rows, cols
+
+
+cdef struct Scratch:
+    Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
+    Py_ssize_t* woff
+    real* panel                # (cg * taps, lanes)
+
+
+# ------------------------------------------------------------------ the micro-kernel
+
+
+cdef inline inlined tile(
+    const int mr, const int nv, Py_ssize_t channels, Py_ssize_t taps,
+    const real* x, Py_ssize_t xstride, const Py_ssize_t* xoff,
+    const real* w, Py_ssize_t wstride, const Py_ssize_t* woff,
+    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes,
+) noexcept nogil:
+    # out[f, lanes] = bias[f] + sum over channels and taps of w[c, t, f] * x[c, t, lanes]
+    # IN x, w; OUT out. mr and nv are constants where this is inlined: a and b live in registers.
+    cdef vreal a[14]  # the largest mr below
+    cdef vreal b[14]
+    cdef vreal u, v
+    cdef const real* xt
+    cdef const real* wt
+    cdef Py_ssize_t c, t
+    cdef int i
+    for i in range(mr):
+        a[i] = broadcast(w[i])
+        b[i] = a[i]
+    w = w + mr
+    for c in range(channels):
+        for t in range(taps):
+            xt = x + xoff[t]
+            wt = w + woff[t]
+            u = load(xt)
+            if nv == 2:
+                v = load(xt + VLEN)
+            for i in range(mr):
+                a[i] = a[i] + u * wt[i]
+                if nv == 2:
+                    b[i] = b[i] + v * wt[i]
+        x = x + xstride
+        w = w + wstride
+    if lanes == nv * VLEN and fcount >= mr:
+        for i in range(mr):
+            store(out + i * outstride, a[i])
+            if nv == 2:
+                store(out + i * outstride + VLEN, b[i])
+    else:
+        for i in range(mr):
+            if i < fcount:
+                store_first(out + i * outstride, a[i], min(lanes, <Py_ssize_t>VLEN))
+                if nv == 2 and lanes > VLEN:
+                    store_first(out + i * outstride + VLEN, b[i], lanes - VLEN)
+
+
+cdef inline inlined tile_of(
+    const int nv, Py_ssize_t mr, Py_ssize_t channels, Py_ssize_t taps,
+    const real* x, Py_ssize_t xs, const Py_ssize_t* xo,
+    const real* w, Py_ssize_t ws, const Py_ssize_t* wo,
+    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes,
+) noexcept nogil:
+    # mr becomes a constant
+    if mr == 14 and MR_MAX >= 14: tile(14, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 6: tile(6, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 5: tile(5, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 4: tile(4, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 3: tile(3, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 2: tile(2, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 1: tile(1, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+
+
+cdef void run_blocks(
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
+    Py_ssize_t channels, Py_ssize_t taps, const real* x, Py_ssize_t xstride, const Scratch* s,
+    Py_ssize_t wstride, Py_ssize_t position, Py_ssize_t lanes,
+) noexcept nogil:
+    # one block of lanes, beginning at `position` of the output planes: all blocks of channels
+    cdef Py_ssize_t length = (1 + p.cg * p.taps) * p.mr  # of one block's weights
+    cdef Py_ssize_t block, f
+    cdef const real* w
+    cdef real* out
+    for block in range(first, last):
+        f = block * p.mr
+        w = p.w + (group * p.blocks + block) * length
+        out = p.out.data + (group * p.fg + f) * p.out.stride + position
+        if lanes > VLEN:
+            tile_of(2, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
+                    out, p.out.stride, p.fg - f, lanes)
+        else:
+            tile_of(1, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
+                    out, p.out.stride, p.fg - f, lanes)
+
+
+# ------------------------------------------------------------------ im2col: lanes from a panel
+
+
+cdef void fill_panel(
+    const Problem* p, Py_ssize_t group, Py_ssize_t position, Py_ssize_t lanes, Py_ssize_t width,
+    real* panel,
+) noexcept nogil:
+    # panel[c * taps + t, l] = what tap t of output position `position + l` reads in channel c;
+    # zeros where that is padding and in the lanes from `lanes` up to `width`
+    cdef const real* plane = p.x.data + group * p.cg * p.x.stride
+    cdef const real* xc
+    cdef real* row
+    cdef Py_ssize_t offset[2 * VLEN]
+    cdef Py_ssize_t oh[2 * VLEN]
+    cdef Py_ssize_t ow[2 * VLEN]
+    cdef Py_ssize_t image[2 * VLEN]
+    cdef Py_ssize_t l, c, t, kh, kw, ih, iw, pixel
+    cdef bint together
+    for l in range(width):
+        pixel = (position + l) // p.out.n
+        image[l] = (position + l) % p.out.n
+        oh[l] = pixel // p.out.w
+        ow[l] = pixel % p.out.w
+    for kh in range(p.rows.kernel):
+        for kw in range(p.cols.kernel):
+            t = kh * p.cols.kernel + kw
+            together = True  # the lanes are consecutive numbers in memory
+            for l in range(width):
+                offset[l] = -1
+                if l < lanes:
+                    ih = source(&p.rows, oh[l], kh)
+                    iw = source(&p.cols, ow[l], kw)
+                    if ih >= 0 and iw >= 0:
+                        offset[l] = (ih * p.x.w + iw) * p.x.n + image[l]
+                together = together and offset[l] >= 0 and offset[l] == offset[0] + l
+            for c in range(p.cg):
+                xc = plane + c * p.x.stride
+                row = panel + (c * p.taps + t) * width
+                if together:
+                    xc = xc + offset[0]
+                    for l in range(width):
+                        row[l] = xc[l]
+                else:
+                    for l in range(width):
+                        row[l] = xc[offset[l]] if offset[l] >= 0 else 0
+
+
+cdef void panel_lanes(
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
+    Py_ssize_t position, Py_ssize_t lanes, const Scratch* s,
+) noexcept nogil:
+    # one block of lanes through a panel; a panel is a single channel with cg * taps taps
+    cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
+    cdef Py_ssize_t k, count = p.cg * p.taps
+    fill_panel(p, group, position, lanes, width, s.panel)
+    for k in range(count):
+        s.xoff[k] = k * width
+        s.woff[k] = k * p.mr
+    run_blocks(p, group, first, last, 1, count, s.panel, 0, s, 0, position, lanes)
+
+
+# ------------------------------------------------------------------ direct: lanes in place
+
+
+cdef void direct_row(
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
+    Py_ssize_t row, Py_ssize_t image, const Scratch* s,
+) noexcept nogil:
+    # one row of output pixels for the up to 2 VLEN images from `image` on
+    cdef Py_ssize_t lanes = min(p.out.n - image, <Py_ssize_t>(2 * VLEN))
+    cdef Py_ssize_t ow, kh, kw, ih, iw, taps, c, position
+    cdef const real* x = p.x.data + group * p.cg * p.x.stride + image
+    cdef bint pointwise = p.taps == 1
+    if pointwise:  # the channels take the place of the taps: one long loop
+        for c in range(p.cg):
+            s.xoff[c] = c * p.x.stride
+            s.woff[c] = c * p.mr
+    for ow in range(p.out.w):
+        position = (row * p.out.w + ow) * p.out.n + image
+        if lanes != VLEN and lanes != 2 * VLEN:
+            panel_lanes(p, group, first, last, position, lanes, s)
+            continue
+        if pointwise:
+            ih = source(&p.rows, row, 0)
+            iw = source(&p.cols, ow, 0)
+            taps = p.cg if ih >= 0 and iw >= 0 else 0
+            run_blocks(p, group, first, last, 1, taps, x + (ih * p.x.w + iw) * p.x.n if taps else x,
+                       0, s, 0, position, lanes)
+            continue
+        taps = 0
+        for kh in range(p.rows.kernel):
+            ih = source(&p.rows, row, kh)
+            if ih < 0:
+                continue
+            for kw in range(p.cols.kernel):
+                iw = source(&p.cols, ow, kw)
+                if iw >= 0:
+                    s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
+                    s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
+                    taps += 1
+        run_blocks(p, group, first, last, p.cg, taps, x, p.x.stride, s, p.taps * p.mr,
+                   position, lanes)
+
+
+# ------------------------------------------------------------------ the work, cut into jobs
+
+
+cdef void run_job(
+    const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, const Scratch* s
+) noexcept nogil:
+    # a job is one part of the blocks of channels, for one row of pixels (direct) or one panel
+    cdef Py_ssize_t width = 2 * VLEN
+    cdef Py_ssize_t part = job % parts
+    cdef Py_ssize_t first = part * p.blocks // parts
+    cdef Py_ssize_t last = (part + 1) * p.blocks // parts
+    cdef Py_ssize_t per_group, group, row, position
+    job = job // parts
+    if direct:
+        per_group = (p.out.n + width - 1) // width * p.out.h
+        group = job // per_group
+        job = job % per_group
+        direct_row(p, group, first, last, job % p.out.h, job // p.out.h * width, s)
+    else:
+        per_group = (p.out.h * p.out.w * p.out.n + width - 1) // width
+        group = job // per_group
+        position = job % per_group * width
+        panel_lanes(p, group, first, last, position,
+                    min(p.out.h * p.out.w * p.out.n - position, width), s)
+
+
+def scratch_size(Py_ssize_t taps):
+    """Numbers of scratch per thread for a sum over ``taps`` = C/groups * KH * KW terms."""
+    return (2 * taps * sizeof(Py_ssize_t) + 64) // sizeof(real) + taps * 2 * VLEN
+
+
+def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
+    """How many numbers the packed weights have, and how many channels a block has."""
+    cdef Py_ssize_t blocks = (fg + MR_MAX - 1) // MR_MAX
+    cdef Py_ssize_t mr = (fg + blocks - 1) // blocks  # blocks of about equal size
+    return groups * blocks * (1 + taps) * mr, mr
+
+
+def correlate(
+    object x, object w, object out, object scratch, Py_ssize_t groups,
+    tuple kernel, tuple stride, tuple padding, tuple dilation,
+    bint transposed, bint direct, int threads,
+):
+    """Fill ``out`` from ``x`` and the packed weights ``w``.
+
+    x, out: batch-last (N, C, H, W); w: 1-d, from ``pack_weights``; scratch: 1-d, of
+    ``threads * scratch_size(taps)``; padding is (top, left). ``transposed`` computes the gradient
+    by the input: x is then the gradient by the output.
+    """
+    cdef Problem p
+    cdef Py_ssize_t jobs, job, parts, per_thread
+    cdef real* base
+    p.x = planes(x, False)
+    p.out = planes(out, True)
+    p.groups = groups
+    if groups < 1 or p.x.c % groups or p.out.c % groups or min(kernel) < 1 or min(stride) < 1 \
+            or min(dilation) < 1 or threads < 1 or p.x.n != p.out.n:
+        raise ValueError("kernel: correlate got sizes that do not fit")
+    p.cg, p.fg = p.x.c // groups, p.out.c // groups
+    p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
+    p.cols = axis(p.x.w, p.out.w, kernel[1], stride[1], padding[1], dilation[1], transposed)
+    p.taps = p.rows.kernel * p.cols.kernel
+    size, p.mr = packed_size(groups, p.fg, p.cg * p.taps)
+    p.blocks = (p.fg + p.mr - 1) // p.mr
+    p.w = numbers(w, size, False)
+    per_thread = scratch_size(p.cg * p.taps)
+    base = numbers(scratch, threads * per_thread, True)
+    if direct:
+        jobs = (p.out.n + 2 * VLEN - 1) // (2 * VLEN) * p.out.h
+    else:
+        jobs = (p.out.h * p.out.w * p.out.n + 2 * VLEN - 1) // (2 * VLEN)
+    # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
+    # result does not depend on the number of threads
+    jobs = jobs * groups
+    parts = max(<Py_ssize_t>1, min(p.blocks, (JOBS + jobs - 1) // max(<Py_ssize_t>1, jobs)))
+    jobs = jobs * parts
+    with nogil:
+        for job in prange(jobs, num_threads=threads, schedule="static"):
+            run_job_with(&p, direct, parts, job, base + threadid() * per_thread)
+
+
+cdef void run_job_with(
+    const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, real* scratch
+) noexcept nogil:
+    cdef Scratch s
+    cdef Py_ssize_t taps = p.cg * p.taps
+    # panels begin at a cache line
+    s.panel = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+    s.xoff = <Py_ssize_t*>(s.panel + taps * 2 * VLEN)
+    s.woff = s.xoff + taps
+    run_job(p, direct, parts, job, &s)
+
+
+def pack_weights(
+    object w, object bias, object out, Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t cols,
+    Py_ssize_t taps, bint swapped, int threads,
+):
+    """Lay weights out as the micro-kernel reads them: (groups, blocks, 1 + cols * taps, mr).
+
+    w: 1-d, as (groups, rows, cols, taps), or as (groups, cols, rows, taps) if ``swapped``; bias:
+    1-d (groups * rows) or None; out: 1-d of ``packed_size``. Rows beyond the last are zeros.
+    """
+    if groups < 1 or rows < 1 or cols < 1 or taps < 1 or threads < 1:
+        raise ValueError("kernel: pack_weights got a size below 1")
+    size, mr_ = packed_size(groups, rows, cols * taps)
+    cdef Py_ssize_t mr = mr_
+    cdef const real* src = numbers(w, groups * rows * cols * taps, False)
+    cdef const real* b = NULL if bias is None else numbers(bias, groups * rows, False)
+    cdef real* dst = numbers(out, size, True)
+    cdef Py_ssize_t blocks = (rows + mr - 1) // mr
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange(groups * blocks, num_threads=threads, schedule="static"):
+            pack_block(src + job // blocks * rows * cols * taps,
+                       b + job // blocks * rows if b != NULL else NULL,
+                       dst + job * (1 + cols * taps) * mr, job % blocks * mr, mr,
+                       rows, cols, taps, swapped)
+
+
+cdef void pack_block(
+    const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t mr,
+    Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped,
+) noexcept nogil:
+    cdef Py_ssize_t rowstride = taps if swapped else cols * taps
+    cdef Py_ssize_t colstride = rows * taps if swapped else taps
+    cdef Py_ssize_t count = min(mr, rows - row)
+    cdef Py_ssize_t i, c, t
+    for i in range(mr):
+        dst[i] = bias[row + i] if bias != NULL and i < count else 0
+    dst = dst + mr
+    src = src + row * rowstride
+    for c in range(cols):
+        for t in range(taps):
+            for i in range(count):
+                dst[i] = src[i * rowstride + c * colstride + t]
+            for i in range(count, mr):
+                dst[i] = 0
+            dst = dst + mr

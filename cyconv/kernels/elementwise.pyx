@@ -1,0 +1,152 @@
+# One pass over each array: relu, the optimisers' updates, and the change of memory layout.
+
+from cython.parallel cimport prange
+from libc.math cimport sqrt
+
+from cyconv.kernels.planes cimport Planes, numbers, planes, same_shape
+from cyconv.kernels.simd cimport real
+
+cdef enum:
+    CHUNK = 16384  # numbers per job
+    SQUARE = 16    # side of the squares in which a matrix is transposed
+
+
+cdef void relu_run(const real* x, real* out, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        out[i] = 0 if x[i] < 0 else x[i]  # NaN is not below 0: it stays
+
+
+def relu(object x, object out, int threads):
+    """Fill out with max(x, 0); batch-last arrays of one shape."""
+    cdef Planes a = planes(x, False)
+    cdef Planes o = planes(out, True)
+    same_shape(a, o)
+    cdef Py_ssize_t size = a.h * a.w * a.n
+    cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange(a.c * runs, num_threads=threads, schedule="static"):
+            relu_run(a.data + job // runs * a.stride + job % runs * CHUNK,
+                     o.data + job // runs * o.stride + job % runs * CHUNK,
+                     min(<Py_ssize_t>CHUNK, size - job % runs * CHUNK))
+
+
+cdef void relu_grad_run(
+    const real* dout, const real* out, real* dx, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = 0 if out[i] <= 0 else dout[i]
+
+
+def relu_backward(object dout, object out, object dx, int threads):
+    """Fill dx with dout where out is not at most 0, else 0; batch-last arrays of one shape."""
+    cdef Planes d = planes(dout, False)
+    cdef Planes o = planes(out, False)
+    cdef Planes r = planes(dx, True)
+    same_shape(d, o)
+    same_shape(o, r)
+    cdef Py_ssize_t size = d.h * d.w * d.n
+    cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
+    cdef Py_ssize_t job, at
+    with nogil:
+        for job in prange(d.c * runs, num_threads=threads, schedule="static"):
+            relu_grad_run(d.data + job // runs * d.stride + job % runs * CHUNK,
+                          o.data + job // runs * o.stride + job % runs * CHUNK,
+                          r.data + job // runs * r.stride + job % runs * CHUNK,
+                          min(<Py_ssize_t>CHUNK, size - job % runs * CHUNK))
+
+
+# ------------------------------------------------------------------ optimisers
+
+
+cdef void sgd_run(
+    real* w, const real* grad, real* velocity, Py_ssize_t count,
+    real lr, real momentum, real fresh, real decay, bint nesterov,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real g
+    if velocity == NULL:
+        for i in range(count):
+            w[i] = w[i] - lr * (grad[i] + decay * w[i])
+    else:
+        for i in range(count):
+            g = grad[i] + decay * w[i]
+            velocity[i] = momentum * velocity[i] + fresh * g
+            w[i] = w[i] - lr * (g + momentum * velocity[i] if nesterov else velocity[i])
+
+
+def sgd_step(
+    object w, object grad, object velocity, double lr, double momentum, double dampening,
+    double weight_decay, bint nesterov, int threads,
+):
+    """Update w and velocity (or None) in place from grad; contiguous 1-d arrays of one size."""
+    cdef Py_ssize_t count = len(w)
+    cdef real* p = numbers(w, count, True)
+    cdef const real* g = numbers(grad, count, False)
+    cdef real* v = NULL if velocity is None else numbers(velocity, count, True)
+    cdef Py_ssize_t job, at
+    with nogil:
+        for job in prange((count + CHUNK - 1) // CHUNK, num_threads=threads, schedule="static"):
+            sgd_run(p + job * CHUNK, g + job * CHUNK, v + job * CHUNK if v != NULL else NULL,
+                    min(<Py_ssize_t>CHUNK, count - job * CHUNK), <real>lr, <real>momentum,
+                    <real>(1 - dampening), <real>weight_decay, nesterov)
+
+
+cdef void adam_run(
+    real* w, const real* grad, real* m, real* v, Py_ssize_t count, double rate, double root,
+    real beta1, real beta2, real eps, real coupled, real shrink,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real g, step = <real>rate, scale = <real>(1 / root)
+    for i in range(count):
+        w[i] = w[i] * shrink
+        g = grad[i] + coupled * w[i]
+        m[i] = beta1 * m[i] + (1 - beta1) * g
+        v[i] = beta2 * v[i] + (1 - beta2) * g * g
+        w[i] = w[i] - step * m[i] / (<real>sqrt(v[i]) * scale + eps)
+
+
+def adam_step(
+    object w, object grad, object m, object v, Py_ssize_t step, double lr, double beta1,
+    double beta2, double eps, double weight_decay, bint decoupled, int threads,
+):
+    """Update w, m and v in place from grad; contiguous 1-d arrays of one size."""
+    cdef Py_ssize_t count = len(w)
+    cdef real* p = numbers(w, count, True)
+    cdef const real* g = numbers(grad, count, False)
+    cdef real* first = numbers(m, count, True)
+    cdef real* second = numbers(v, count, True)
+    cdef double rate = lr / (1 - beta1 ** step)
+    cdef double root = sqrt(1 - beta2 ** step)
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange((count + CHUNK - 1) // CHUNK, num_threads=threads, schedule="static"):
+            adam_run(p + job * CHUNK, g + job * CHUNK, first + job * CHUNK, second + job * CHUNK,
+                     min(<Py_ssize_t>CHUNK, count - job * CHUNK), rate, root, <real>beta1,
+                     <real>beta2, <real>eps, 0 if decoupled else <real>weight_decay,
+                     <real>(1 - lr * weight_decay) if decoupled else 1)
+
+
+# ------------------------------------------------------------------ layout
+
+
+cdef void transpose_rows(
+    const real* src, real* dst, Py_ssize_t first, Py_ssize_t last, Py_ssize_t cols,
+    Py_ssize_t srcstride, Py_ssize_t dststride,
+) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for j in range(cols):
+        for i in range(first, last):
+            dst[j * dststride + i] = src[i * srcstride + j]
+
+
+def transpose(object src, object dst, Py_ssize_t rows, Py_ssize_t cols, int threads):
+    """dst (cols, rows) = src (rows, cols) transposed; contiguous arrays, given as 1-d."""
+    cdef const real* a = numbers(src, rows * cols, False)
+    cdef real* b = numbers(dst, rows * cols, True)
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange((rows + SQUARE - 1) // SQUARE, num_threads=threads, schedule="static"):
+            transpose_rows(a, b, job * SQUARE, min(rows, (job + 1) * SQUARE), cols, cols, rows)

@@ -1,0 +1,224 @@
+# Pooling, forward and by the input. A job is one row of one channel.
+
+from cython.parallel cimport prange
+
+from cyconv.kernels.planes cimport Planes, has_shape, planes
+from cyconv.kernels.simd cimport VLEN, broadcast, load, real, store, vreal
+from cyconv.kernels.window cimport Axis, axis, source
+
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int32_t
+
+
+cdef int32_t* winners(object array, Planes like, bint writable) except? NULL:
+    # the index array of max pooling: contiguous batch-last int32 of the same shape
+    cdef Py_buffer view
+    cdef Py_ssize_t planesize = like.h * like.w * like.n
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
+    cdef int32_t* data = <int32_t*>view.buf
+    cdef bint fits = (
+        view.ndim == 4 and view.itemsize == 4
+        and view.shape[0] == like.n and view.shape[1] == like.c
+        and view.shape[2] == like.h and view.shape[3] == like.w
+        and (like.n * like.c * planesize == 0 or (
+            (like.n == 1 or view.strides[0] == 4)
+            and (like.w == 1 or view.strides[3] == 4 * like.n)
+            and (like.h == 1 or view.strides[2] == 4 * like.n * like.w)
+            and (like.c == 1 or view.strides[1] == 4 * planesize)))
+    )
+    PyBuffer_Release(&view)
+    if not fits:
+        raise ValueError("kernel: argmax is not a contiguous batch-last int32 array")
+    return data
+
+
+cdef void max_row(
+    const Planes* x, const Planes* out, const Axis* rows, const Axis* cols,
+    Py_ssize_t c, Py_ssize_t oh, int32_t* argmax,
+) noexcept nogil:
+    cdef Py_ssize_t ow, kh, kw, ih, iw, n, images = x.n
+    cdef Py_ssize_t position
+    cdef const real* src
+    cdef real* best
+    cdef int32_t* where
+    cdef int32_t tap
+    cdef bint first
+    for ow in range(out.w):
+        position = (oh * out.w + ow) * images
+        best = out.data + c * out.stride + position
+        where = argmax + c * out.h * out.w * images + position
+        first = True
+        for kh in range(rows.kernel):
+            ih = source(rows, oh, kh)
+            if ih < 0:
+                continue
+            for kw in range(cols.kernel):
+                iw = source(cols, ow, kw)
+                if iw < 0:
+                    continue
+                src = x.data + c * x.stride + (ih * x.w + iw) * images
+                tap = <int32_t>(kh * cols.kernel + kw)
+                if first:
+                    first = False
+                    for n in range(images):
+                        best[n] = src[n]
+                        where[n] = tap
+                else:
+                    for n in range(images):  # NaN wins: it is not equal to itself
+                        where[n] = tap if (src[n] > best[n]) | (src[n] != src[n]) else where[n]
+                        best[n] = src[n] if (src[n] > best[n]) | (src[n] != src[n]) else best[n]
+
+
+def max_pool(
+    object x, object out, object argmax, tuple kernel, tuple stride, tuple padding, tuple dilation,
+    int threads,
+):
+    """Fill out (N, C, OH, OW) and argmax (int32 tap numbers) from x (N, C, H, W), batch-last."""
+    cdef Planes a = planes(x, False)
+    cdef Planes o = planes(out, True)
+    has_shape(o, a.n, a.c, o.h, o.w)
+    cdef int32_t* where = winners(argmax, o, True)
+    cdef Axis rows = axis(a.h, o.h, kernel[0], stride[0], padding[0], dilation[0], False)
+    cdef Axis cols = axis(a.w, o.w, kernel[1], stride[1], padding[1], dilation[1], False)
+    check(kernel, stride, dilation, threads)
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange(o.c * o.h, num_threads=threads, schedule="static"):
+            max_row(&a, &o, &rows, &cols, job // o.h, job % o.h, where)
+
+
+cdef void max_grad_row(
+    const Planes* dout, const Planes* dx, const Axis* rows, const Axis* cols,
+    Py_ssize_t c, Py_ssize_t ih, const int32_t* argmax,
+) noexcept nogil:
+    # each input row gathers from the windows that it lies under
+    cdef Py_ssize_t iw, kh, kw, oh, ow, n, images = dx.n
+    cdef Py_ssize_t position
+    cdef const real* src
+    cdef const int32_t* where
+    cdef real* dst
+    cdef int32_t tap
+    for iw in range(dx.w):
+        dst = dx.data + c * dx.stride + (ih * dx.w + iw) * images
+        for n in range(images):
+            dst[n] = 0
+        for kh in range(rows.kernel):
+            oh = source(rows, ih, kh)
+            if oh < 0:
+                continue
+            for kw in range(cols.kernel):
+                ow = source(cols, iw, kw)
+                if ow < 0:
+                    continue
+                position = (oh * dout.w + ow) * images
+                src = dout.data + c * dout.stride + position
+                where = argmax + c * dout.h * dout.w * images + position
+                tap = <int32_t>(kh * cols.kernel + kw)
+                for n in range(images):
+                    dst[n] = dst[n] + (src[n] if where[n] == tap else 0)
+
+
+def max_pool_backward(
+    object dout, object argmax, object dx, tuple kernel, tuple stride, tuple padding,
+    tuple dilation, int threads,
+):
+    """Fill dx (N, C, H, W) from dout (N, C, OH, OW) and the forward pass's argmax, batch-last."""
+    cdef Planes d = planes(dout, False)
+    cdef Planes a = planes(dx, True)
+    has_shape(d, a.n, a.c, d.h, d.w)
+    cdef int32_t* where = winners(argmax, d, False)
+    cdef Axis rows = axis(d.h, a.h, kernel[0], stride[0], padding[0], dilation[0], True)
+    cdef Axis cols = axis(d.w, a.w, kernel[1], stride[1], padding[1], dilation[1], True)
+    check(kernel, stride, dilation, threads)
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange(a.c * a.h, num_threads=threads, schedule="static"):
+            max_grad_row(&d, &a, &rows, &cols, job // a.h, job % a.h, where)
+
+
+# ------------------------------------------------------------------ average
+
+
+cdef Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bint padded) noexcept nogil:
+    # how many positions of the window at output position o count: those inside the input, or
+    # inside the padded input
+    cdef Py_ssize_t size = a.out if a.transposed else a.size
+    cdef Py_ssize_t first = o * a.stride - a.before
+    cdef Py_ssize_t last = min(first + a.kernel, size + after)
+    if not padded:
+        first, last = max(first, <Py_ssize_t>0), min(last, size)
+    return max(last - first, <Py_ssize_t>1)
+
+
+cdef struct Average:
+    Planes src, dst
+    Axis rows, cols
+    Py_ssize_t bottom, right
+    bint padded
+
+
+cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
+    # forward, dst is the output and each position is divided by its window's size; transposed, dst
+    # is dx and each gradient that arrives is divided by the size of the window it comes from
+    cdef Py_ssize_t col, kh, kw, i, j, n, images = a.dst.n
+    cdef Py_ssize_t whole = images - images % VLEN
+    cdef const real* plane = a.src.data + c * a.src.stride
+    cdef const real* src
+    cdef real* dst
+    cdef real scale = 1
+    cdef vreal total
+    for col in range(a.dst.w):
+        dst = a.dst.data + c * a.dst.stride + (row * a.dst.w + col) * images
+        for n in range(images):
+            dst[n] = 0
+        if not a.rows.transposed:
+            scale = <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
+                                     * covered(&a.cols, col, a.right, a.padded))
+        for kh in range(a.rows.kernel):
+            i = source(&a.rows, row, kh)
+            if i < 0:
+                continue
+            for kw in range(a.cols.kernel):
+                j = source(&a.cols, col, kw)
+                if j < 0:
+                    continue
+                src = plane + (i * a.src.w + j) * images
+                if a.rows.transposed:
+                    scale = <real>1 / <real>(covered(&a.rows, i, a.bottom, a.padded)
+                                             * covered(&a.cols, j, a.right, a.padded))
+                    for n in range(images):
+                        dst[n] = dst[n] + src[n] * scale
+                else:
+                    for n in range(images):
+                        dst[n] = dst[n] + src[n]
+        if not a.rows.transposed:
+            for n in range(images):
+                dst[n] = dst[n] * scale
+
+
+def avg_pool(
+    object src, object dst, tuple kernel, tuple stride, tuple padding, bint count_include_pad,
+    bint transposed, int threads,
+):
+    """Fill dst from src, batch-last (N, C, H, W): the output from x or, ``transposed``, dx from dout.
+
+    padding is (top, bottom, left, right).
+    """
+    cdef Average a
+    a.src = planes(src, False)
+    a.dst = planes(dst, True)
+    has_shape(a.src, a.dst.n, a.dst.c, a.src.h, a.src.w)
+    a.rows = axis(a.src.h, a.dst.h, kernel[0], stride[0], padding[0], 1, transposed)
+    a.cols = axis(a.src.w, a.dst.w, kernel[1], stride[1], padding[2], 1, transposed)
+    a.bottom, a.right, a.padded = padding[1], padding[3], count_include_pad
+    check(kernel, stride, (1, 1), threads)
+    cdef Py_ssize_t job
+    with nogil:
+        for job in prange(a.dst.c * a.dst.h, num_threads=threads, schedule="static"):
+            avg_row(&a, job // a.dst.h, job % a.dst.h)
+
+
+cdef int check(tuple kernel, tuple stride, tuple dilation, int threads) except -1:
+    if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1 or threads < 1:
+        raise ValueError("kernel: pooling got a size below 1")
+    return 0

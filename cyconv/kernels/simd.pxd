@@ -1,0 +1,51 @@
+# Numbers and vectors of numbers. Cython takes a vector for a float and emits plain C arithmetic,
+# which the C compiler turns into vector instructions; see simd.h.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vreal
+    enum: VLEN
+    enum: MR_MAX
+    enum: TR_MAX
+    enum: FR1
+    enum: FR2
+    enum: FR3
+    enum: FR4
+    enum: FR5
+    enum: FR6
+    vreal broadcast(real x)
+    # the return type of a function that must be inlined, so that its constant arguments unroll loops
+    ctypedef void inlined "ALWAYS_INLINE void"
+
+
+cdef inline vreal load(const real* p) noexcept nogil:
+    return (<vreal*>p)[0]
+
+
+cdef inline void store(real* p, vreal v) noexcept nogil:
+    (<vreal*>p)[0] = v
+
+
+cdef inline vreal load_first(const real* p, Py_ssize_t count) noexcept nogil:
+    # the first `count` numbers and zeros behind them; reads nothing else
+    cdef real lanes[VLEN]
+    cdef Py_ssize_t i
+    for i in range(VLEN):
+        lanes[i] = p[i] if i < count else 0
+    return (<vreal*>&lanes[0])[0]
+
+
+cdef inline void store_first(real* p, vreal v, Py_ssize_t count) noexcept nogil:
+    cdef real* lanes = <real*>&v
+    cdef Py_ssize_t i
+    for i in range(count):
+        p[i] = lanes[i]
+
+
+cdef inline real lane_sum(vreal v) noexcept nogil:
+    cdef real* lanes = <real*>&v
+    cdef real total = 0
+    cdef Py_ssize_t i
+    for i in range(VLEN):
+        total = total + lanes[i]
+    return total

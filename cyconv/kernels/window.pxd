@@ -1,0 +1,33 @@
+# Where a sliding window meets its input, along one axis. Forward, output position o and kernel
+# position k meet input position o * stride - before + k * dilation. Transposed (gradients by the
+# input), the roles of input and output are swapped.
+
+
+cdef struct Axis:
+    Py_ssize_t size      # of the array that is read
+    Py_ssize_t out       # of the array that is written
+    Py_ssize_t kernel, stride, before, dilation
+    bint transposed
+
+
+cdef inline Axis axis(
+    Py_ssize_t size, Py_ssize_t out, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t before,
+    Py_ssize_t dilation, bint transposed,
+) noexcept nogil:
+    cdef Axis a
+    a.size, a.out, a.kernel, a.stride = size, out, kernel, stride
+    a.before, a.dilation, a.transposed = before, dilation, transposed
+    return a
+
+
+cdef inline Py_ssize_t source(const Axis* a, Py_ssize_t o, Py_ssize_t k) noexcept nogil:
+    # the position read for written position o and kernel position k, or -1 if there is none
+    cdef Py_ssize_t i
+    if a.transposed:
+        i = o + a.before - k * a.dilation
+        if i < 0 or i % a.stride != 0:
+            return -1
+        i = i // a.stride
+    else:
+        i = o * a.stride - a.before + k * a.dilation
+    return i if 0 <= i < a.size else -1

@@ -1,0 +1,245 @@
+"""Convolution, its transpose, and the fully connected layer, which is a 1x1 convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..autograd import Array, Op
+from ..backends import backend_of
+from ..geometry import (
+    Conv2dGeometry,
+    Window,
+    conv2d_geometry,
+    conv_transpose2d_geometry,
+)
+from ..tensor import Tensor, apply
+from .inputs import tensors_in
+
+ALGORITHMS = ("auto", "direct", "im2col")
+
+
+class Conv2d(Op):
+    def __init__(self, geometry: Conv2dGeometry, algo: str):
+        self.geometry, self.algo = geometry, algo
+
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        self.x, self.w = x, w
+        return backend_of(x).conv2d(x, w, b, self.geometry, self.algo)
+
+    def backward(self, dout: Array) -> tuple[Array | None, ...]:
+        backend, g = backend_of(dout), self.geometry
+        dx = backend.conv2d_input_grad(dout, self.w, g, self.algo) if self.needs[0] else None
+        dw = backend.conv2d_weight_grad(self.x, dout, g, self.algo) if self.needs[1] else None
+        if len(self.needs) < 3:
+            return dx, dw
+        return dx, dw, backend.channel_sum(dout) if self.needs[2] else None
+
+
+class ConvTranspose2d(Op):
+    """The input gradient of the convolution that ``geometry`` describes, as a layer of its own."""
+
+    def __init__(self, geometry: Conv2dGeometry):
+        self.geometry = geometry
+
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        self.x, self.w = x, w
+        out = backend_of(x).conv2d_input_grad(x, w, self.geometry)
+        return out if b is None else out + b[:, None, None]
+
+    def backward(self, dout: Array) -> tuple[Array | None, ...]:
+        backend, g = backend_of(dout), self.geometry
+        dx = backend.conv2d(dout, self.w, None, g) if self.needs[0] else None
+        dw = backend.conv2d_weight_grad(dout, self.x, g) if self.needs[1] else None
+        if len(self.needs) < 3:
+            return dx, dw
+        return dx, dw, backend.channel_sum(dout) if self.needs[2] else None
+
+
+class Linear(Op):
+    """x (N, C) with w (F, C): a convolution of N images of one pixel."""
+
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        self.x, self.w = x[:, :, None, None], w[:, :, None, None]
+        n, c = x.shape
+        self.geometry = Conv2dGeometry(n, c, w.shape[0], 1, _ONE_PIXEL)
+        return backend_of(x).conv2d(self.x, self.w, b, self.geometry)[:, :, 0, 0]
+
+    def backward(self, dout: Array) -> tuple[Array | None, ...]:
+        backend, g, dout = backend_of(dout), self.geometry, dout[:, :, None, None]
+        dx = backend.conv2d_input_grad(dout, self.w, g)[:, :, 0, 0] if self.needs[0] else None
+        dw = backend.conv2d_weight_grad(self.x, dout, g)[:, :, 0, 0] if self.needs[1] else None
+        if len(self.needs) < 3:
+            return dx, dw
+        return dx, dw, backend.channel_sum(dout) if self.needs[2] else None
+
+
+_ONE_PIXEL = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
+
+
+# ------------------------------------------------------------------ the functions
+
+
+def conv2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algo: str = "auto",
+) -> Tensor:
+    """Slide the filters ``w`` over the images ``x`` (cross-correlation, as everywhere in the field).
+
+    out[n, f, i, j] = b[f] + sum over c, k, l of
+    w[f, c, k, l] * x[n, c, i * stride - top + k * dilation, j * stride - left + l * dilation].
+
+    Parameters
+    ----------
+    x : (N, C, H, W), float32 or float64
+    w : (F, C/groups, KH, KW), of the same dtype
+    b : (F,) or None
+    stride, dilation : int or (rows, columns), at least 1
+    padding : zeros around the images: int, (rows, columns), ((top, bottom), (left, right)), "valid"
+        (none) or "same" (OH = H and OW = W; stride 1 only)
+    groups : the input channels are cut into so many groups, and so are the filters, each of which
+        sees its own group; ``groups=C`` is a depthwise convolution
+    algo : "auto", "direct" or "im2col"; see ``explain_conv2d``
+
+    Returns
+    -------
+    (N, F, OH, OW) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1.
+
+    Raises
+    ------
+    ValueError, TypeError : shapes or dtypes that do not fit, naming them
+
+    Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
+    >>> import cyconv as cc
+    >>> cc.ops.conv2d(cc.ones(1, 1, 3, 3), cc.ones(1, 1, 2, 2)).tolist()
+    [[[[4.0, 4.0], [4.0, 4.0]]]]
+    """
+    inputs = tensors_in("conv2d", input=x, weight=w, bias=b)
+    geometry = conv2d_geometry(
+        inputs[0].shape, inputs[1].shape, stride, padding, dilation, groups
+    )
+    _check_bias("conv2d", inputs, geometry.f)
+    return apply(Conv2d(geometry, _algorithm("conv2d", algo)), *inputs)
+
+
+def conv_transpose2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The transpose of ``conv2d``: every input pixel paints ``w`` times its value into the output.
+
+    Parameters
+    ----------
+    x : (N, C, H, W), float32 or float64
+    w : (C, F/groups, KH, KW), of the same dtype
+    b : (F,) or None
+    stride, dilation : int or (rows, columns), at least 1
+    padding : rows and columns cut off the output: int, (rows, columns) or ((top, bottom), (left, right))
+    output_padding : rows and columns added at the bottom and right, less than stride or dilation
+
+    Returns
+    -------
+    (N, F, OH, OW), OH = (H - 1) * stride - top - bottom + dilation * (KH - 1) + output_padding + 1.
+
+    Source: Dumoulin and Visin 2016, section 4.
+    """
+    inputs = tensors_in("conv_transpose2d", input=x, weight=w, bias=b)
+    geometry = conv_transpose2d_geometry(
+        inputs[0].shape, inputs[1].shape, stride, padding, output_padding, dilation, groups
+    )
+    _check_bias("conv_transpose2d", inputs, geometry.c)
+    return apply(ConvTranspose2d(geometry), *inputs)
+
+
+def linear(x: Any, w: Any, b: Any = None) -> Tensor:
+    """The fully connected layer: x @ w.T + b.
+
+    x (N, C), w (F, C), b (F,) or None, all float32 or all float64; returns (N, F). ValueError or
+    TypeError if shapes or dtypes do not fit.
+    """
+    inputs = tensors_in("linear", input=x, weight=w, bias=b)
+    shape, w_shape = inputs[0].shape, inputs[1].shape
+    if len(shape) != 2:
+        raise ValueError(f"linear: input must have shape (N, C), got {shape}")
+    if len(w_shape) != 2 or min(w_shape) < 1:
+        raise ValueError(f"linear: weight must have shape (F, C) with no size 0, got {w_shape}")
+    if shape[1] != w_shape[1]:
+        raise ValueError(
+            f"linear: input has {shape[1]} features but weight {w_shape} expects {w_shape[1]}"
+        )
+    _check_bias("linear", inputs, w_shape[0])
+    return apply(Linear(), *inputs)
+
+
+def _check_bias(op: str, inputs: list[Tensor], channels: int) -> None:
+    if len(inputs) == 3 and inputs[2].shape != (channels,):
+        raise ValueError(f"{op}: bias must have shape ({channels},), got {inputs[2].shape}")
+
+
+def _algorithm(op: str, algo: str) -> str:
+    if not isinstance(algo, str) or algo not in ALGORITHMS:
+        raise ValueError(f"{op}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+    return algo
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """What ``explain_conv2d`` found: it prints as one readable paragraph."""
+
+    algo: str
+    reason: str
+    backend: str
+    scratch_bytes: int
+    macs: int
+    out_shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.algo} on the {self.backend} backend: {self.reason}. "
+            f"Output {self.out_shape}, {self.macs:,} multiply-adds, "
+            f"{self.scratch_bytes:,} bytes of scratch memory."
+        )
+
+
+def explain_conv2d(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    dtype: Any = "float32",
+    algo: str = "auto",
+) -> ConvPlan:
+    """Say which algorithm ``conv2d`` runs for these arguments, why, and how much scratch it takes.
+
+    >>> import cyconv as cc
+    >>> plan = cc.ops.explain_conv2d((64, 1, 28, 28), (20, 1, 3, 3))
+    >>> plan.out_shape, plan.macs
+    ((64, 20, 26, 26), 7787520)
+    """
+    g = conv2d_geometry(tuple(x_shape), tuple(w_shape), stride, padding, dilation, groups)
+    backend = backends.backend_of(np.empty(0))
+    name, reason, scratch = backend.plan_conv2d(
+        g, np.dtype(dtype), _algorithm("explain_conv2d", algo)
+    )
+    return ConvPlan(name, reason, backends.backend_name(), scratch, g.macs, g.out_shape)

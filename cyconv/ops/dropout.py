@@ -1,0 +1,48 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import autograd, random
+from ..autograd import Array, Op
+from ..backends import namespace_of
+from ..tensor import Tensor, apply
+from .activation import number
+from .inputs import tensor_in
+
+
+class Dropout(Op):
+    keeps_inputs = False
+
+    def __init__(self, p: float):
+        self.p = p
+
+    def forward(self, x: Array) -> Array:
+        kept = random.generator().random(x.shape, dtype=np.float32) >= self.p
+        scale = 0.0 if self.p == 1 else 1 / (1 - self.p)
+        mask = namespace_of(x).empty_like(x)  # in x's own memory order
+        mask[...] = kept
+        mask *= x.dtype.type(scale)
+        self.mask = mask
+        return x * mask
+
+    def backward(self, dout: Array) -> Array:
+        return dout * self.mask
+
+
+def dropout(x: Any, p: float = 0.5) -> Tensor:
+    """In training mode set each element to 0 with probability ``p`` and scale the rest by 1/(1-p).
+
+    Outside training mode x is returned as it is. The random numbers come from ``cyconv.seed``'s
+    stream. Source: Srivastava et al., "Dropout", 2014.
+    """
+    tensor = tensor_in("dropout", "input", x)
+    probability = number("dropout: p", p)
+    if not 0 <= probability <= 1:
+        raise ValueError(f"dropout: p must be from 0 to 1, got {p!r}")
+    if not autograd.is_training() or probability == 0:
+        return tensor
+    return apply(Dropout(probability), tensor)

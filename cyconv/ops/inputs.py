@@ -1,0 +1,76 @@
+"""What an op accepts: arguments as tensors, of one float dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..creation import as_tensor
+from ..tensor import FLOATS, Tensor
+
+
+def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
+    """``value`` as a tensor of floats (arrays and numbers are constants of ``dtype``)."""
+    if type(value) is not Tensor and not isinstance(value, Tensor):
+        if value is None or isinstance(value, (str, bytes)):
+            raise TypeError(f"{op}: {name} must be a tensor or an array, got {value!r}")
+        try:
+            value = as_tensor(value, dtype)
+        except TypeError as error:
+            raise TypeError(f"{op}: {name} must be a tensor or an array of numbers: {error}") from None
+    if value.dtype.name not in FLOATS:
+        raise TypeError(f"{op}: {name} must be float32 or float64, got {value.dtype}")
+    return value
+
+
+def tensors_in(op: str, **values: Any) -> list[Tensor]:
+    """Several arguments (None is left out) as tensors of one float dtype, that of the first."""
+    result: list[Tensor] = []
+    first = ""
+    for name, value in values.items():
+        if value is None and result:
+            continue
+        tensor = tensor_in(op, name, value, result[0].dtype if result else None)
+        if result and tensor.dtype != result[0].dtype:
+            raise TypeError(f"{op}: {first} is {result[0].dtype} but {name} is {tensor.dtype}")
+        first = first or name
+        result.append(tensor)
+    return result
+
+
+def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Two operands of one float dtype: a number or an array takes the dtype of the tensor."""
+    like = a if isinstance(a, Tensor) else b
+    dtype = like.dtype if isinstance(like, Tensor) and like.dtype.name in FLOATS else np.float32
+    x, y = (
+        t if isinstance(t, Tensor) else tensor_in(op, "operand", _constant(op, t, dtype))
+        for t in (a, b)
+    )
+    if x.dtype.name not in FLOATS or y.dtype.name not in FLOATS:
+        x, y = _integers_as_floats(op, x, y)
+    if x.dtype != y.dtype:
+        raise TypeError(f"{op}: operands are {x.dtype} and {y.dtype}; use astype on one of them")
+    if x.shape != y.shape and op != "matmul":
+        try:
+            np.broadcast_shapes(x.shape, y.shape)
+        except ValueError:
+            raise ValueError(f"{op}: shapes {x.shape} and {y.shape} do not broadcast") from None
+    return x, y
+
+
+def _constant(op: str, value: Any, dtype: Any) -> np.ndarray:
+    """A number, list or array of numbers as an array of ``dtype``."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            return array.astype(dtype, order="K", copy=False)
+    except ValueError:
+        pass
+    raise TypeError(f"{op}: operands must be tensors, arrays or numbers, got {value!r}")
+
+
+def _integers_as_floats(op: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Tensors of integers and bools take part as constants in the other operand's float dtype."""
+    dtype = next((t.dtype for t in (x, y) if t.dtype.name in FLOATS), np.dtype(np.float32))
+    return tuple(t if t.dtype.name in FLOATS else t.astype(dtype) for t in (x, y))  # type: ignore

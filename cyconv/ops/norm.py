@@ -1,0 +1,203 @@
+"""Normalisation: batch, layer and group norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import autograd
+from ..autograd import Array, Op
+from ..backends import backend_of
+from ..geometry import channels_of, integer
+from ..tensor import Tensor, apply
+from .activation import number
+from .inputs import tensor_in, tensors_in
+
+
+class BatchNormTraining(Op):
+    """By the statistics of the batch itself."""
+
+    def __init__(self, eps: float):
+        self.eps = eps
+
+    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
+        self.x, self.gamma = x, gamma
+        out, self.mean, self.inv_std = backend_of(x).batch_norm(x, gamma, beta, self.eps)
+        return out
+
+    def backward(self, dout: Array) -> tuple[Array, ...]:
+        return backend_of(dout).batch_norm_backward(
+            dout, self.x, self.gamma, self.mean, self.inv_std
+        )
+
+
+class BatchNormInference(Op):
+    """By given statistics: one multiply-add per element."""
+
+    def __init__(self, mean: Array, var: Array, eps: float):
+        self.mean, self.inv_std = mean, 1 / (var + var.dtype.type(eps)) ** 0.5
+
+    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
+        self.x, self.gamma = x, gamma
+        scale = gamma * self.inv_std
+        return x * _over(scale, x) + _over(beta - self.mean * scale, x)
+
+    def backward(self, dout: Array) -> tuple[Array, ...]:
+        backend = backend_of(dout)
+        normalised = (self.x - _over(self.mean, dout)) * _over(self.inv_std, dout)
+        dx = dout * _over(self.gamma * self.inv_std, dout)
+        return dx, backend.channel_sum(dout * normalised), backend.channel_sum(dout)
+
+
+def _over(channel_values: Array, x: Array) -> Array:
+    """(C,) shaped so that it broadcasts along axis 1 of x."""
+    return channel_values.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+class Standardise(Op):
+    """Subtract the mean and divide by the standard deviation along the last axis of (M, L)."""
+
+    def __init__(self, eps: float):
+        self.eps = eps
+
+    def forward(self, x: Array) -> Array:
+        centred = x - x.mean(axis=1, keepdims=True)
+        var = (centred * centred).mean(axis=1, keepdims=True)
+        self.inv_std = 1 / (var + x.dtype.type(self.eps)) ** 0.5
+        self.out = centred * self.inv_std
+        return self.out
+
+    def backward(self, dout: Array) -> Array:
+        along = (dout * self.out).mean(axis=1, keepdims=True)
+        return self.inv_std * (dout - dout.mean(axis=1, keepdims=True) - self.out * along)
+
+
+# ------------------------------------------------------------------ the functions
+
+
+def batch_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel: gamma * (x - mean) / sqrt(var + eps) + beta.
+
+    In training mode (inside ``record()``) mean and variance are the batch's own, over all axes but
+    1, and the running ones move towards them in place: r = (1 - momentum) * r + momentum * batch,
+    where the batch's variance is the unbiased one. Otherwise the running ones are used; without
+    them always the batch's.
+
+    Parameters
+    ----------
+    x : (N, C) or (N, C, ...), float32 or float64
+    gamma, beta, running_mean, running_var : (C,) or None, of the same dtype
+    momentum, eps : numbers; eps is above 0
+
+    Returns
+    -------
+    A tensor of the shape of x.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015.
+    """
+    op = "batch_norm"
+    tensor = tensor_in(op, "input", x)
+    channels = channels_of(op, tensor.shape)
+    share = number("batch_norm: momentum", momentum)
+    eps = _positive(op, eps)
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: give both running_mean and running_var, or neither")
+    gamma, beta = _scale_and_shift(op, tensor, gamma, beta, (channels,))
+    if running_mean is not None:
+        for name, buffer in (("running_mean", running_mean), ("running_var", running_var)):
+            if not isinstance(buffer, Tensor):
+                raise TypeError(f"{op}: {name} must be a tensor, got {type(buffer).__name__}")
+            if buffer.shape != (channels,) or buffer.dtype != tensor.dtype:
+                raise ValueError(
+                    f"{op}: {name} must have shape ({channels},) and dtype {tensor.dtype}, "
+                    f"got {buffer.shape} and {buffer.dtype}"
+                )
+    if running_mean is not None and not autograd.is_training():
+        statistics = BatchNormInference(running_mean.data, running_var.data, eps)
+        return apply(statistics, tensor, gamma, beta)
+    count = tensor.size // channels if channels else 0
+    if count == 1 and autograd.is_training():
+        raise ValueError(f"{op}: one value per channel has no variance, got input {tensor.shape}")
+    norm = BatchNormTraining(eps)
+    out = apply(norm, tensor, gamma, beta)
+    if running_mean is not None and count:
+        biased = 1 / (norm.inv_std * norm.inv_std) - eps
+        unbiased = biased * (count / (count - 1))
+        for buffer, batch in ((running_mean, norm.mean), (running_var, unbiased)):
+            values = buffer._write()
+            values *= 1 - share
+            values += (share * batch).astype(values.dtype)
+    return out
+
+
+def layer_norm(
+    x: Any, normalized_shape: Any, gamma: Any = None, beta: Any = None, *, eps: float = 1e-5
+) -> Tensor:
+    """Normalise each sample over its last axes: gamma * (x - mean) / sqrt(var + eps) + beta.
+
+    ``normalized_shape`` (an int or a tuple) is the shape of those axes, and of gamma and beta; the
+    variance is the biased one. Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+    """
+    op = "layer_norm"
+    tensor = tensor_in(op, "input", x)
+    sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+    shape = tuple(integer(f"{op}: normalized_shape", size, 1) for size in sizes)
+    if not shape or tensor.shape[tensor.ndim - len(shape) :] != shape or tensor.ndim < len(shape):
+        raise ValueError(f"{op}: input {tensor.shape} does not end in normalized_shape {shape}")
+    gamma, beta = _scale_and_shift(op, tensor, gamma, beta, shape)
+    rows = tensor.reshape(-1 if tensor.size else 0, int(np.prod(shape)))
+    out = apply(Standardise(_positive(op, eps)), rows).reshape(tensor.shape)
+    return out * gamma + beta
+
+
+def group_norm(
+    x: Any, num_groups: int, gamma: Any = None, beta: Any = None, *, eps: float = 1e-5
+) -> Tensor:
+    """Normalise each sample over groups of channels: gamma * (x - mean) / sqrt(var + eps) + beta.
+
+    x (N, C, ...); the C channels are cut into ``num_groups``; gamma and beta are (C,); the variance
+    is the biased one. Source: Wu and He, "Group Normalization", 2018.
+    """
+    op = "group_norm"
+    tensor = tensor_in(op, "input", x)
+    channels = channels_of(op, tensor.shape)
+    groups = integer(f"{op}: num_groups", num_groups, 1)
+    if channels % groups:
+        raise ValueError(f"{op}: {channels} channels do not split into num_groups={groups}")
+    gamma, beta = _scale_and_shift(op, tensor, gamma, beta, (channels,))
+    n = tensor.shape[0]
+    length = tensor.size // (n * groups) if tensor.size else 1
+    rows = tensor.reshape(n * groups if tensor.size else 0, length)
+    out = apply(Standardise(_positive(op, eps)), rows).reshape(tensor.shape)
+    over = (channels, *(1,) * (tensor.ndim - 2))
+    return out * gamma.reshape(over) + beta.reshape(over)
+
+
+def _positive(op: str, eps: Any) -> float:
+    value = number(f"{op}: eps", eps)
+    if value <= 0:
+        raise ValueError(f"{op}: eps must be above 0, got {eps!r}")
+    return value
+
+
+def _scale_and_shift(
+    op: str, x: Tensor, gamma: Any, beta: Any, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """gamma and beta as tensors of this shape and of x's dtype; ones and zeros for None."""
+    gamma = np.ones(shape, x.dtype) if gamma is None else gamma
+    beta = np.zeros(shape, x.dtype) if beta is None else beta
+    _, gamma, beta = tensors_in(op, input=x, gamma=gamma, beta=beta)
+    for name, value in (("gamma", gamma), ("beta", beta)):
+        if value.shape != shape:
+            raise ValueError(f"{op}: {name} must have shape {shape}, got {value.shape}")
+    return gamma, beta

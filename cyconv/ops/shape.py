@@ -1,0 +1,259 @@
+"""Reductions and changes of shape. Shape ops return views of their input where NumPy can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Array, Op
+from ..backends import namespace_of
+from ..geometry import integer
+from ..tensor import Tensor, _index, apply
+from .inputs import tensor_in, tensors_in
+
+
+def _keep_dims(dout: Array, axis: Any, shape: tuple[int, ...]) -> Array:
+    """Give the result of a reduction its lost axes back, with size 1."""
+    if axis is None:
+        return dout.reshape((1,) * len(shape))
+    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
+    return dout.reshape([1 if i in axes else size for i, size in enumerate(shape)])
+
+
+class Sum(Op):
+    keeps_inputs = False
+
+    def __init__(self, axis: Any, keepdims: bool):
+        self.axis, self.keepdims = axis, keepdims
+
+    def forward(self, a: Array) -> Array:
+        self.shape = a.shape
+        return a.sum(axis=self.axis, keepdims=self.keepdims)
+
+    def backward(self, dout: Array) -> Array:
+        dout = namespace_of(dout).asarray(dout)
+        return namespace_of(dout).broadcast_to(_keep_dims(dout, self.axis, self.shape), self.shape)
+
+
+class Mean(Sum):
+    def forward(self, a: Array) -> Array:
+        out = super().forward(a)
+        self.count = a.size // out.size if out.size else 0
+        return out / a.dtype.type(self.count) if self.count else out * a.dtype.type(np.nan)
+
+    def backward(self, dout: Array) -> Array:
+        return super().backward(dout / dout.dtype.type(self.count or 1))
+
+
+class Max(Op):
+    """The largest value; where several are largest they share the gradient equally."""
+
+    def __init__(self, axis: Any, keepdims: bool):
+        self.axis, self.keepdims = axis, keepdims
+
+    def forward(self, a: Array) -> Array:
+        self.a = a
+        self.out = a.max(axis=self.axis, keepdims=True)
+        return self.out if self.keepdims else self.out.reshape(a.max(axis=self.axis).shape)
+
+    def backward(self, dout: Array) -> Array:
+        dout = namespace_of(dout).asarray(dout)
+        largest = (self.a == self.out).astype(dout.dtype)
+        largest /= largest.sum(axis=self.axis, keepdims=True)
+        return largest * _keep_dims(dout, self.axis, self.a.shape)
+
+
+class Reshape(Op):
+    keeps_inputs = False
+    is_view = True
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = shape
+
+    def forward(self, a: Array) -> Array:
+        self.before = a.shape
+        return a.reshape(self.shape)
+
+    def backward(self, dout: Array) -> Array:
+        return dout.reshape(self.before)
+
+
+class Flatten(Op):
+    """(N, C, H, W) -> (N, C*H*W); batch-last memory stays batch-last."""
+
+    keeps_inputs = False
+    is_view = True
+
+    def forward(self, a: Array) -> Array:
+        self.before = a.shape
+        n, *rest = a.shape
+        # the batch axis last, as it lies in memory: then reshape is a view
+        return a.transpose(*range(1, a.ndim), 0).reshape(int(np.prod(rest)), n).T
+
+    def backward(self, dout: Array) -> Array:
+        n, *rest = self.before
+        return dout.T.reshape(*rest, n).transpose(len(rest), *range(len(rest)))
+
+
+class Transpose(Op):
+    keeps_inputs = False
+    is_view = True
+
+    def __init__(self, axes: tuple[int, ...]):
+        self.axes = axes
+
+    def forward(self, a: Array) -> Array:
+        return a.transpose(self.axes)
+
+    def backward(self, dout: Array) -> Array:
+        return dout.transpose(np.argsort(self.axes))
+
+
+class GetItem(Op):
+    keeps_inputs = False
+    is_view = True
+
+    def __init__(self, index: Any):
+        self.index = index
+
+    def forward(self, a: Array) -> Array:
+        self.like = namespace_of(a).broadcast_to(a.dtype.type(0), a.shape)  # shape and dtype only
+        return a[self.index]
+
+    def backward(self, dout: Array) -> Array:
+        da = namespace_of(dout).zeros_like(self.like, order="C")
+        parts = self.index if isinstance(self.index, tuple) else (self.index,)
+        if all(isinstance(p, (int, np.integer, slice)) or p in (None, ...) for p in parts):
+            da[self.index] = dout
+        else:  # an element picked twice gets both gradients
+            namespace_of(dout).add.at(da, self.index, dout)
+        return da
+
+
+class Concat(Op):
+    keeps_inputs = False
+
+    def __init__(self, axis: int):
+        self.axis = axis
+
+    def forward(self, *arrays: Array) -> Array:
+        self.ends = np.cumsum([a.shape[self.axis] for a in arrays])[:-1]
+        return namespace_of(arrays[0]).concatenate(arrays, axis=self.axis)
+
+    def backward(self, dout: Array) -> tuple[Array, ...]:
+        return tuple(namespace_of(dout).split(dout, self.ends, axis=self.axis))
+
+
+class Pad2d(Op):
+    """Zeros around the images of (N, C, H, W)."""
+
+    keeps_inputs = False
+
+    def __init__(self, padding: tuple[int, int, int, int]):
+        self.padding = padding
+
+    def forward(self, a: Array) -> Array:
+        top, bottom, left, right = self.padding
+        return namespace_of(a).pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)))
+
+    def backward(self, dout: Array) -> Array:
+        top, bottom, left, right = self.padding
+        return dout[:, :, top : dout.shape[2] - bottom, left : dout.shape[3] - right]
+
+
+# ------------------------------------------------------------------ the functions
+
+
+def _axes(op: str, axis: Any, ndim: int) -> Any:
+    """``axis`` as None, an int or a tuple of different ints, each within the dimensions."""
+    if axis is None:
+        return None
+    if isinstance(axis, Sequence) and not isinstance(axis, str):
+        axes = tuple(_axes(op, a, ndim) for a in axis)
+        if len(set(axes)) < len(axes):
+            raise ValueError(f"{op}: axis {axis!r} names an axis twice")
+        return axes
+    if not ndim or not -ndim <= integer(f"{op}: axis", axis, -(2**31)) < ndim:
+        raise ValueError(f"{op}: axis {axis!r} is not an axis of an input with {ndim} dimensions")
+    return int(axis) % ndim
+
+
+def sum(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The sum over all elements, an axis, or several axes."""
+    x = tensor_in("sum", "input", a)
+    return apply(Sum(_axes("sum", axis, x.ndim), keepdims), x)
+
+
+def mean(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The mean over all elements, an axis, or several axes; NaN of nothing."""
+    x = tensor_in("mean", "input", a)
+    return apply(Mean(_axes("mean", axis, x.ndim), keepdims), x)
+
+
+def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The largest element over all, an axis, or several axes; NaN if there is one."""
+    x = tensor_in("max", "input", a)
+    axes = _axes("max", axis, x.ndim)
+    if not x.size:
+        raise ValueError(f"max: an input of shape {x.shape} has no largest element")
+    return apply(Max(axes, keepdims), x)
+
+
+def reshape(a: Any, shape: Any) -> Tensor:
+    """The same elements in another shape; one size may be -1."""
+    x = a if isinstance(a, Tensor) else tensor_in("reshape", "input", a)
+    sizes = tuple(shape) if isinstance(shape, (Sequence, np.ndarray)) else (shape,)
+    sizes = tuple(integer("reshape: size", size, -1, 2**62) for size in sizes)
+    try:
+        return apply(Reshape(sizes), x)
+    except ValueError:
+        raise ValueError(f"reshape: shape {x.shape} does not fit into {sizes}") from None
+
+
+def transpose(a: Any, axes: Any = None) -> Tensor:
+    """The axes in another order, reversed if none is given."""
+    x = a if isinstance(a, Tensor) else tensor_in("transpose", "input", a)
+    order = _axes("transpose", range(x.ndim)[::-1] if axes is None else axes, x.ndim)
+    if not isinstance(order, tuple) or len(order) != x.ndim:
+        raise ValueError(f"transpose: axes {axes!r} are not the {x.ndim} axes of shape {x.shape}")
+    return apply(Transpose(order), x)
+
+
+def flatten(a: Any) -> Tensor:
+    """(N, C, H, W) -> (N, C*H*W): all but the first axis become one."""
+    x = a if isinstance(a, Tensor) else tensor_in("flatten", "input", a)
+    if x.ndim < 2:
+        raise ValueError(f"flatten: input must have shape (N, ...), got {x.shape}")
+    return apply(Flatten(), x)
+
+
+def getitem(a: Tensor, index: Any) -> Tensor:
+    """``a[index]`` by NumPy's rules, differentiably: a view for slices, a copy for index arrays."""
+    try:
+        return apply(GetItem(_index(index)), a)
+    except IndexError as error:
+        raise IndexError(f"index {index!r} of a tensor of shape {a.shape}: {error}") from None
+
+
+def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
+    """Join tensors along an axis; their other sizes must be equal."""
+    if not isinstance(tensors, Sequence) or not tensors:
+        raise ValueError(f"concat: tensors must be a list of at least one, got {tensors!r}")
+    xs = tensors_in("concat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
+    where = _axes("concat", axis, xs[0].ndim)
+    try:
+        return apply(Concat(where), *xs)
+    except ValueError:
+        shapes = ", ".join(str(x.shape) for x in xs)
+        raise ValueError(f"concat: shapes {shapes} differ in more than axis {axis}") from None
+
+
+def pad2d(x: Any, padding: Any) -> Tensor:
+    """Zeros around the images of (N, C, H, W); padding as in conv2d."""
+    from ..geometry import image_shape, padding4
+
+    tensor = tensor_in("pad2d", "input", x)
+    image_shape("pad2d", tensor.shape)
+    return apply(Pad2d(padding4("pad2d: padding", padding)), tensor)

@@ -1,0 +1,350 @@
+"""Tensor: an array that can be recorded. Operators and methods are one line each, into ``ops``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import autograd, backends
+from .autograd import Array, Node, Op, Uses
+
+FLOATS = ("float32", "float64")
+
+
+class Tensor:
+    """An n-dimensional array with a place for its gradient.
+
+    Made by ``cyconv.tensor``, ``zeros``, ``ones`` or ``randn``, or by an op. ``data`` is the array
+    itself (NumPy on the CPU, CuPy on a GPU). Images have shape (N, C, H, W) but lie in memory as
+    (C, H, W, N), so that one vector register holds the same pixel of several images.
+    """
+
+    __slots__ = ("__weakref__", "_grad_mode", "_node", "_uses", "data", "grad")
+    __array_priority__ = 100  # ndarray + Tensor is a Tensor
+
+    def __init__(self, data: Array):
+        self.data = data
+        self.grad: Tensor | None = None
+        self._grad_mode: str | None = None
+        self._node: Node | None = None
+        self._uses = Uses()
+
+    # -------------------------------------------------------------- facts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda"."""
+        return backends.device_of(self.data)
+
+    @property
+    def T(self) -> Tensor:
+        return self.transpose()
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a tensor of shape ()")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .numpy()")
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+
+    def __repr__(self) -> str:
+        body = np.array2string(backends.to_numpy(self.data), separator=", ", prefix="tensor(", threshold=200)
+        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        extra += "" if self.device == "cpu" else f", device={self.device}"
+        return f"tensor({body}{extra})"
+
+    # -------------------------------------------------------------- to and from arrays
+
+    def numpy(self) -> np.ndarray:
+        """The values as a read-only NumPy array that shares this tensor's memory (copied from a GPU).
+
+        Read-only, because a write behind the recording's back would give wrong gradients: write
+        through ``t[...] = values``, or into ``t.numpy().copy()``.
+        """
+        view = backends.to_numpy(self.data).view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> Any:
+        """The one value of a tensor of size 1, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor of size 1, got shape {self.shape}")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()
+
+    def detach(self) -> Tensor:
+        """The same memory, cut off from the recorded graph."""
+        return _view_of(self, self.data)
+
+    def copy(self) -> Tensor:
+        """A copy in new memory, cut off from the recorded graph."""
+        return Tensor(self.data.copy(order="K"))
+
+    def to(self, device: str) -> Tensor:
+        """This tensor on "cpu" or "cuda"; itself if it is already there."""
+        array = backends.to_device(self.data, device)
+        return self if array is self.data else Tensor(array)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """A copy with another dtype, cut off from the recorded graph."""
+        return Tensor(self.data.astype(valid_dtype("astype", dtype), order="K"))
+
+    # -------------------------------------------------------------- gradients
+
+    def attach_grad(self, mode: str = "write") -> Tensor:
+        """Ask for the gradient by this tensor; ``backward`` puts it into ``grad``.
+
+        ``mode="write"`` overwrites ``grad`` at each backward, ``"add"`` adds to it. ``grad`` starts
+        as zeros. The tensor becomes a starting point: what computed it is not differentiated.
+        Returns the tensor itself.
+        """
+        if mode not in ("write", "add"):
+            raise ValueError(f"attach_grad: mode must be 'write' or 'add', got {mode!r}")
+        if self.dtype.name not in FLOATS:
+            raise TypeError(f"attach_grad: only float tensors have gradients, got {self.dtype}")
+        self._node = None
+        self._grad_mode = mode
+        self.grad = Tensor(backends.namespace_of(self.data).zeros_like(self.data))
+        return self
+
+    def backward(self, grad: Any = None) -> None:
+        """Compute the gradient of the sum of ``self * grad`` by every tensor with attach_grad.
+
+        ``grad`` has this tensor's shape; ones if not given. The recorded graph is freed. RuntimeError
+        if nothing was recorded or the graph was already used.
+        """
+        if grad is None:
+            head = backends.namespace_of(self.data).ones_like(self.data)
+        else:
+            head = as_tensor(grad, self.dtype).data
+            if head.shape != self.shape:
+                raise ValueError(
+                    f"backward: grad has shape {head.shape} but the tensor has shape {self.shape}"
+                )
+            if head.dtype != self.dtype:
+                raise TypeError(f"backward: grad is {head.dtype} but the tensor is {self.dtype}")
+        autograd.backward(self, head)
+
+    def _store_grad(self, grad: Array) -> None:
+        if self._grad_mode == "add" and self.grad is not None:
+            grad = self.grad.data + grad
+        self.grad = Tensor(np.asarray(grad) if isinstance(grad, np.generic) else grad)
+
+    # -------------------------------------------------------------- in place
+
+    def _write(self) -> Array:
+        """The array, for writing; RuntimeError while a recorded graph still needs its values."""
+        if self._uses.count:
+            raise RuntimeError(
+                f"in-place write to a tensor of shape {self.shape} that a recorded graph still needs; "
+                "call backward() first, or write to a copy"
+            )
+        if not self.data.flags.writeable:
+            self.data = self.data.copy(order="K")
+        return self.data
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        value = value.data if isinstance(value, Tensor) else np.asarray(value)
+        target = self._write()
+        try:
+            target[_index(index)] = value
+        except ValueError as error:
+            raise ValueError(
+                f"cannot write values of shape {value.shape} into {index!r} of a tensor of shape "
+                f"{self.shape}: {error}"
+            ) from None
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._in_place("__add__", other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._in_place("__sub__", other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._in_place("__mul__", other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._in_place("__truediv__", other)
+
+    def _in_place(self, operator: str, other: Any) -> Tensor:
+        """Inside record() ``t += x`` makes a new tensor, so that it can be differentiated."""
+        result = getattr(self, operator)(other)
+        if autograd.is_recording():
+            return result
+        self[...] = result
+        return self
+
+    # -------------------------------------------------------------- operators and methods: into ops
+
+    __hash__ = object.__hash__  # by identity: == compares elements
+
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.div(other, self)
+
+    def __pow__(self, exponent: Any) -> Tensor:
+        return ops.pow(self, exponent)
+
+    def __neg__(self) -> Tensor:
+        return ops.neg(self)
+
+    def __abs__(self) -> Tensor:
+        return ops.abs(self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return ops.compare("equal", self, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return ops.compare("not_equal", self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ops.compare("less", self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ops.compare("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ops.compare("greater", self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ops.compare("greater_equal", self, other)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return ops.sum(self, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return ops.mean(self, axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return ops.max(self, axis, keepdims)
+
+    def argmax(self, axis: int | None = None) -> Tensor:
+        """The index of the largest value, the first of equals (int64; not differentiable)."""
+        return Tensor(np.asarray(self.data.argmax(axis)))
+
+    def exp(self) -> Tensor:
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        return ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        return ops.sqrt(self)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return ops.reshape(self, shape[0] if len(shape) == 1 and np.ndim(shape[0]) else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        return ops.transpose(self, axes[0] if len(axes) == 1 and np.ndim(axes[0]) else axes or None)
+
+    def flatten(self) -> Tensor:
+        return ops.flatten(self)
+
+
+# ------------------------------------------------------------------ running ops
+
+
+def apply(op: Op, *inputs: Tensor) -> Tensor:
+    """Run an op on tensors, and record it if recording is on and a gradient is wanted."""
+    array = op.forward(*[t.data for t in inputs])
+    out = Tensor(np.asarray(array) if isinstance(array, np.generic) else array)
+    if op.is_view:
+        out._uses = inputs[0]._uses
+    if autograd.is_recording():
+        sources = tuple([autograd.source_of(t) for t in inputs])
+        op.needs = tuple([source is not None for source in sources])
+        if any(op.needs):
+            kept = [t._uses for t in (*inputs, out)] if op.keeps_inputs else []
+            out._node = Node(op, sources, kept)
+    return out
+
+
+def _view_of(tensor: Tensor, array: Array) -> Tensor:
+    view = Tensor(array)
+    view._uses = tensor._uses
+    return view
+
+
+def _index(index: Any) -> Any:
+    """An index with every tensor in it turned into its array."""
+    if isinstance(index, tuple):
+        return tuple(_index(i) for i in index)
+    return index.data if isinstance(index, Tensor) else index
+
+
+from . import ops  # noqa: E402  (ops builds on Tensor, and Tensor's methods call ops)
+from .creation import as_tensor, valid_dtype  # noqa: E402

@@ -1,0 +1,231 @@
+"""Builds the kernels: every .pyx of cyconv/kernels, once per instruction set and number type.
+
+Environment:
+    CYCONV_PURE_PYTHON=1          build nothing: the NumPy backend computes
+    CYCONV_REQUIRE_EXTENSIONS=1   a failed build is an error, not a warning
+    CYCONV_BUILD_ISA="avx2 sse2"  build for these instruction sets only
+    CYCONV_SANITIZE=1             with gcc's address and undefined-behaviour sanitizers
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("cyconv/kernels")
+GENERATED = Path("build/cython")
+
+# instruction set: compiler flags, bytes of a vector register, number of them
+X86 = {
+    "sse2": ([], 16, 16),
+    "avx2": (["-mavx2", "-mfma"], 32, 16),
+    "avx512": (
+        ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512cd", "-mavx2", "-mfma"]
+        + ["-mprefer-vector-width=512"],
+        64,
+        32,
+    ),
+}
+ARM = {"neon": ([], 16, 32)}
+OTHER = {"generic": ([], 16, 16)}
+REALS = {"float32": ("float", 4), "float64": ("double", 8)}
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,  # the def entries check every size once
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "embedsignature": True,
+}
+
+OPENMP_PROBE = """
+#include <omp.h>
+int main(void) {
+  int n = 0;
+#pragma omp parallel num_threads(2)
+#pragma omp atomic
+  n++;
+  return n == 2 ? 0 : 1;
+}
+"""
+
+
+def flag(name: str) -> bool:
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+def instruction_sets() -> dict[str, tuple[list[str], int, int]]:
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        known = X86
+    elif machine in ("aarch64", "arm64"):
+        known = ARM
+    else:
+        known = OTHER
+    wanted = os.environ.get("CYCONV_BUILD_ISA", "").split()
+    unknown = set(wanted) - set(known)
+    if unknown:
+        raise SystemExit(f"CYCONV_BUILD_ISA: {unknown} is not among {set(known)}")
+    return {name: known[name] for name in known if name in wanted or not wanted}
+
+
+def extensions() -> list[Extension]:
+    """One extension per kernel file, instruction set and number type; none if Cython fails."""
+    if flag("CYCONV_PURE_PYTHON"):
+        return []
+    try:
+        from Cython.Build import cythonize
+
+        sources = sorted(KERNELS.glob("*.pyx"))
+        generated = cythonize(
+            [Extension(f"cyconv.kernels.{s.stem}", [s.as_posix()]) for s in sources],
+            build_dir=str(GENERATED),
+            compiler_directives=DIRECTIVES,
+        )
+    except Exception as error:
+        give_up(f"Cython failed: {error}")
+        return []
+    built = []
+    for extension in generated:
+        stem = extension.name.rpartition(".")[2]
+        if stem == "cpu":
+            built.append(extension)
+            continue
+        for isa, (flags, width, registers) in instruction_sets().items():
+            for dtype, (real, size) in REALS.items():
+                # a copy of the C file each, so that the object files have different names
+                folder = GENERATED / f"{isa}_{dtype}"
+                folder.mkdir(parents=True, exist_ok=True)
+                source = shutil.copy2(extension.sources[0], folder)
+                variant = Extension(
+                    f"cyconv.kernels.{isa}_{dtype}.{stem}",
+                    [Path(source).as_posix()],
+                    depends=[path.as_posix() for path in KERNELS.glob("*.*")],
+                    include_dirs=[str(KERNELS)],
+                    define_macros=[
+                        ("CYCONV_REAL", real),
+                        ("CYCONV_VLEN", str(width // size)),
+                        ("CYCONV_REGISTERS", str(registers)),
+                    ],
+                    extra_compile_args=list(flags),
+                )
+                built.append(variant)
+    return built
+
+
+def give_up(reason: str) -> None:
+    """Go on without compiled kernels, or stop if they are required."""
+    if flag("CYCONV_REQUIRE_EXTENSIONS"):
+        raise SystemExit(f"cyconv: the kernels were not built: {reason}")
+    print(f"cyconv: the kernels were not built, NumPy will compute: {reason}", file=sys.stderr)
+
+
+class BuildKernels(build_ext):
+    """Finds out what the compiler can do, then builds; without a compiler, builds nothing."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        try:
+            self.settle_flags()
+            super().build_extensions()
+        except BaseException as error:  # a compiler's failure may surface as SystemExit
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            give_up(f"{type(error).__name__}: {error}")
+            for extension in self.extensions:
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            self.extensions = []
+
+    def copy_extensions_to_source(self) -> None:
+        for extension in self.extensions:  # setuptools copies but makes no folders
+            Path(*extension.name.split(".")[:-1]).mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
+
+    def settle_flags(self) -> None:
+        msvc = self.compiler.compiler_type == "msvc"
+        common = ["/O2"] if msvc else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
+        link = [] if msvc or sys.platform == "darwin" else ["-s"]
+        if flag("CYCONV_SANITIZE"):
+            common = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv"]
+            common += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+            link = ["-fsanitize=address,undefined"]
+        if not self.runs("int main(void) { return 0; }", [], []):
+            raise RuntimeError("no working C compiler")
+        openmp = self.openmp_flags()
+        if openmp is None:
+            print("cyconv: the compiler has no OpenMP, the kernels will use one thread")
+            openmp = [], []
+        usable = {}
+        for extension in self.extensions:
+            flags = extension.extra_compile_args
+            key = tuple(flags)
+            if key not in usable:
+                usable[key] = not flags or self.compiles("int x;", flags)
+            if msvc and ("CYCONV_REGISTERS", "16") in extension.define_macros:
+                # no vector types: numbers one at a time
+                extension.define_macros[1] = ("CYCONV_VLEN", "1")
+            extension.extra_compile_args = common + openmp[0] + flags
+            extension.extra_link_args = link + openmp[1]
+        self.extensions = [
+            e for e in self.extensions if all(usable[k] for k in usable if is_part(k, e))
+        ]
+
+    def openmp_flags(self) -> tuple[list[str], list[str]] | None:
+        """Compiler and linker flags with which an OpenMP program builds and runs."""
+        if self.compiler.compiler_type == "msvc":
+            candidates = [(["/openmp"], [])]
+        else:
+            candidates = [
+                (["-fopenmp"], ["-fopenmp"]),
+                (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),  # Apple's clang
+            ]
+        for compile_args, link_args in candidates:
+            if self.runs(OPENMP_PROBE, compile_args, link_args):
+                return compile_args, link_args
+        return None
+
+    def compiles(self, program: str, flags: list[str]) -> bool:
+        return self.attempt(program, flags, None)
+
+    def runs(self, program: str, flags: list[str], link_flags: list[str]) -> bool:
+        return self.attempt(program, flags, link_flags)
+
+    def attempt(self, program: str, flags: list[str], link_flags: list[str] | None) -> bool:
+        """Compile a C program and, if ``link_flags`` is given, link and run it."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(program)
+            try:
+                objects = self.compiler.compile(
+                    [str(source)], output_dir=folder, extra_preargs=flags
+                )
+                if link_flags is None:
+                    return True
+                self.compiler.link_executable(
+                    objects, "probe", output_dir=folder, extra_postargs=link_flags
+                )
+                done = subprocess.run([str(Path(folder, "probe"))], timeout=60, check=False)
+                return done.returncode == 0
+            except Exception:
+                return False
+
+
+def is_part(flags: tuple[str, ...], extension: Extension) -> bool:
+    """True if these instruction-set flags are what the extension is built with."""
+    args = extension.extra_compile_args
+    return bool(flags) and tuple(args[len(args) - len(flags) :]) == flags
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})
