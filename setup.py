@@ -28,8 +28,8 @@ X86 = {
     "sse2": ([], 16, 16),
     "avx2": (["-mavx2", "-mfma"], 32, 16),
     "avx512": (
-        ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512cd", "-mavx2", "-mfma"]
-        + ["-mprefer-vector-width=512"],
+        [f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "cd")]
+        + ["-mavx2", "-mfma", "-mprefer-vector-width=512"],
         64,
         32,
     ),

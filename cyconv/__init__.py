@@ -1,18 +1,20 @@
 """cyconv: small, fast convolutional networks on ordinary CPUs.
 
-    import cyconv as cc
-
-    x = cc.tensor([[1.0, 2.0]])
-    x.attach_grad()
-    with cc.record():
-        y = (x * x).sum()
-    y.backward()
-    x.grad  # 2 * x
+>>> import cyconv as cc
+>>> x = cc.tensor([1.0, 2.0]).attach_grad()
+>>> with cc.record():
+...     y = (x * x).sum()
+>>> y.backward()
+>>> x.grad
+tensor([2., 4.])
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 # tensor comes first: creation and ops build on it, and it pulls them in at its end
 from .tensor import Tensor  # isort: skip
-from . import data, nn, ops, optim, train
+from . import nn, ops, optim
 from .autograd import is_recording, is_training, pause, predict_mode, record, train_mode
 from .backends import set_backend
 from .checkpoint import load, save
@@ -20,6 +22,9 @@ from .config import get_num_threads, set_num_threads, show_config
 from .creation import as_tensor, ones, randn, tensor, zeros
 from .gradcheck import gradcheck
 from .random import seed
+
+if TYPE_CHECKING:
+    from . import data, train
 
 __version__ = "0.1.0"
 
@@ -50,3 +55,10 @@ __all__ = [
     "train_mode",
     "zeros",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``data`` and ``train`` are imported when first used, to keep ``import cyconv`` quick."""
+    if name in ("data", "train"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Automatic differentiation by recording (reverse mode).
 
-While ``record()`` is on, ``tensor.apply`` hangs a ``Node`` on every result that depends on a tensor with
-``attach_grad``. A node knows its op, which holds what its ``backward`` reads, and where the op's
+While ``record()`` is on, ``tensor.apply`` hangs a ``Node`` on every result that depends on a tensor
+with ``attach_grad``. A node knows its op, which holds what its ``backward`` reads, and where the op's
 inputs came from. ``backward`` walks the nodes from the loss to the parameters, each after all
 nodes that used its result, and frees them as it goes.
 
@@ -107,7 +107,7 @@ class Uses:
 
 
 class Node:
-    """One recorded operation. ``sources`` has per input a Node, a Tensor with attach_grad, or None."""
+    """One recorded operation; ``sources`` are a Node, a Tensor with attach_grad or None per input."""
 
     __slots__ = ("kept", "op", "sources")
 
@@ -132,7 +132,7 @@ class Node:
 
 
 def source_of(tensor: Tensor) -> Any:
-    """Where the gradient by ``tensor`` is to go: its node, itself if it has attach_grad, or None."""
+    """Where the gradient by ``tensor`` goes: its node, itself if it has attach_grad, or None."""
     if tensor._node is not None:
         return tensor._node
     return tensor if tensor._grad_mode is not None else None
@@ -177,7 +177,9 @@ def backward(root: Tensor, head: Array) -> None:
             tensor._store_grad(grad)
 
 
-def accumulate(gradients: dict[Any, Array], owned: set[Any], source: Any, grad: Array | None) -> None:
+def accumulate(
+    gradients: dict[Any, Array], owned: set[Any], source: Any, grad: Array | None
+) -> None:
     """Add ``grad`` to what has arrived at ``source`` so far: the one place where gradients add up."""
     sofar = gradients.get(source)
     if grad is None or sofar is None:

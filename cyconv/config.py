@@ -81,9 +81,7 @@ def describe() -> list[tuple[str, str]]:
         ("backend", backends.backend_name()),
     ]
     if backends.backend_name() == "cython":
-        from .backends import cpu_cython
-
-        rows += cpu_cython.describe()
+        rows += backends.backend_of(None).describe()
     elif backends.missing_reason():
         rows.append(("compiled backend", f"not available: {backends.missing_reason()}"))
     else:

@@ -13,12 +13,13 @@ from .tensor import FLOATS, Tensor
 DTYPES = (*FLOATS, "int64", "int32", "uint8", "bool")
 
 
-
 def valid_dtype(where: str, dtype: Any) -> np.dtype:
     try:
         result = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}") from None
+        raise TypeError(
+            f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
+        ) from None
     if result.name not in DTYPES:
         raise TypeError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     return result.newbyteorder("=")
@@ -50,11 +51,8 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """
     if isinstance(data, Tensor):
         return data
-    kind = getattr(data, "dtype", None)
-    if getattr(kind, "name", None) in FLOATS and not isinstance(data, np.generic):
-        if backends.device_of(data) != "cpu":
-            return Tensor(data)
-        return Tensor(np.asarray(data).astype(kind.newbyteorder("="), order="K", copy=False))
+    if isinstance(data, np.ndarray) and data.dtype.name in FLOATS:
+        return Tensor(data.astype(data.dtype.newbyteorder("="), order="K", copy=False))
     return tensor(data, np.float32 if dtype is None else dtype)
 
 
@@ -66,16 +64,20 @@ def _shape(where: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return Tensor(backends.to_device(np.zeros(_shape("zeros", shape), valid_dtype("zeros", dtype)), device))
+    return Tensor(
+        backends.to_device(np.zeros(_shape("zeros", shape), valid_dtype("zeros", dtype)), device)
+    )
 
 
 def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """A tensor of ones: ``ones(2, 3)`` or ``ones((2, 3))``."""
-    return Tensor(backends.to_device(np.ones(_shape("ones", shape), valid_dtype("ones", dtype)), device))
+    return Tensor(
+        backends.to_device(np.ones(_shape("ones", shape), valid_dtype("ones", dtype)), device)
+    )
 
 
 def randn(*shape: Any, scale: float = 1.0, dtype: Any = "float32", device: str = "cpu") -> Tensor:
-    """Normal random numbers of mean 0 and standard deviation ``scale`` from the stream of ``seed``."""
+    """Normal random numbers of mean 0 and standard deviation ``scale``, from ``seed``'s stream."""
     wanted = valid_dtype("randn", dtype)
     if wanted.name not in FLOATS:
         raise TypeError(f"randn: dtype must be float32 or float64, got {dtype!r}")

@@ -97,7 +97,7 @@ class Pool2dGeometry:
 
 
 def integer(where: str, value: Any, least: int, most: int = LARGEST) -> int:
-    """``value`` as a plain int within [least, most]; ``where`` begins the message, as "conv2d: stride"."""
+    """``value`` as an int within [least, most]; ``where`` begins the message ("conv2d: stride")."""
     if isinstance(value, bool):
         raise TypeError(f"{where} must be an integer, got {value!r}")
     try:
@@ -121,7 +121,7 @@ def pair(where: str, value: Any, least: int) -> Pair:
 
 
 def padding4(where: str, value: Any) -> Padding:
-    """An int, a pair (rows, columns) or ((top, bottom), (left, right)), as (top, bottom, left, right)."""
+    """An int, (rows, columns) or ((top, bottom), (left, right)) as (top, bottom, left, right)."""
     if _is_sequence(value) and len(value) == 2 and all(map(_is_sequence, value)):
         top, bottom = pair(where, value[0], 0)
         left, right = pair(where, value[1], 0)
@@ -178,8 +178,8 @@ def _out_size(
         steps -= 1
     if steps < 0:
         raise ValueError(
-            f"{op}: kernel size {kernel} with dilation {dilation} spans {reach} pixels but the input "
-            f"has {size} and padding adds {before} + {after}"
+            f"{op}: kernel size {kernel} with dilation {dilation} spans {reach} pixels but the "
+            f"input has {size} and padding adds {before} + {after}"
         )
     return steps + 1
 
@@ -266,7 +266,8 @@ def conv_transpose2d_geometry(
     """The sizes of the convolution whose input gradient conv_transpose2d computes.
 
     x (N, C, H, W) takes the place of that convolution's output, so C is its number of filters; the
-    weight is (C, F/groups, KH, KW); H_out = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1.
+    weight is (C, F/groups, KH, KW);
+    OH = (H - 1) * stride - top - bottom + dilation * (KH - 1) + output_padding + 1.
     """
     op = "conv_transpose2d"
     n, c, h, w = image_shape(op, x_shape)
@@ -297,8 +298,8 @@ def conv_transpose2d_geometry(
         length += dilations[axis] * (kernel - 1) + extra[axis] + 1
         if length < 1:
             raise ValueError(
-                f"{op}: padding {pads[2 * axis]} + {pads[2 * axis + 1]} leaves an output of {length} "
-                f"pixels for an input of {size} and kernel size {kernel}"
+                f"{op}: padding {pads[2 * axis]} + {pads[2 * axis + 1]} leaves an output of "
+                f"{length} pixels for an input of {size} and kernel size {kernel}"
             )
         out.append(length)
     window = Window((out[0], out[1]), (kh, kw), strides, pads, dilations, (h, w))
@@ -358,8 +359,8 @@ def _pool2d_geometry(
         before, after = pads[2 * axis], pads[2 * axis + 1]
         if max(before, after) > kernel[axis] // 2:
             raise ValueError(
-                f"{op}: padding must be at most half the kernel size, got padding {max(before, after)} "
-                f"with kernel size {kernel[axis]}"
+                f"{op}: padding must be at most half the kernel size, got padding "
+                f"{max(before, after)} with kernel size {kernel[axis]}"
             )
         if size < 1:
             raise ValueError(f"{op}: input {x_shape} has no pixels")

@@ -28,7 +28,7 @@ def gradcheck(
     """Compare the gradients of ``function(*inputs)`` with central differences.
 
     The result, a tensor of any shape, is weighted with fixed random numbers and summed; then each
-    element of each input is moved by ``eps`` both ways. Costs two calls of ``function`` per element.
+    element of each input is moved by ``eps`` both ways: two calls of ``function`` per element.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def gradcheck(
     True
     """
     arrays = []
-    for i, value in enumerate(inputs):
-        array = as_tensor(value, np.float64).numpy()
+    for i, given in enumerate(inputs):
+        array = as_tensor(given, np.float64).numpy()
         if array.dtype != np.float64:
             raise TypeError(f"gradcheck: input {i} must be float64, got {array.dtype}")
         arrays.append(array.copy())
@@ -87,8 +87,8 @@ def gradcheck(
             at = np.unravel_index(np.argmax(np.nan_to_num(excess, nan=np.inf)), excess.shape)
             place = tuple(int(j) for j in at)
             raise GradientError(
-                f"gradient by input {i} at {place} is {gradient[at]:.9g} but the difference quotient "
-                f"is {difference[at]:.9g} (error {error[at]:.3g}; {int((~(excess <= 0)).sum())} of "
-                f"{excess.size} elements are off)"
+                f"gradient by input {i} at {place} is {gradient[at]:.9g} but the difference "
+                f"quotient is {difference[at]:.9g} (error {error[at]:.3g}; "
+                f"{int((~(excess <= 0)).sum())} of {excess.size} elements are off)"
             )
     return True

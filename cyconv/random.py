@@ -1,10 +1,10 @@
-"""The one stream of random numbers: initial weights and dropout draw from it, ``seed`` restarts it."""
+"""The one stream of random numbers, for initial weights and dropout; ``seed`` restarts it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None  # made when first needed: importing takes a while
 
 
 def seed(n: int) -> None:
@@ -19,4 +19,7 @@ def seed(n: int) -> None:
 
 def generator() -> np.random.Generator:
     """The generator in use; its ``bit_generator.state`` is what a checkpoint keeps."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator

@@ -51,7 +51,7 @@ class Tensor:
 
     @property
     def device(self) -> str:
-        """"cpu" or "cuda"."""
+        """ "cpu" or "cuda"."""
         return backends.device_of(self.data)
 
     @property
@@ -68,7 +68,9 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .numpy()")
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous; use .numpy()"
+            )
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -81,7 +83,9 @@ class Tensor:
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __repr__(self) -> str:
-        body = np.array2string(backends.to_numpy(self.data), separator=", ", prefix="tensor(", threshold=200)
+        body = np.array2string(
+            backends.to_numpy(self.data), separator=", ", prefix="tensor(", threshold=200
+        )
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         extra += "" if self.device == "cpu" else f", device={self.device}"
         return f"tensor({body}{extra})"
@@ -89,7 +93,7 @@ class Tensor:
     # -------------------------------------------------------------- to and from arrays
 
     def numpy(self) -> np.ndarray:
-        """The values as a read-only NumPy array that shares this tensor's memory (copied from a GPU).
+        """The values as a read-only NumPy array that shares this tensor's memory (a GPU's copied).
 
         Read-only, because a write behind the recording's back would give wrong gradients: write
         through ``t[...] = values``, or into ``t.numpy().copy()``.
@@ -157,8 +161,8 @@ class Tensor:
     def backward(self, grad: Any = None) -> None:
         """Compute the gradient of the sum of ``self * grad`` by every tensor with attach_grad.
 
-        ``grad`` has this tensor's shape; ones if not given. The recorded graph is freed. RuntimeError
-        if nothing was recorded or the graph was already used.
+        ``grad`` has this tensor's shape; ones if not given. The recorded graph is freed.
+        RuntimeError if nothing was recorded or the graph was already used.
         """
         if grad is None:
             head = backends.namespace_of(self.data).ones_like(self.data)
@@ -183,8 +187,8 @@ class Tensor:
         """The array, for writing; RuntimeError while a recorded graph still needs its values."""
         if self._uses.count:
             raise RuntimeError(
-                f"in-place write to a tensor of shape {self.shape} that a recorded graph still needs; "
-                "call backward() first, or write to a copy"
+                f"in-place write to a tensor of shape {self.shape} that a recorded graph still "
+                "needs; call backward() first, or write to a copy"
             )
         if not self.data.flags.writeable:
             self.data = self.data.copy(order="K")

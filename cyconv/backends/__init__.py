@@ -10,6 +10,7 @@ and return new arrays in batch-last memory: shape (N, C, H, W), lying as (C, H, 
 
 from __future__ import annotations
 
+import importlib
 import os
 from types import ModuleType
 from typing import Any
@@ -51,16 +52,16 @@ def set_backend(name: str) -> None:
     if name == "numpy":
         _cpu = cpu_numpy
         return
+    forced = name == "cython" or bool(os.environ.get("CYCONV_ISA"))
     try:
         if os.environ.get("CYCONV_NO_EXTENSIONS", "0") not in ("", "0"):
+            forced = name == "cython"
             raise ImportError("CYCONV_NO_EXTENSIONS is set")
-        from . import cpu_cython
-
-        _cpu = cpu_cython
+        _cpu = importlib.import_module(f"{__name__}.cpu_cython")
     except ImportError as error:
-        _cpu, _missing = cpu_numpy, str(error)
-        if name == "cython":
+        if forced:
             raise ImportError(f"the compiled backend is not available: {error}") from None
+        _cpu, _missing = cpu_numpy, str(error)
 
 
 def backend_name() -> str:

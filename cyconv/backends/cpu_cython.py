@@ -1,77 +1,37 @@
-"""The compiled backend: chooses dtype, memory layout, algorithm and threads; the kernels loop.
-
-Which build of the kernels runs is settled at import: the best instruction set that was built and
-that the processor has, or the one that CYCONV_ISA names.
-"""
+"""The compiled backend: chooses memory layout, algorithm and threads; the kernels loop."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from .. import config
+from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
-from ..kernels import cpu
 
 Array = Any
 
-ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
-MODULES = ("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool")
 SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as these
 
-
-def _load(isa: str) -> dict[str, SimpleNamespace]:
-    """The kernel modules of one instruction set: {"float32": ..., "float64": ...}."""
-    return {
-        dtype: SimpleNamespace(
-            **{
-                name: importlib.import_module(f"cyconv.kernels.{isa}_{dtype}.{name}")
-                for name in MODULES
-            }
-        )
-        for dtype in ("float32", "float64")
-    }
-
-
-def _is_built(isa: str) -> bool:
-    return importlib.util.find_spec(f"cyconv.kernels.{isa}_float64") is not None
-
-
-def _choose() -> tuple[str, dict[str, SimpleNamespace]]:
-    wanted = os.environ.get("CYCONV_ISA", "")
-    if wanted and wanted not in ISAS:
-        raise ValueError(f"CYCONV_ISA must be one of {', '.join(ISAS)}, got {wanted!r}")
-    for isa in (wanted,) if wanted else ISAS:
-        if _is_built(isa) and cpu.supports(isa):
-            return isa, _load(isa)
-    if wanted:
-        reason = "this processor lacks it" if _is_built(wanted) else "it was not built"
-        raise ImportError(f"CYCONV_ISA={wanted}: {reason}")
-    raise ImportError("no kernels were built for this processor")
-
-
-isa, _kernels = _choose()
+isa = kernels.choose()
+_kernels = kernels.Kernels(isa)
+_openmp = bool(kernels.processor().openmp)
 
 
 def describe() -> list[tuple[str, str]]:
     """How the kernels were built, as (name, value) pairs."""
-    built = [name for name in ISAS if _is_built(name)]
-    openmp = f"yes ({cpu.openmp})" if cpu.openmp else "no: the kernels use one thread"
+    cpu = kernels.processor()
     return [
-        ("instruction set", f"{isa} (built: {', '.join(built)})"),
-        ("openmp", openmp),
+        ("instruction set", f"{isa} (built: {', '.join(kernels.built())})"),
+        ("openmp", f"yes ({cpu.openmp})" if _openmp else "no: the kernels use one thread"),
         ("compiler", cpu.compiler),
     ]
 
 
 def _threads(work: int) -> int:
     """Threads for so many multiply-adds."""
-    return config.get_num_threads() if work >= SERIAL_BELOW and cpu.openmp else 1
+    return config.get_num_threads() if work >= SERIAL_BELOW and _openmp else 1
 
 
 # ------------------------------------------------------------------ memory
@@ -91,7 +51,7 @@ def as_batch_last(a: Array) -> Array:
     if a.ndim not in (2, 4) or _is_batch_last(a):
         return a
     out = empty(a.shape, a.dtype)
-    if a.flags.c_contiguous and a.dtype.name in _kernels:
+    if a.flags.c_contiguous and a.dtype.char in "fd":
         rows, cols = a.shape[0], a.size // max(1, a.shape[0])
         flat = out.transpose(*range(1, a.ndim), 0).reshape(-1)
         _of(a).elementwise.transpose(a.reshape(-1), flat, rows, cols, _threads(a.size))
@@ -135,8 +95,14 @@ def _flat_or_none(a: Array | None) -> Array | None:
     return None if a is None else _flat(a)
 
 
+def _sliding(window: Window) -> tuple[tuple[int, int], ...]:
+    """kernel, stride, padding (top, left) and dilation, as the kernels take them."""
+    top, _, left, _ = window.padding
+    return window.kernel, window.stride, (top, left), window.dilation
+
+
 def _of(a: Array) -> SimpleNamespace:
-    return _kernels[a.dtype.name]
+    return _kernels[a.dtype.char]
 
 
 # ------------------------------------------------------------------ convolution
@@ -145,15 +111,15 @@ def _of(a: Array) -> SimpleNamespace:
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
     """Which algorithm runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
-    lanes = _lanes(dtype)
-    name = algo if algo != "auto" else _choose_algorithm(g.n, lanes)
+    conv = _kernels[dtype.char].conv
+    name = algo if algo != "auto" else _choose_algorithm(g.n, conv.lanes)
     if algo != "auto":
         reason = "it was asked for"
     elif name == "direct":
-        reason = f"the {g.n} images fill the {lanes} lanes of a tile well enough"
+        reason = f"{g.n} images fill vectors of {conv.lanes // 2} lanes well enough"
     else:
-        reason = f"{g.n} images would leave lanes of {lanes} idle, output pixels fill them"
-    per_thread = _kernels[dtype.name].conv.scratch_size(_terms(g.c // g.groups, g.window))
+        reason = f"{g.n} images would idle lanes of vectors of {conv.lanes // 2}, pixels fill them"
+    per_thread = conv.scratch_size(g.c // g.groups * g.window.kernel[0] * g.window.kernel[1])
     return name, reason, per_thread * _threads(g.macs) * dtype.itemsize
 
 
@@ -162,16 +128,9 @@ def _choose_algorithm(images: int, lanes: int) -> str:
 
     "im2col" fills every lane, with pixels of several images, but copies what each tile reads.
     """
-    blocks = -(-images // lanes) * lanes
-    return "direct" if images * 5 >= blocks * 4 or images == lanes // 2 else "im2col"
-
-
-def _lanes(dtype: np.dtype) -> int:
-    return _kernels[dtype.name].conv.lanes
-
-
-def _terms(channels: int, window: Window) -> int:
-    return channels * window.kernel[0] * window.kernel[1]
+    vector = lanes // 2
+    filled = -(-images // vector) * vector
+    return "direct" if filled <= 1.25 * images else "im2col"
 
 
 def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto") -> Array:
@@ -203,24 +162,13 @@ def _correlate(
         return out
     threads = _threads(g.macs)
     packed = np.empty(conv.packed_size(g.groups, written, read * taps)[0], dtype)
-    conv.pack_weights(w, _flat_or_none(b), packed, g.groups, written, read, taps, transposed, threads)
+    conv.pack_weights(
+        w, _flat_or_none(b), packed, g.groups, written, read, taps, transposed, threads
+    )
     scratch = np.empty(conv.scratch_size(read * taps) * threads, dtype)
     direct = (algo if algo != "auto" else _choose_algorithm(g.n, conv.lanes)) == "direct"
-    top, _, left, _ = window.padding
-    conv.correlate(
-        x,
-        packed,
-        out,
-        scratch,
-        g.groups,
-        window.kernel,
-        window.stride,
-        (top, left),
-        window.dilation,
-        transposed,
-        direct,
-        threads,
-    )
+    options = (g.groups, *_sliding(window), transposed, direct, threads)
+    conv.correlate(x, packed, out, scratch, *options)
     return out
 
 
@@ -235,8 +183,7 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     x, dout = _images(x), _images(dout)
     dw = np.empty(g.w_shape, dtype)
     kernel = _of(x).conv_weight_grad
-    top, _, left, _ = window.padding
-    sizes = (g.groups, window.kernel, window.stride, (top, left), window.dilation)
+    sizes = (g.groups, *_sliding(window))
     scratch = np.empty(kernel.scratch_size(x, dout, *sizes) * threads, dtype)
     kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
     return dw
@@ -267,37 +214,17 @@ def channel_sum(a: Array) -> Array:
 
 def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     """x (N, C, H, W) -> out and argmax (N, C, OH, OW); argmax (int32) is kh * KW + kw."""
-    x, window = _images(x), g.window
+    x = _images(x)
     out, argmax = empty(g.out_shape, x.dtype), empty(g.out_shape, np.int32)
-    top, _, left, _ = window.padding
-    _of(x).pool.max_pool(
-        x,
-        out,
-        argmax,
-        window.kernel,
-        window.stride,
-        (top, left),
-        window.dilation,
-        _threads(x.size),
-    )
+    _of(x).pool.max_pool(x, out, argmax, *_sliding(g.window), _threads(x.size))
     return out, argmax
 
 
 def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
     """dout and argmax (N, C, OH, OW) -> dx (N, C, H, W)."""
-    dout, window = _images(dout), g.window
-    dx = empty(g.x_shape, dout.dtype)
-    top, _, left, _ = window.padding
-    _of(dout).pool.max_pool_backward(
-        dout,
-        argmax,
-        dx,
-        window.kernel,
-        window.stride,
-        (top, left),
-        window.dilation,
-        _threads(dx.size),
-    )
+    dout, dx = _images(dout), empty(g.x_shape, dout.dtype)
+    options = (*_sliding(g.window), _threads(dx.size))
+    _of(dout).pool.max_pool_backward(dout, argmax, dx, *options)
     return dx
 
 
@@ -312,18 +239,10 @@ def avg_pool2d_backward(dout: Array, g: Pool2dGeometry) -> Array:
 
 
 def _average(src: Array, shape: tuple[int, ...], g: Pool2dGeometry, transposed: bool) -> Array:
-    src = _images(src)
+    src, w = _images(src), g.window
     dst = empty(shape, src.dtype)
-    _of(src).pool.avg_pool(
-        src,
-        dst,
-        g.window.kernel,
-        g.window.stride,
-        g.window.padding,
-        g.count_include_pad,
-        transposed,
-        _threads(max(src.size, dst.size)),
-    )
+    options = (w.kernel, w.stride, w.padding, g.count_include_pad, transposed)
+    _of(src).pool.avg_pool(src, dst, *options, _threads(max(src.size, dst.size)))
     return dst
 
 
@@ -338,16 +257,9 @@ def batch_norm(
     out = empty(images.shape, x.dtype)
     mean, inv_std = np.empty((2, x.shape[1]), x.dtype)
     if x.size:
-        _of(images).norm.batch_norm(
-            images,
-            out,
-            _flat_or_none(gamma),
-            _flat_or_none(beta),
-            mean,
-            inv_std,
-            eps,
-            _threads(x.size),
-        )
+        scale_shift = _flat_or_none(gamma), _flat_or_none(beta)
+        options = (mean, inv_std, eps, _threads(x.size))
+        _of(images).norm.batch_norm(images, out, *scale_shift, *options)
     else:
         mean[...] = inv_std[...] = np.nan
     return out.reshape(x.shape) if x.ndim != 4 else out, mean, inv_std

@@ -44,15 +44,14 @@ def as_batch_last(a: Array) -> Array:
 
     Planes of different channels may lie apart. Arrays that are not 2-d or 4-d come out in C order.
     """
-    native = a.dtype.newbyteorder("=")
-    if a.ndim not in (2, 4):
-        return np.require(a, native, ["C", "A"])
-    p = _planes(a)
-    plane = p[0] if len(p) else p
-    in_order = plane.flags.c_contiguous and (len(p) < 2 or p.strides[0] >= plane.nbytes)
-    if in_order and a.flags.aligned and a.dtype == native:
+    in_order = a.flags.c_contiguous
+    if a.ndim in (2, 4):
+        p = _planes(a)
+        plane = p[0] if len(p) else p
+        in_order = plane.flags.c_contiguous and (len(p) < 2 or p.strides[0] >= plane.nbytes)
+    if in_order and a.flags.aligned and a.dtype.isnative:
         return a
-    copy = empty(a.shape, native)
+    copy = empty(a.shape, a.dtype.newbyteorder("="))
     copy[...] = a
     return copy
 

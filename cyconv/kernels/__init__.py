@@ -1,0 +1,61 @@
+"""The compiled kernels: which builds there are, and which one runs.
+
+Every kernel file was compiled once per instruction set and number type, into a folder like
+``avx2_float32``. ``load`` picks the best instruction set that was built and that the processor has,
+or the one that CYCONV_ISA names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType, SimpleNamespace
+
+ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
+MODULES = ("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool")
+
+
+def built() -> list[str]:
+    """The instruction sets that kernels were built for, the best first."""
+    return [isa for isa in ISAS if importlib.util.find_spec(f"{__name__}.{isa}_float64")]
+
+
+def processor() -> ModuleType:
+    """The module ``cpu``: what this processor has, and how the kernels were built."""
+    return importlib.import_module(f"{__name__}.cpu")
+
+
+def usable() -> list[str]:
+    """The instruction sets of ``built`` that this processor has."""
+    return [isa for isa in built() if processor().supports(isa)]
+
+
+def choose() -> str:
+    """The instruction set to run; ImportError, saying why, if there is none."""
+    wanted = os.environ.get("CYCONV_ISA", "")
+    if wanted and wanted not in ISAS:
+        raise ImportError(f"CYCONV_ISA must be one of {', '.join(ISAS)}, got {wanted!r}")
+    if wanted and wanted not in built():
+        raise ImportError(f"CYCONV_ISA={wanted}: no kernels were built for it")
+    if wanted and wanted not in usable():
+        raise ImportError(f"CYCONV_ISA={wanted}: this processor lacks it")
+    if not usable():
+        raise ImportError("no kernels were built for this processor")
+    return wanted or usable()[0]
+
+
+class Kernels(dict[str, SimpleNamespace]):
+    """The kernel modules of one instruction set by the dtype's character, "f" or "d".
+
+    Each number type is loaded when it is first used.
+    """
+
+    def __init__(self, isa: str):
+        self.isa = isa
+
+    def __missing__(self, char: str) -> SimpleNamespace:
+        folder = f"{__name__}.{self.isa}_{ {'f': 'float32', 'd': 'float64'}[char] }"
+        modules = {name: importlib.import_module(f"{folder}.{name}") for name in MODULES}
+        self[char] = SimpleNamespace(**modules)
+        return self[char]

@@ -1,4 +1,4 @@
-"""Differentiable operations. One op is one class, with ``forward`` and ``backward`` side by side."""
+"""Differentiable operations. One op is one class, ``forward`` beside ``backward``."""
 
 from .activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
 from .basic import (

@@ -114,7 +114,7 @@ _GELU_SCALE = math.sqrt(2 / math.pi)
 
 
 def _sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x) = (1 + tanh(x / 2)) / 2, which cannot overflow."""
+    """1 / (1 + e^-x), written so that nothing overflows."""
     xp = namespace_of(x)
     small = xp.exp(-xp.abs(x))  # in (0, 1]
     return xp.where(x < 0, small, 1) / (1 + small)
@@ -179,7 +179,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
 
 def number(where: str, value: Any) -> float:
     """``value`` as a finite float; ``where`` begins the message."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) and not hasattr(value, "item"):
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or hasattr(value, "item")):
         raise TypeError(f"{where} must be a number, got {value!r}")
     result = float(value)
     if not math.isfinite(result):

@@ -94,7 +94,7 @@ def conv2d(
     groups: int = 1,
     algo: str = "auto",
 ) -> Tensor:
-    """Slide the filters ``w`` over the images ``x`` (cross-correlation, as everywhere in the field).
+    """Slide the filters ``w`` over the images ``x`` (a cross-correlation).
 
     out[n, f, i, j] = b[f] + sum over c, k, l of
     w[f, c, k, l] * x[n, c, i * stride - top + k * dilation, j * stride - left + l * dilation].
@@ -126,9 +126,7 @@ def conv2d(
     [[[[4.0, 4.0], [4.0, 4.0]]]]
     """
     inputs = tensors_in("conv2d", input=x, weight=w, bias=b)
-    geometry = conv2d_geometry(
-        inputs[0].shape, inputs[1].shape, stride, padding, dilation, groups
-    )
+    geometry = conv2d_geometry(inputs[0].shape, inputs[1].shape, stride, padding, dilation, groups)
     _check_bias("conv2d", inputs, geometry.f)
     return apply(Conv2d(geometry, _algorithm("conv2d", algo)), *inputs)
 
@@ -152,7 +150,8 @@ def conv_transpose2d(
     w : (C, F/groups, KH, KW), of the same dtype
     b : (F,) or None
     stride, dilation : int or (rows, columns), at least 1
-    padding : rows and columns cut off the output: int, (rows, columns) or ((top, bottom), (left, right))
+    padding : rows and columns cut off the output: int, (rows, columns) or ((top, bottom),
+        (left, right))
     output_padding : rows and columns added at the bottom and right, less than stride or dilation
 
     Returns

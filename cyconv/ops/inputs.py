@@ -18,8 +18,8 @@ def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
         try:
             value = as_tensor(value, dtype)
         except TypeError as error:
-            raise TypeError(f"{op}: {name} must be a tensor or an array of numbers: {error}") from None
-    if value.dtype.name not in FLOATS:
+            raise TypeError(f"{op}: {name} must be an array of numbers: {error}") from None
+    if value.dtype.char not in "fd":  # quicker than .name
         raise TypeError(f"{op}: {name} must be float32 or float64, got {value.dtype}")
     return value
 

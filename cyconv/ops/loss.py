@@ -116,7 +116,7 @@ def cross_entropy(
     _check_reduction(op, reduction)
     tensor = tensor_in(op, "logits", logits)
     if tensor.ndim != 2 or not tensor.shape[1]:
-        raise ValueError(f"{op}: logits must have shape (N, K) with K at least 1, got {tensor.shape}")
+        raise ValueError(f"{op}: logits must have shape (N, K) with K above 0, got {tensor.shape}")
     smoothing = number(f"{op}: label_smoothing", label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
@@ -151,11 +151,13 @@ def _class_numbers(op: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
     n, classes = shape
     if array.shape != (n,):
-        raise ValueError(f"{op}: labels must have shape ({n},) for logits {shape}, got {array.shape}")
+        raise ValueError(
+            f"{op}: labels must have shape ({n},) for logits {shape}, got {array.shape}"
+        )
     numbers = array.astype(np.int64)
     if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and (numbers == array).all()):
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
-    if n and not (0 <= numbers.min() and numbers.max() < classes):
+    if n and (numbers.min() < 0 or numbers.max() >= classes):
         worst = to_numpy(numbers[(numbers < 0) | (numbers >= classes)])[0]
         raise ValueError(f"{op}: labels must be from 0 to {classes - 1}, got {worst}")
     return numbers

@@ -1,0 +1,198 @@
+"""Files: a net with its architecture, or named arrays, in the safetensors format.
+
+A file holds numbers and text only; reading one never runs code. It is written whole or not at
+all: into a temporary file beside it, flushed to the disk, renamed. After a crash or kill -9 at any
+moment the file is the old one or the new one (and a hidden ``.name.*.tmp`` may be left over).
+
+In the header's metadata stand "cyconv", JSON text with the net's ``config()`` and the user's
+metadata, and "crc32", a checksum of that text and of all arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import nn
+from .nn import init
+
+DTYPES = (
+    *("float64", "float32", "float16", "bool"),
+    *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+)
+MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+
+FilePath = str | os.PathLike[str]
+
+
+def save(path: FilePath, net: nn.Module, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a net, its architecture and weights, so that ``load`` needs nothing else.
+
+    ``metadata`` is a dict of anything JSON can hold; ``load_metadata`` reads it. TypeError for a
+    net with classes from outside ``cyconv.nn``: save its ``state_dict()`` by ``save_arrays``.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"save: net must be a Module, got {type(net).__name__}")
+    for name, module in net.named_modules():
+        kind = type(module)
+        if getattr(nn, kind.__name__, None) is not kind:
+            raise TypeError(
+                f"save: {name or 'the net'} is a {kind.__name__}, not a class of cyconv.nn, so "
+                "load could not rebuild it; save net.state_dict() by checkpoint.save_arrays"
+            )
+    _write("save", path, net.state_dict(), net.config(), metadata)
+
+
+def load(path: FilePath) -> nn.Module:
+    """The net that ``save`` wrote, on the CPU, in the dtype that it had.
+
+    ValueError, in one sentence, if the file is damaged or is no such file. Builds classes of
+    ``cyconv.nn`` only, and runs no code from the file.
+    """
+    arrays, content = _read("load", path)
+    if content.get("config") is None:
+        raise ValueError(f"load: {path} holds no cyconv net; read its arrays by load_arrays")
+    try:
+        with init.skipped():
+            net = nn.from_config(content["config"])
+        net.load_state_dict(arrays)  # checks all shapes first
+        if arrays and all(array.dtype == np.float64 for array in arrays.values()):
+            net.astype("float64").load_state_dict(arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"load: {path}: {error}") from None
+    return net
+
+
+def load_metadata(path: FilePath) -> dict[str, Any]:
+    """The ``metadata`` that ``save`` or ``save_arrays`` was given; {} if there was none."""
+    return _read("load_metadata", path)[1].get("metadata") or {}
+
+
+def save_arrays(
+    path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write arrays by name, as of one or several ``state_dict()``s, as safely as ``save``."""
+    _write("save_arrays", path, arrays, None, metadata)
+
+
+def load_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, metadata) of any safetensors file; ValueError if it is damaged or none.
+
+    Reads what ``save``, ``save_arrays`` and other libraries wrote (their metadata is left out).
+    """
+    arrays, content = _read("load_arrays", path)
+    return arrays, content.get("metadata") or {}
+
+
+# ------------------------------------------------------------------ the format
+
+
+def _write(
+    where: str,
+    path: FilePath,
+    arrays: Mapping[str, Any],
+    config: dict[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+) -> None:
+    from safetensors import numpy as safetensors
+
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"{where}: metadata must be a dict, got {type(metadata).__name__}")
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{where}: arrays must be a dict, got {type(arrays).__name__}")
+    try:
+        text = json.dumps({"config": config, "metadata": dict(metadata or {})})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{where}: metadata must be what JSON can hold ({error})") from None
+    ready = {name: _storable(where, name, value) for name, value in arrays.items()}
+    header = {"cyconv": text, "crc32": _checksum(text, ready)}
+    _replace(where, path, safetensors.save(ready, header))
+
+
+def _storable(where: str, name: Any, value: Any) -> np.ndarray:
+    """An array in C order and native bytes, which is what the format's writer expects."""
+    if not isinstance(name, str) or name == "__metadata__":
+        raise ValueError(f"{where}: {name!r} cannot be the name of an array")
+    array = np.asarray(value)
+    if array.dtype.name not in DTYPES:
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, which the file cannot hold")
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def _read(where: str, path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a safetensors file, and what stands under "cyconv" in its metadata."""
+    from safetensors import SafetensorError
+    from safetensors import numpy as safetensors
+
+    data, header_size = _bytes_of(where, path)
+    try:
+        arrays = {name: array.copy() for name, array in safetensors.load(data).items()}
+        header = json.loads(data[8 : 8 + header_size])
+        texts = header.get("__metadata__") or {}
+        content = json.loads(texts.get("cyconv", "{}"))
+    except (SafetensorError, ValueError, KeyError, RecursionError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{where}: {path} is damaged or no safetensors file ({reason})") from None
+    if "crc32" in texts and texts["crc32"] != _checksum(texts.get("cyconv", ""), arrays):
+        raise ValueError(f"{where}: {path} is damaged: its contents do not match its checksum")
+    if not isinstance(content, dict) or not isinstance(content.get("metadata", {}), dict):
+        raise ValueError(f"{where}: {path} has unreadable metadata")
+    return arrays, content
+
+
+def _bytes_of(where: str, path: FilePath) -> tuple[bytes, int]:
+    """The whole file and its header's size; a file that cannot be safetensors is not read."""
+    file_path = Path(path)
+    if file_path.exists() and not file_path.is_file():
+        raise ValueError(f"{where}: {path} is not a regular file")
+    with open(file_path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        header_size = int.from_bytes(start, "little")
+        if header_size > min(size - 8, MOST_HEADER_BYTES):
+            raise ValueError(
+                f"{where}: {path} is damaged or no safetensors file ({size} bytes, header of "
+                f"{header_size})"
+            )
+        return start + file.read(), header_size
+
+
+def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    crc = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        crc = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.tobytes(), crc)
+    return f"{crc:08x}"
+
+
+def _replace(where: str, path: FilePath, data: bytes) -> None:
+    """Put a file in its place in one step that either happened or did not."""
+    target = Path(os.path.realpath(path))  # a link stays a link
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{where}: folder {target.parent} does not exist")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name must reach the disk too
+        finally:
+            os.close(folder)
