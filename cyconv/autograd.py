@@ -1,8 +1,8 @@
 """Automatic differentiation by recording (reverse mode).
 
 While ``record()`` is on, ``tensor.apply`` hangs a ``Node`` on every result that depends on a tensor
-with ``attach_grad``. A node knows its op, which holds what its ``backward`` reads, and where the op's
-inputs came from. ``backward`` walks the nodes from the loss to the parameters, each after all
+with ``attach_grad``. A node knows its op, which holds what its ``backward`` reads, and where the
+op's inputs came from. ``backward`` walks the nodes from the loss to the parameters, each after all
 nodes that used its result, and frees them as it goes.
 
 Source of the method: Griewank and Walther, "Evaluating Derivatives", 2nd ed. 2008, chapter 3.
@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from . import backends
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -89,6 +91,9 @@ class Op:
     # between forward and backward is harmless
     keeps_inputs = True
     is_view = False  # True if the result may share the first input's memory
+    # True if forward and backward give the same bits however their arrays lie in memory; else they
+    # get arrays in one order only
+    any_layout = False
 
     def forward(self, *arrays: Array) -> Array:
         raise RuntimeError(f"{type(self).__name__} does not define forward")
@@ -107,7 +112,7 @@ class Uses:
 
 
 class Node:
-    """One recorded operation; ``sources`` are a Node, a Tensor with attach_grad or None per input."""
+    """One recorded operation; ``sources`` has a Node, a Tensor with attach_grad or None each."""
 
     __slots__ = ("kept", "op", "sources")
 
@@ -161,6 +166,8 @@ def backward(root: Tensor, head: Array) -> None:
         if dout is None:  # an op gave no gradient to any use of this result
             grads: Any = (None,) * len(sources)
         else:
+            if not target.op.any_layout:  # type: ignore[union-attr]
+                dout = backends.in_one_order(dout)
             grads = target.op.backward(dout)  # type: ignore[union-attr]
             if not isinstance(grads, tuple):
                 grads = (grads,)
@@ -172,15 +179,32 @@ def backward(root: Tensor, head: Array) -> None:
             if waiting[source] == 0:
                 ready.append(source)
         target.free()
+    _store(leaves, head)
+
+
+def _store(leaves: dict[Tensor, Array | None], head: Array) -> None:
+    """Hand each tensor its gradient, in memory that no other gradient and no one else has."""
+    taken = {id(_memory(head))}
     for tensor, grad in leaves.items():
-        if grad is not None:
-            tensor._store_grad(grad)
+        if grad is None:
+            continue
+        if id(_memory(grad)) in taken or not grad.flags.writeable:
+            grad = grad.copy(order="K")
+        taken.add(id(_memory(grad)))
+        tensor._store_grad(grad)
+
+
+def _memory(array: Array) -> Array:
+    """The array that owns the memory of this view."""
+    while isinstance(getattr(array, "base", None), type(array)):
+        array = array.base
+    return array
 
 
 def accumulate(
     gradients: dict[Any, Array], owned: set[Any], source: Any, grad: Array | None
 ) -> None:
-    """Add ``grad`` to what has arrived at ``source`` so far: the one place where gradients add up."""
+    """Add ``grad`` to what has arrived at ``source``: the one place where gradients add up."""
     sofar = gradients.get(source)
     if grad is None or sofar is None:
         gradients[source] = sofar if grad is None else grad

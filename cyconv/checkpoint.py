@@ -11,9 +11,7 @@ metadata, and "crc32", a checksum of that text and of all arrays.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +100,8 @@ def _write(
     config: dict[str, Any] | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
+    import json  # it and safetensors only here: importing cyconv is to be quick
+
     from safetensors import numpy as safetensors
 
     if metadata is not None and not isinstance(metadata, Mapping):
@@ -129,12 +129,14 @@ def _storable(where: str, name: Any, value: Any) -> np.ndarray:
 
 def _read(where: str, path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a safetensors file, and what stands under "cyconv" in its metadata."""
+    import json
+
     from safetensors import SafetensorError
     from safetensors import numpy as safetensors
 
     data, header_size = _bytes_of(where, path)
     try:
-        arrays = {name: array.copy() for name, array in safetensors.load(data).items()}
+        arrays = safetensors.load(data)
         header = json.loads(data[8 : 8 + header_size])
         texts = header.get("__metadata__") or {}
         content = json.loads(texts.get("cyconv", "{}"))
@@ -157,7 +159,7 @@ def _bytes_of(where: str, path: FilePath) -> tuple[bytes, int]:
         size = os.fstat(file.fileno()).st_size
         start = file.read(8)
         header_size = int.from_bytes(start, "little")
-        if header_size > min(size - 8, MOST_HEADER_BYTES):
+        if not 2 <= header_size <= min(size - 8, MOST_HEADER_BYTES):
             raise ValueError(
                 f"{where}: {path} is damaged or no safetensors file ({size} bytes, header of "
                 f"{header_size})"
@@ -179,7 +181,7 @@ def _replace(where: str, path: FilePath, data: bytes) -> None:
     target = Path(os.path.realpath(path))  # a link stays a link
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{where}: folder {target.parent} does not exist")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)

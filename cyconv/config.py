@@ -45,7 +45,9 @@ def _cgroup_quota() -> float | None:
         return None
 
 
-_num_threads = default_num_threads()
+MOST_THREADS = 1024
+_most_here = MOST_THREADS
+_num_threads = min(default_num_threads(), MOST_THREADS)
 
 
 def get_num_threads() -> int:
@@ -54,15 +56,18 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads (1 to 1,024) in the compiled kernels; results do not depend on it."""
+    """Use ``n`` threads (1 to 1,024) in the compiled kernels; results do not depend on it.
+
+    A process that was forked from one that had used several threads stays at one.
+    """
     global _num_threads
-    _num_threads = integer("set_num_threads: n", n, 1, 1024)
+    _num_threads = min(integer("set_num_threads: n", n, 1, MOST_THREADS), _most_here)
 
 
 def _after_fork() -> None:
     # libgomp's thread pool does not survive fork: a second parallel region would hang the child
-    global _num_threads
-    _num_threads = 1
+    global _num_threads, _most_here
+    _num_threads = _most_here = 1
 
 
 if hasattr(os, "register_at_fork"):

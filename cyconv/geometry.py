@@ -331,9 +331,8 @@ def pool2d_geometry(
 
 def flag(where: str, value: Any) -> bool:
     """``value`` as a bool; anything but True, False, 0 and 1 is refused."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # Python's, NumPy's
-        return bool(value)
-    if not hasattr(value, "__index__") or operator.index(value) not in (0, 1):
+    is_bool = type(value).__name__ in ("bool", "bool_")  # Python's, NumPy's
+    if not is_bool and not (isinstance(value, int) and value in (0, 1)):
         raise TypeError(f"{where} must be True or False, got {value!r}")
     return bool(value)
 

@@ -8,7 +8,6 @@ lr standing for ``base_lr``, the optimiser's rate when the schedule was made.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,7 @@ class MultiStepLR(Schedule):
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
-        return self.base_lr * self.gamma ** bisect_right(self.milestones, step)
+        return self.base_lr * self.gamma ** sum(m <= step for m in self.milestones)
 
 
 class CosineLR(Schedule):

@@ -167,7 +167,7 @@ class Tensor:
         if grad is None:
             head = backends.namespace_of(self.data).ones_like(self.data)
         else:
-            head = as_tensor(grad, self.dtype).data
+            head = tensor_in("backward", "grad", grad, self.dtype).data
             if head.shape != self.shape:
                 raise ValueError(
                     f"backward: grad has shape {head.shape} but the tensor has shape {self.shape}"
@@ -324,7 +324,10 @@ class Tensor:
 
 def apply(op: Op, *inputs: Tensor) -> Tensor:
     """Run an op on tensors, and record it if recording is on and a gradient is wanted."""
-    array = op.forward(*[t.data for t in inputs])
+    arrays = [t.data for t in inputs]
+    if not op.any_layout:
+        arrays = [backends.in_one_order(a) for a in arrays]
+    array = op.forward(*arrays)
     out = Tensor(np.asarray(array) if isinstance(array, np.generic) else array)
     if op.is_view:
         out._uses = inputs[0]._uses
@@ -351,4 +354,5 @@ def _index(index: Any) -> Any:
 
 
 from . import ops  # noqa: E402  (ops builds on Tensor, and Tensor's methods call ops)
-from .creation import as_tensor, valid_dtype  # noqa: E402
+from .creation import valid_dtype  # noqa: E402
+from .ops.inputs import tensor_in  # noqa: E402

@@ -84,6 +84,21 @@ def namespace_of(array: Any) -> ModuleType:
     return np
 
 
+def in_one_order(array: Any) -> Any:
+    """The array in the one memory order that its shape has here: the same object if it is so.
+
+    2-d and 4-d arrays lie batch-last, others in C order, without gaps. The order in which NumPy
+    adds up, and so the last bits of a sum, depends on how an array lies in memory.
+    """
+    if array.ndim not in (2, 4):
+        return array if array.flags.c_contiguous else namespace_of(array).ascontiguousarray(array)
+    planes = array.transpose(*range(1, array.ndim), 0)
+    if planes.flags.c_contiguous:
+        return array
+    planes = namespace_of(array).ascontiguousarray(planes)
+    return planes.transpose(-1, *range(array.ndim - 1))
+
+
 def device_of(array: Any) -> str:
     """ "cpu" or "cuda"."""
     return "cpu"

@@ -12,6 +12,8 @@ from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
 
 Array = Any
 
+CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
+CACHE_GAP = 192  # bytes, an odd number of cache lines
 SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as these
 
 isa = kernels.choose()
@@ -42,7 +44,19 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     if len(shape) not in (2, 4):
         return np.empty(shape, dtype)
     memory = np.empty((*shape[1:], shape[0]), dtype)
+    if len(shape) == 4 and memory.nbytes and memory[0].nbytes % CACHE_PERIOD == 0:
+        memory = _spread(memory.shape, memory.dtype)
     return memory.transpose(-1, *range(len(shape) - 1))
+
+
+def _spread(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Memory (C, H, W, N) with a gap behind each plane.
+
+    Planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache.
+    """
+    plane = shape[1] * shape[2] * shape[3]
+    rows = np.empty((shape[0], plane + CACHE_GAP // dtype.itemsize), dtype)
+    return rows[:, :plane].reshape(shape)
 
 
 def as_batch_last(a: Array) -> Array:
@@ -52,9 +66,8 @@ def as_batch_last(a: Array) -> Array:
         return a
     out = empty(a.shape, a.dtype)
     if a.flags.c_contiguous and a.dtype.char in "fd":
-        rows, cols = a.shape[0], a.size // max(1, a.shape[0])
-        flat = out.transpose(*range(1, a.ndim), 0).reshape(-1)
-        _of(a).elementwise.transpose(a.reshape(-1), flat, rows, cols, _threads(a.size))
+        planes = out if a.ndim == 4 else out[:, :, None, None]
+        _of(a).elementwise.to_batch_last(a.reshape(-1), planes, _threads(a.size))
     else:
         out[...] = a
     return out
@@ -215,9 +228,14 @@ def channel_sum(a: Array) -> Array:
 def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     """x (N, C, H, W) -> out and argmax (N, C, OH, OW); argmax (int32) is kh * KW + kw."""
     x = _images(x)
-    out, argmax = empty(g.out_shape, x.dtype), empty(g.out_shape, np.int32)
+    out, argmax = empty(g.out_shape, x.dtype), _winners(g.out_shape)
     _of(x).pool.max_pool(x, out, argmax, *_sliding(g.window), _threads(x.size))
     return out, argmax
+
+
+def _winners(shape: tuple[int, ...]) -> Array:
+    n, c, h, w = shape
+    return np.empty((c, h, w, n), np.int32).transpose(3, 0, 1, 2)
 
 
 def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
@@ -251,18 +269,16 @@ def _average(src: Array, shape: tuple[int, ...], g: Pool2dGeometry, transposed: 
 
 def batch_norm(
     x: Array, gamma: Array | None, beta: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """x (N, C, ...) -> out, mean (C,) and inv_std (C,), by the batch's own statistics."""
+) -> tuple[Array, Array, Array, Array]:
+    """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself."""
     images = _images(x)
     out = empty(images.shape, x.dtype)
-    mean, inv_std = np.empty((2, x.shape[1]), x.dtype)
+    mean, var, inv_std = np.full((3, x.shape[1]), np.nan, x.dtype)
     if x.size:
         scale_shift = _flat_or_none(gamma), _flat_or_none(beta)
-        options = (mean, inv_std, eps, _threads(x.size))
+        options = (mean, var, inv_std, eps, _threads(x.size))
         _of(images).norm.batch_norm(images, out, *scale_shift, *options)
-    else:
-        mean[...] = inv_std[...] = np.nan
-    return out.reshape(x.shape) if x.ndim != 4 else out, mean, inv_std
+    return out.reshape(x.shape), mean, var, inv_std
 
 
 def batch_norm_backward(
@@ -276,7 +292,7 @@ def batch_norm_backward(
         _of(images).norm.batch_norm_backward(
             d, images, dx, _flat_or_none(gamma), mean, inv_std, dgamma, dbeta, _threads(x.size)
         )
-    return dx.reshape(x.shape) if x.ndim != 4 else dx, dgamma, dbeta
+    return dx.reshape(x.shape), dgamma, dbeta
 
 
 def cross_entropy(logits: Array, target: Array, label_smoothing: float) -> tuple[Array, Array]:

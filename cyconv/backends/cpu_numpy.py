@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Tile = tuple[slice, slice]  # rows and columns of the output
 Tap = tuple[int, int, slice, slice, slice, slice]  # as _taps yields it
 
-SCRATCH_LIMIT = 4 * 2**20  # bytes of im2col columns at a time, which then are still in the cache
+SCRATCH_LIMIT = 8 * 2**20  # bytes of im2col columns at a time, which then are still in the cache
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -57,14 +57,19 @@ def as_batch_last(a: Array) -> Array:
 
 
 def _planes(a: Array) -> Array:
-    """(N, C, H, W) -> (C, H, W, N) or (N, C) -> (C, N), a view."""
-    return a.transpose(1, 2, 3, 0) if a.ndim == 4 else a.T
+    """(N, C, H, W) -> (C, H, W, N) and (N, C) -> (C, N), a view."""
+    return a.transpose(*range(1, a.ndim), 0)
 
 
 def _rows(a: Array) -> Array:
-    """(N, C, ...) -> (C, ...*N), a view of an array that is batch-last: one row a channel."""
-    p = _planes(a)
+    """(N, C, ...) -> (C, ...*N), one row a channel."""
+    p = _planes(as_batch_last(a))
     return p.reshape(len(p), math.prod(p.shape[1:]))
+
+
+def _from_rows(rows: Array, shape: tuple[int, ...]) -> Array:
+    """(C, ...*N) -> (N, C, ...) of that shape, batch-last."""
+    return np.moveaxis(rows.reshape(*shape[1:], shape[0]), -1, 0)
 
 
 def _where(mask: Array, a: Array) -> Array:
@@ -137,7 +142,7 @@ def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "aut
     d = _planes(as_batch_last(dout))
     # BLAS is slow at a sum of one product, which is what depthwise filters have
     product = np.multiply if g.f == g.groups else np.matmul
-    if g.window.is_pointwise:
+    if g.window.is_pointwise and g.window.in_size == g.window.out_size:
         dx = empty(g.x_shape, d.dtype)
         product(weights, _by_group(d, g), out=_by_group(_planes(dx), g))
         return dx
@@ -179,7 +184,8 @@ def _im2col(x: Array, g: Conv2dGeometry) -> Iterator[tuple[Tile, Array]]:
     """Tile by tile of the output, the columns (G, K, pixels*N) of x (N, C, H, W)."""
     p = _planes(as_batch_last(x))
     if g.window.is_pointwise:  # a fully connected layer, too
-        yield (slice(None), slice(None)), _by_group(p, g)
+        rows, columns = map(slice, g.window.out_size)  # a transposed convolution may have more
+        yield (rows, columns), _by_group(p[:, rows, columns], g)
         return
     for tile, cols in _tiles(g, p.dtype):
         if any(g.window.padding):
@@ -204,8 +210,8 @@ def _weights(w: Array, g: Conv2dGeometry) -> Array:
 
 
 def channel_sum(a: Array) -> Array:
-    """(C,): the sum of (N, C) or (N, C, H, W) over all axes but the channels."""
-    return _rows(as_batch_last(a)).sum(axis=1)
+    """(C,): the sum of (N, C, ...) over all axes but the channels."""
+    return _rows(a).sum(axis=1)
 
 
 # ------------------------------------------------------------------ pooling
@@ -275,37 +281,33 @@ def _window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:
 
 def batch_norm(
     x: Array, gamma: Array | None, beta: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """out = (x - mean) * inv_std * gamma + beta; mean (C,); inv_std (C,) = 1 / sqrt(var + eps).
+) -> tuple[Array, Array, Array, Array]:
+    """out = (x - mean) * inv_std * gamma + beta; mean, biased var, 1 / sqrt(var + eps) (C,) each.
 
-    x is (N, C) or (N, C, H, W), var the biased variance. An empty batch has mean and var 0.
+    x is (N, C, ...), var the biased variance. An empty batch has mean and var 0.
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
-    p = _rows(as_batch_last(x))
-    out = empty(x.shape, p.dtype)
-    o, count = _rows(out), max(1, p.shape[1])
+    p = _rows(x)
+    count = max(1, p.shape[1])
     mean = p.sum(axis=1) / count
-    np.subtract(p, mean[:, None], out=o)
-    inv_std = 1 / np.sqrt(np.square(o).sum(axis=1) / count + float(eps))
-    o *= (inv_std if gamma is None else inv_std * gamma)[:, None]
+    out = p - mean[:, None]
+    var = np.square(out).sum(axis=1) / count
+    inv_std = 1 / np.sqrt(var + float(eps))
+    out *= (inv_std if gamma is None else inv_std * gamma)[:, None]
     if beta is not None:
-        o += beta[:, None]
-    return out, mean, inv_std
+        out += beta[:, None]
+    return _from_rows(out, x.shape), mean, var, inv_std
 
 
 def batch_norm_backward(
     dout: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array
 ) -> tuple[Array, Array, Array]:
     """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta."""
-    d, normalised = _rows(as_batch_last(dout)), _rows(as_batch_last(x)) - mean[:, None]
-    normalised *= inv_std[:, None]
+    d, normalised = _rows(dout), (_rows(x) - mean[:, None]) * inv_std[:, None]
     dgamma, dbeta, count = (d * normalised).sum(axis=1), d.sum(axis=1), max(1, d.shape[1])
-    dx = empty(x.shape, d.dtype)
-    rows = np.subtract(d, (dbeta / count)[:, None], out=_rows(dx))
-    normalised *= (dgamma / count)[:, None]
-    rows -= normalised
-    rows *= (inv_std if gamma is None else inv_std * gamma)[:, None]
-    return dx, dgamma, dbeta
+    dx = d - (dbeta / count)[:, None] - normalised * (dgamma / count)[:, None]
+    dx *= (inv_std if gamma is None else inv_std * gamma)[:, None]
+    return _from_rows(dx, x.shape), dgamma, dbeta
 
 
 def cross_entropy(logits: Array, target: Array, label_smoothing: float) -> tuple[Array, Array]:

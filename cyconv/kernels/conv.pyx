@@ -9,11 +9,11 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, has_shape, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, vreal,
 )
-from cyconv.kernels.window cimport Axis, axis, source
+from cyconv.kernels.window cimport Axis, axis, check_window, source
 
 lanes = 2 * VLEN  # of a tile
 
@@ -261,11 +261,15 @@ cdef void run_job(
 
 def scratch_size(Py_ssize_t taps):
     """Numbers of scratch per thread for a sum over ``taps`` = C/groups * KH * KW terms."""
+    if not 1 <= taps < 2**40:
+        raise ValueError(f"kernel: a sum over {taps} terms is out of range")
     return (2 * taps * sizeof(Py_ssize_t) + 64) // sizeof(real) + taps * 2 * VLEN
 
 
 def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
     """How many numbers the packed weights have, and how many channels a block has."""
+    if min(groups, fg, taps) < 1:
+        raise ValueError("kernel: packed_size got a size below 1")
     cdef Py_ssize_t blocks = (fg + MR_MAX - 1) // MR_MAX
     cdef Py_ssize_t mr = (fg + blocks - 1) // blocks  # blocks of about equal size
     return groups * blocks * (1 + taps) * mr, mr
@@ -288,8 +292,10 @@ def correlate(
     p.x = planes(x, False)
     p.out = planes(out, True)
     p.groups = groups
-    if groups < 1 or p.x.c % groups or p.out.c % groups or min(kernel) < 1 or min(stride) < 1 \
-            or min(dilation) < 1 or threads < 1 or p.x.n != p.out.n:
+    check_window(kernel, stride, padding, dilation, threads)
+    if groups < 1 or p.x.c % groups or p.out.c % groups or p.x.n != p.out.n \
+            or p.x.c < 1 or min(p.out.n, p.out.c, p.out.h, p.out.w) < 1 \
+            or p.x.c * kernel[0] * kernel[1] >= 2**40:
         raise ValueError("kernel: correlate got sizes that do not fit")
     p.cg, p.fg = p.x.c // groups, p.out.c // groups
     p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
@@ -307,7 +313,7 @@ def correlate(
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
     # result does not depend on the number of threads
     jobs = jobs * groups
-    parts = max(<Py_ssize_t>1, min(p.blocks, (JOBS + jobs - 1) // max(<Py_ssize_t>1, jobs)))
+    parts = max(<Py_ssize_t>1, min(p.blocks, (JOBS + jobs - 1) // jobs))
     jobs = jobs * parts
     with nogil:
         for job in prange(jobs, num_threads=threads, schedule="static"):
@@ -335,8 +341,10 @@ def pack_weights(
     w: 1-d, as (groups, rows, cols, taps), or as (groups, cols, rows, taps) if ``swapped``; bias:
     1-d (groups * rows) or None; out: 1-d of ``packed_size``. Rows beyond the last are zeros.
     """
-    if groups < 1 or rows < 1 or cols < 1 or taps < 1 or threads < 1:
-        raise ValueError("kernel: pack_weights got a size below 1")
+    check_threads(threads)
+    if min(groups, rows, cols, taps) < 1 \
+            or <object>groups * rows * cols * taps >= 2**40:
+        raise ValueError("kernel: pack_weights got a size out of range")
     size, mr_ = packed_size(groups, rows, cols * taps)
     cdef Py_ssize_t mr = mr_
     cdef const real* src = numbers(w, groups * rows * cols * taps, False)

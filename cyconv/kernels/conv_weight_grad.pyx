@@ -7,11 +7,12 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.simd cimport (
-    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, broadcast, inlined, lane_sum, load, load_first,
-    real, store, vreal,
+    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, inlined, lane_sum, load, load_first, real,
+    store, vreal,
 )
+from cyconv.kernels.window cimport check_window
 
 cdef enum:
     BAND = 16384  # numbers of one output channel in a band of rows
@@ -203,14 +204,14 @@ cdef Problem problem_of(
 ) except *:
     cdef Problem p
     cdef Py_ssize_t need_h, need_w, most
+    check_window(kernel, stride, padding, dilation, 1)
     p.x, p.dout, p.groups = x, dout, groups
     p.kh, p.kw = kernel
     p.sh, p.sw = stride
     p.top, p.left = padding
     p.dh, p.dw_ = dilation
-    if groups < 1 or x.c % groups or dout.c % groups or x.n != dout.n or min(kernel) < 1 \
-            or min(stride) < 1 or min(dilation) < 1 or min(padding) < 0 \
-            or min(dout.h, dout.w, dout.c, x.c) < 1:
+    if groups < 1 or x.c % groups or dout.c % groups or x.n != dout.n \
+            or min(dout.n, dout.h, dout.w, dout.c, x.c) < 1:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
     p.taps = p.kh * p.kw
     p.cg, p.fg = x.c // groups, dout.c // groups
@@ -231,8 +232,10 @@ cdef Problem problem_of(
     most = (p.fg + p.fr - 1) // p.fr
     p.fparts = min(most, (JOBS + groups * p.cblocks - 1) // (groups * p.cblocks))
     p.fmost = (most + p.fparts - 1) // p.fparts * p.fr
-    p.copied = 0 if p.in_place else \
-        p.channels * ((p.band - 1) * p.sh + (p.kh - 1) * p.dh + 1) * p.rowlen
+    p.copied = (p.band - 1) * p.sh + (p.kh - 1) * p.dh + 1  # input rows of a band
+    if <double>need_w * x.n * p.copied * p.channels >= 2.0**40 or <double>p.taps * x.c >= 2.0**40:
+        raise MemoryError("kernel: weight_grad would need more scratch than there can be")
+    p.copied = 0 if p.in_place else p.channels * p.copied * p.rowlen
     return p
 
 
@@ -264,8 +267,7 @@ def weight_grad(
     cdef Problem p = problem_of(
         planes(x, False), planes(dout, False), groups, kernel, stride, padding, dilation
     )
-    if threads < 1:
-        raise ValueError("kernel: weight_grad needs at least one thread")
+    check_threads(threads)
     cdef Py_ssize_t per_thread = scratch_of(&p)
     cdef Py_ssize_t job
     cdef real* base = numbers(scratch, threads * per_thread, True)

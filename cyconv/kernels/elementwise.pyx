@@ -3,12 +3,12 @@
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from cyconv.kernels.planes cimport Planes, numbers, planes, same_shape
+from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport real
 
 cdef enum:
     CHUNK = 16384  # numbers per job
-    SQUARE = 16    # side of the squares in which a matrix is transposed
+    SQUARE = 16    # side of the squares in which images are transposed
 
 
 cdef void relu_run(const real* x, real* out, Py_ssize_t count) noexcept nogil:
@@ -19,6 +19,7 @@ cdef void relu_run(const real* x, real* out, Py_ssize_t count) noexcept nogil:
 
 def relu(object x, object out, int threads):
     """Fill out with max(x, 0); batch-last arrays of one shape."""
+    check_threads(threads)
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     same_shape(a, o)
@@ -42,6 +43,7 @@ cdef void relu_grad_run(
 
 def relu_backward(object dout, object out, object dx, int threads):
     """Fill dx with dout where out is not at most 0, else 0; batch-last arrays of one shape."""
+    check_threads(threads)
     cdef Planes d = planes(dout, False)
     cdef Planes o = planes(out, False)
     cdef Planes r = planes(dx, True)
@@ -82,6 +84,7 @@ def sgd_step(
     double weight_decay, bint nesterov, int threads,
 ):
     """Update w and velocity (or None) in place from grad; contiguous 1-d arrays of one size."""
+    check_threads(threads)
     cdef Py_ssize_t count = len(w)
     cdef real* p = numbers(w, count, True)
     cdef const real* g = numbers(grad, count, False)
@@ -113,6 +116,7 @@ def adam_step(
     double beta2, double eps, double weight_decay, bint decoupled, int threads,
 ):
     """Update w, m and v in place from grad; contiguous 1-d arrays of one size."""
+    check_threads(threads)
     cdef Py_ssize_t count = len(w)
     cdef real* p = numbers(w, count, True)
     cdef const real* g = numbers(grad, count, False)
@@ -132,21 +136,34 @@ def adam_step(
 # ------------------------------------------------------------------ layout
 
 
-cdef void transpose_rows(
-    const real* src, real* dst, Py_ssize_t first, Py_ssize_t last, Py_ssize_t cols,
-    Py_ssize_t srcstride, Py_ssize_t dststride,
+cdef void transpose_block(
+    const real* src, real* dst, Py_ssize_t images, Py_ssize_t step, Py_ssize_t count,
 ) noexcept nogil:
-    cdef Py_ssize_t i, j
-    for j in range(cols):
-        for i in range(first, last):
-            dst[j * dststride + i] = src[i * srcstride + j]
+    # dst[pixel, image] = src[image * step + pixel] for `count` pixels, a few images at a time, so
+    # that what is read stays in the cache
+    cdef Py_ssize_t i, j, first, last
+    first = 0
+    while first < images:
+        last = min(images, first + SQUARE)
+        for j in range(count):
+            for i in range(first, last):
+                dst[j * images + i] = src[i * step + j]
+        first = last
 
 
-def transpose(object src, object dst, Py_ssize_t rows, Py_ssize_t cols, int threads):
-    """dst (cols, rows) = src (rows, cols) transposed; contiguous arrays, given as 1-d."""
-    cdef const real* a = numbers(src, rows * cols, False)
-    cdef real* b = numbers(dst, rows * cols, True)
+def to_batch_last(object src, object dst, int threads):
+    """Fill dst, batch-last (N, C, H, W), from src, 1-d: the same images in C order."""
+    check_threads(threads)
+    cdef Planes d = planes(dst, True)
+    cdef Py_ssize_t pixels = d.h * d.w
+    cdef const real* a = numbers(src, d.n * d.c * pixels, False)
+    cdef Py_ssize_t blocks = (pixels + SQUARE - 1) // SQUARE
     cdef Py_ssize_t job
+    if d.n == 0:
+        return
     with nogil:
-        for job in prange((rows + SQUARE - 1) // SQUARE, num_threads=threads, schedule="static"):
-            transpose_rows(a, b, job * SQUARE, min(rows, (job + 1) * SQUARE), cols, cols, rows)
+        for job in prange(d.c * blocks, num_threads=threads, schedule="static"):
+            transpose_block(a + job // blocks * pixels + job % blocks * SQUARE,
+                            d.data + job // blocks * d.stride + job % blocks * SQUARE * d.n,
+                            d.n, d.c * pixels,
+                            min(<Py_ssize_t>SQUARE, pixels - job % blocks * SQUARE))

@@ -33,10 +33,10 @@ def cross_entropy(
             total = 0
             for k in range(z.c):
                 total = total + exp(z.data[k * z.stride + i] - top)
-            total = top + log(total)
+            total = log(total)
             mean = 0
             for k in range(z.c):
-                lp.data[k * lp.stride + i] = <real>(z.data[k * z.stride + i] - total)
+                lp.data[k * lp.stride + i] = <real>(z.data[k * z.stride + i] - top - total)
                 mean = mean + lp.data[k * lp.stride + i]
             mean = mean / z.c
             loss[i] = <real>(

@@ -3,8 +3,8 @@
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from cyconv.kernels.planes cimport Planes, numbers, planes, same_shape
-from cyconv.kernels.simd cimport VLEN, broadcast, lane_sum, load, real, store, vreal
+from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
+from cyconv.kernels.simd cimport VLEN, broadcast, lane_sum, load, real, vreal
 
 cdef enum:
     RUN = 4096  # numbers added up in one precision before they join the total in double
@@ -77,8 +77,7 @@ def channel_sum(object a, object out, int threads):
     cdef Planes p = planes(a, False)
     cdef real* sums = numbers(out, p.c, True)
     cdef Py_ssize_t c, count = p.n * p.h * p.w
-    if threads < 1:
-        raise ValueError("kernel: channel_sum needs at least one thread")
+    check_threads(threads)
     with nogil:
         for c in prange(p.c, num_threads=threads, schedule="static"):
             sums[c] = <real>sum_of(p.data + c * p.stride, count)
@@ -86,37 +85,42 @@ def channel_sum(object a, object out, int threads):
 
 cdef void norm_channel(
     const real* x, real* out, Py_ssize_t count, double eps, real gamma, real beta,
-    real* mean, real* inv_std,
+    real* mean, real* var, real* inv_std,
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real m = <real>(sum_of(x, count) / count)
-    cdef real s = <real>(1 / sqrt(squares_of(x, count, m) / count + eps))
+    cdef double v = squares_of(x, count, m) / count
+    cdef real s = <real>(1 / sqrt(v + eps))
     cdef real scale = s * gamma
     for i in range(count):
         out[i] = (x[i] - m) * scale + beta
     mean[0] = m
+    var[0] = <real>v
     inv_std[0] = s
 
 
 def batch_norm(
-    object x, object out, object gamma, object beta, object mean, object inv_std, double eps,
-    int threads,
+    object x, object out, object gamma, object beta, object mean, object var, object inv_std,
+    double eps, int threads,
 ):
-    """Fill out, and mean and inv_std (C,), from x, batch-last; gamma and beta are (C,) or None."""
+    """Fill out, and mean, var and inv_std (C,), from x, batch-last; gamma, beta (C,) or None."""
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     same_shape(a, o)
     cdef const real* g = NULL if gamma is None else numbers(gamma, a.c, False)
     cdef const real* b = NULL if beta is None else numbers(beta, a.c, False)
     cdef real* m = numbers(mean, a.c, True)
+    cdef real* v = numbers(var, a.c, True)
     cdef real* s = numbers(inv_std, a.c, True)
     cdef Py_ssize_t c, count = a.n * a.h * a.w
-    if count < 1 or threads < 1:
-        raise ValueError("kernel: batch_norm needs at least one value and one thread")
+    check_threads(threads)
+    if count < 1:
+        raise ValueError("kernel: batch_norm needs at least one value")
     with nogil:
         for c in prange(a.c, num_threads=threads, schedule="static"):
             norm_channel(a.data + c * a.stride, o.data + c * o.stride, count, eps,
-                         g[c] if g != NULL else 1, b[c] if b != NULL else 0, m + c, s + c)
+                         g[c] if g != NULL else 1, b[c] if b != NULL else 0, m + c, v + c,
+                         s + c)
 
 
 cdef void norm_grad_channel(
@@ -152,8 +156,9 @@ def batch_norm_backward(
     cdef real* dg = numbers(dgamma, a.c, True)
     cdef real* db = numbers(dbeta, a.c, True)
     cdef Py_ssize_t c, count = a.n * a.h * a.w
-    if count < 1 or threads < 1:
-        raise ValueError("kernel: batch_norm_backward needs at least one value and one thread")
+    check_threads(threads)
+    if count < 1:
+        raise ValueError("kernel: batch_norm_backward needs at least one value")
     with nogil:
         for c in prange(a.c, num_threads=threads, schedule="static"):
             norm_grad_channel(d.data + c * d.stride, a.data + c * a.stride, r.data + c * r.stride,

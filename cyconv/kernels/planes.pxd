@@ -88,6 +88,12 @@ cdef inline int64_t* class_numbers(object array, Py_ssize_t count, Py_ssize_t cl
     return data
 
 
+cdef inline int check_threads(int threads) except -1:
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"kernel: {threads} threads are out of range")
+    return 0
+
+
 cdef inline int same_shape(Planes a, Planes b) except -1:
     if a.n != b.n or a.c != b.c or a.h != b.h or a.w != b.w:
         raise ValueError("kernel: arrays differ in shape")

@@ -1,13 +1,14 @@
 # Pooling, forward and by the input. A job is one row of one channel.
 
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
-from cyconv.kernels.simd cimport VLEN, broadcast, load, real, store, vreal
-from cyconv.kernels.window cimport Axis, axis, source
+from cyconv.kernels.simd cimport real
+from cyconv.kernels.window cimport Axis, axis, check_window, source
 
-from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t
 
 
 cdef int32_t* winners(object array, Planes like, bint writable) except? NULL:
@@ -67,6 +68,10 @@ cdef void max_row(
                     for n in range(images):  # NaN wins: it is not equal to itself
                         where[n] = tap if (src[n] > best[n]) | (src[n] != src[n]) else where[n]
                         best[n] = src[n] if (src[n] > best[n]) | (src[n] != src[n]) else best[n]
+        if first:  # the whole window, dilated, lies in padding
+            for n in range(images):
+                best[n] = -<real>INFINITY
+                where[n] = 0
 
 
 def max_pool(
@@ -74,16 +79,16 @@ def max_pool(
     int threads,
 ):
     """Fill out (N, C, OH, OW) and argmax (int32 tap numbers) from x (N, C, H, W), batch-last."""
+    check_window(kernel, stride, padding, dilation, threads)
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     has_shape(o, a.n, a.c, o.h, o.w)
     cdef int32_t* where = winners(argmax, o, True)
     cdef Axis rows = axis(a.h, o.h, kernel[0], stride[0], padding[0], dilation[0], False)
     cdef Axis cols = axis(a.w, o.w, kernel[1], stride[1], padding[1], dilation[1], False)
-    check(kernel, stride, dilation, threads)
     cdef Py_ssize_t job
     with nogil:
-        for job in prange(o.c * o.h, num_threads=threads, schedule="static"):
+        for job in prange(o.c * o.h if o.n * o.w else 0, num_threads=threads, schedule="static"):
             max_row(&a, &o, &rows, &cols, job // o.h, job % o.h, where)
 
 
@@ -123,16 +128,16 @@ def max_pool_backward(
     tuple dilation, int threads,
 ):
     """Fill dx (N, C, H, W) from dout (N, C, OH, OW) and the forward pass's argmax, batch-last."""
+    check_window(kernel, stride, padding, dilation, threads)
     cdef Planes d = planes(dout, False)
     cdef Planes a = planes(dx, True)
     has_shape(d, a.n, a.c, d.h, d.w)
     cdef int32_t* where = winners(argmax, d, False)
     cdef Axis rows = axis(d.h, a.h, kernel[0], stride[0], padding[0], dilation[0], True)
     cdef Axis cols = axis(d.w, a.w, kernel[1], stride[1], padding[1], dilation[1], True)
-    check(kernel, stride, dilation, threads)
     cdef Py_ssize_t job
     with nogil:
-        for job in prange(a.c * a.h, num_threads=threads, schedule="static"):
+        for job in prange(a.c * a.h if a.n * a.w else 0, num_threads=threads, schedule="static"):
             max_grad_row(&d, &a, &rows, &cols, job // a.h, job % a.h, where)
 
 
@@ -161,12 +166,10 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
     # forward, dst is the output and each position is divided by its window's size; transposed, dst
     # is dx and each gradient that arrives is divided by the size of the window it comes from
     cdef Py_ssize_t col, kh, kw, i, j, n, images = a.dst.n
-    cdef Py_ssize_t whole = images - images % VLEN
     cdef const real* plane = a.src.data + c * a.src.stride
     cdef const real* src
     cdef real* dst
     cdef real scale = 1
-    cdef vreal total
     for col in range(a.dst.w):
         dst = a.dst.data + c * a.dst.stride + (row * a.dst.w + col) * images
         for n in range(images):
@@ -205,20 +208,17 @@ def avg_pool(
     padding is (top, bottom, left, right).
     """
     cdef Average a
+    check_window(kernel, stride, padding, (1, 1), threads)
+    if len(padding) != 4:
+        raise ValueError("kernel: padding is (top, bottom, left, right)")
     a.src = planes(src, False)
     a.dst = planes(dst, True)
     has_shape(a.src, a.dst.n, a.dst.c, a.src.h, a.src.w)
     a.rows = axis(a.src.h, a.dst.h, kernel[0], stride[0], padding[0], 1, transposed)
     a.cols = axis(a.src.w, a.dst.w, kernel[1], stride[1], padding[2], 1, transposed)
     a.bottom, a.right, a.padded = padding[1], padding[3], count_include_pad
-    check(kernel, stride, (1, 1), threads)
     cdef Py_ssize_t job
     with nogil:
-        for job in prange(a.dst.c * a.dst.h, num_threads=threads, schedule="static"):
+        for job in prange(a.dst.c * a.dst.h if a.dst.n * a.dst.w else 0, num_threads=threads,
+                          schedule="static"):
             avg_row(&a, job // a.dst.h, job % a.dst.h)
-
-
-cdef int check(tuple kernel, tuple stride, tuple dilation, int threads) except -1:
-    if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1 or threads < 1:
-        raise ValueError("kernel: pooling got a size below 1")
-    return 0

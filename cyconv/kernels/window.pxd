@@ -20,6 +20,24 @@ cdef inline Axis axis(
     return a
 
 
+cdef inline int check_window(
+    tuple kernel, tuple stride, tuple padding, tuple dilation, int threads
+) except -1:
+    # bounds within which no product of a position and a step leaves 64 bits
+    cdef object value
+    for value in (*kernel, *stride, *dilation):
+        if not 1 <= value < 2**31:
+            raise ValueError(f"kernel: window size {value} is out of range")
+    for value in padding:
+        if not 0 <= value < 2**31:
+            raise ValueError(f"kernel: padding {value} is out of range")
+    if len(kernel) != 2 or len(stride) != 2 or len(dilation) != 2 or len(padding) < 2:
+        raise ValueError("kernel: a window has two sizes each")
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"kernel: {threads} threads are out of range")
+    return 0
+
+
 cdef inline Py_ssize_t source(const Axis* a, Py_ssize_t o, Py_ssize_t k) noexcept nogil:
     # the position read for written position o and kernel position k, or -1 if there is none
     cdef Py_ssize_t i

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Array, Op
 from ..backends import backend_of, namespace_of
 from ..tensor import Tensor, apply
@@ -12,6 +14,8 @@ from .inputs import tensor_in
 
 
 class ReLU(Op):
+    any_layout = True
+
     def forward(self, x: Array) -> Array:
         self.out = backend_of(x).relu(x)
         return self.out
@@ -21,6 +25,8 @@ class ReLU(Op):
 
 
 class LeakyReLU(Op):
+    any_layout = True
+
     def __init__(self, slope: float):
         self.slope = slope
 
@@ -125,7 +131,7 @@ def _erf(x: Array) -> Array:
     import numpy as np
 
     # math.erf is the C library's; a table of float64 results costs about 60 ns an element
-    return np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype)
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
 
 
 # ------------------------------------------------------------------ the functions
@@ -179,7 +185,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
 
 def number(where: str, value: Any) -> float:
     """``value`` as a finite float; ``where`` begins the message."""
-    if isinstance(value, bool) or not (isinstance(value, (int, float)) or hasattr(value, "item")):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{where} must be a number, got {value!r}")
     result = float(value)
     if not math.isfinite(result):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Array, Op
-from ..backends import namespace_of
+from ..backends import in_one_order, namespace_of
 from ..tensor import Tensor, apply
 from .inputs import operands, tensor_in
 
@@ -16,6 +16,7 @@ def unbroadcast(dout: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``dout`` over the axes along which an input of this shape was repeated."""
     if dout.shape == shape:
         return dout
+    dout = in_one_order(dout)
     if dout.ndim > len(shape):
         dout = dout.sum(axis=tuple(range(dout.ndim - len(shape))))
     repeated = tuple(i for i, size in enumerate(shape) if size == 1 and dout.shape[i] != 1)
@@ -23,6 +24,7 @@ def unbroadcast(dout: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Add(Op):
+    any_layout = True
     keeps_inputs = False
 
     def forward(self, a: Array, b: Array) -> Array:
@@ -34,6 +36,7 @@ class Add(Op):
 
 
 class Sub(Op):
+    any_layout = True
     keeps_inputs = False
 
     def forward(self, a: Array, b: Array) -> Array:
@@ -45,6 +48,8 @@ class Sub(Op):
 
 
 class Mul(Op):
+    any_layout = True
+
     def forward(self, a: Array, b: Array) -> Array:
         self.a, self.b = a, b
         return a * b
@@ -55,6 +60,8 @@ class Mul(Op):
 
 
 class Div(Op):
+    any_layout = True
+
     def forward(self, a: Array, b: Array) -> Array:
         self.a, self.b = a, b
         return a / b
@@ -81,6 +88,7 @@ class Pow(Op):
 
 
 class Neg(Op):
+    any_layout = True
     keeps_inputs = False
 
     def forward(self, a: Array) -> Array:
@@ -92,6 +100,8 @@ class Neg(Op):
 
 class Maximum(Op):
     """The larger of two; at a tie each side gets half of the gradient."""
+
+    any_layout = True
 
     def forward(self, a: Array, b: Array) -> Array:
         self.a, self.b = a, b
@@ -133,6 +143,8 @@ class Sqrt(Op):
 class Abs(Op):
     """The absolute value; its gradient at 0 is 0."""
 
+    any_layout = True
+
     def forward(self, a: Array) -> Array:
         self.a = a
         return namespace_of(a).abs(a)
@@ -143,6 +155,8 @@ class Abs(Op):
 
 class Clip(Op):
     """Limit to [low, high]; the gradient passes where the input lies within, ends included."""
+
+    any_layout = True
 
     def __init__(self, low: float | None, high: float | None):
         self.low, self.high = low, high
@@ -183,6 +197,7 @@ class Matmul(Op):
 class Cast(Op):
     """To another float dtype."""
 
+    any_layout = True
     keeps_inputs = False
 
     def __init__(self, dtype: np.dtype):

@@ -23,6 +23,8 @@ ALGORITHMS = ("auto", "direct", "im2col")
 
 
 class Conv2d(Op):
+    any_layout = True
+
     def __init__(self, geometry: Conv2dGeometry, algo: str):
         self.geometry, self.algo = geometry, algo
 
@@ -41,6 +43,8 @@ class Conv2d(Op):
 
 class ConvTranspose2d(Op):
     """The input gradient of the convolution that ``geometry`` describes, as a layer of its own."""
+
+    any_layout = True
 
     def __init__(self, geometry: Conv2dGeometry):
         self.geometry = geometry
@@ -61,6 +65,8 @@ class ConvTranspose2d(Op):
 
 class Linear(Op):
     """x (N, C) with w (F, C): a convolution of N images of one pixel."""
+
+    any_layout = True
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self.x, self.w = x[:, :, None, None], w[:, :, None, None]

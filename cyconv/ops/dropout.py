@@ -15,6 +15,7 @@ from .inputs import tensor_in
 
 
 class Dropout(Op):
+    any_layout = True
     keeps_inputs = False
 
     def __init__(self, p: float):

@@ -24,13 +24,11 @@ def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
     return value
 
 
-def tensors_in(op: str, **values: Any) -> list[Tensor]:
-    """Several arguments (None is left out) as tensors of one float dtype, that of the first."""
+def tensors_in(op: str, *, bias: Any = None, **values: Any) -> list[Tensor]:
+    """Several arguments as tensors of the first one's float dtype; the bias, if any, last."""
     result: list[Tensor] = []
     first = ""
-    for name, value in values.items():
-        if value is None and result:
-            continue
+    for name, value in (values if bias is None else {**values, "bias": bias}).items():
         tensor = tensor_in(op, name, value, result[0].dtype if result else None)
         if result and tensor.dtype != result[0].dtype:
             raise TypeError(f"{op}: {first} is {result[0].dtype} but {name} is {tensor.dtype}")

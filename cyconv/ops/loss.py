@@ -49,6 +49,8 @@ class LogSoftmax(Op):
 class CrossEntropy(Op):
     """One loss per sample, from logits (N, K) and class numbers (N,)."""
 
+    any_layout = True
+
     def __init__(self, labels: Array, label_smoothing: float):
         self.labels, self.smoothing = labels, label_smoothing
 
@@ -148,25 +150,32 @@ def _with_axis(op: str, x: Any, axis: Any) -> tuple[Tensor, int]:
 
 def _class_numbers(op: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Labels as an int64 array (N,) with every value in [0, K)."""
-    array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+    try:
+        array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError:
+        raise ValueError(f"{op}: labels must be one number per sample, got {labels!r}") from None
     n, classes = shape
     if array.shape != (n,):
         raise ValueError(
             f"{op}: labels must have shape ({n},) for logits {shape}, got {array.shape}"
         )
-    numbers = array.astype(np.int64)
-    if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and (numbers == array).all()):
+    if array.dtype.kind not in "iuf":
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
-    if n and (numbers.min() < 0 or numbers.max() >= classes):
-        worst = to_numpy(numbers[(numbers < 0) | (numbers >= classes)])[0]
-        raise ValueError(f"{op}: labels must be from 0 to {classes - 1}, got {worst}")
+    wrong = ~((array >= 0) & (array < classes))  # NaN is neither
+    if wrong.any():
+        worst = to_numpy(array[wrong])[0]
+        raise ValueError(
+            f"{op}: labels must be from 0 to {classes - 1}, got {worst} ({array.dtype})"
+        )
+    numbers = array.astype(np.int64)
+    if array.dtype.kind == "f" and (numbers != array).any():
+        worst = to_numpy(array[numbers != array])[0]
+        raise ValueError(f"{op}: labels must be whole numbers, got {worst} ({array.dtype})")
     return numbers
 
 
 def _same_shape(op: str, input: Any, target: Any) -> list[Tensor]:
     tensors = tensors_in(op, input=input, target=target)
-    if len(tensors) < 2:
-        raise TypeError(f"{op}: target must be a tensor or an array, got None")
     if tensors[0].shape != tensors[1].shape:
         raise ValueError(
             f"{op}: input has shape {tensors[0].shape} but target has shape {tensors[1].shape}"

@@ -18,12 +18,14 @@ from .inputs import tensor_in, tensors_in
 class BatchNormTraining(Op):
     """By the statistics of the batch itself."""
 
+    any_layout = True
+
     def __init__(self, eps: float):
         self.eps = eps
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
         self.x, self.gamma = x, gamma
-        out, self.mean, self.inv_std = backend_of(x).batch_norm(x, gamma, beta, self.eps)
+        out, self.mean, self.var, self.inv_std = backend_of(x).batch_norm(x, gamma, beta, self.eps)
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
@@ -34,6 +36,8 @@ class BatchNormTraining(Op):
 
 class BatchNormInference(Op):
     """By given statistics: one multiply-add per element."""
+
+    any_layout = True
 
     def __init__(self, mean: Array, var: Array, eps: float):
         self.mean, self.inv_std = mean, 1 / (var + var.dtype.type(eps)) ** 0.5
@@ -131,8 +135,7 @@ def batch_norm(
     norm = BatchNormTraining(eps)
     out = apply(norm, tensor, gamma, beta)
     if running_mean is not None and count:
-        biased = 1 / (norm.inv_std * norm.inv_std) - eps
-        unbiased = biased * (count / (count - 1))
+        unbiased = norm.var * (count / (count - 1))  # what PyTorch keeps
         for buffer, batch in ((running_mean, norm.mean), (running_var, unbiased)):
             values = buffer._write()
             values *= 1 - share

@@ -12,6 +12,7 @@ from .inputs import tensor_in
 
 
 class MaxPool2d(Op):
+    any_layout = True
     keeps_inputs = False  # backward reads only where the largest values were
 
     def __init__(self, geometry: Pool2dGeometry):
@@ -26,6 +27,7 @@ class MaxPool2d(Op):
 
 
 class AvgPool2d(Op):
+    any_layout = True
     keeps_inputs = False
 
     def __init__(self, geometry: Pool2dGeometry):
@@ -111,12 +113,16 @@ def avg_pool2d(
 def global_avg_pool2d(x: Any) -> Tensor:
     """The mean of each channel's image: (N, C, H, W) -> (N, C, 1, 1) (Lin, Chen and Yan 2013)."""
     tensor = tensor_in("global_avg_pool2d", "input", x)
-    size = image_shape("global_avg_pool2d", tensor.shape)[2:]
-    return apply(AvgPool2d(pool2d_geometry("global_avg_pool2d", tensor.shape, size)), tensor)
+    return apply(AvgPool2d(_whole_image("global_avg_pool2d", tensor)), tensor)
 
 
 def global_max_pool2d(x: Any) -> Tensor:
     """The largest value of each channel's image: (N, C, H, W) -> (N, C, 1, 1)."""
     tensor = tensor_in("global_max_pool2d", "input", x)
-    size = image_shape("global_max_pool2d", tensor.shape)[2:]
-    return apply(MaxPool2d(pool2d_geometry("global_max_pool2d", tensor.shape, size)), tensor)
+    return apply(MaxPool2d(_whole_image("global_max_pool2d", tensor)), tensor)
+
+
+def _whole_image(op: str, x: Tensor) -> Pool2dGeometry:
+    """One window as large as the image."""
+    _, _, h, w = image_shape(op, x.shape)
+    return pool2d_geometry(op, x.shape, (max(h, 1), max(w, 1)))

@@ -66,6 +66,7 @@ class Max(Op):
 
 
 class Reshape(Op):
+    any_layout = True
     keeps_inputs = False
     is_view = True
 
@@ -83,6 +84,7 @@ class Reshape(Op):
 class Flatten(Op):
     """(N, C, H, W) -> (N, C*H*W); batch-last memory stays batch-last."""
 
+    any_layout = True
     keeps_inputs = False
     is_view = True
 
@@ -98,6 +100,7 @@ class Flatten(Op):
 
 
 class Transpose(Op):
+    any_layout = True
     keeps_inputs = False
     is_view = True
 
@@ -112,6 +115,7 @@ class Transpose(Op):
 
 
 class GetItem(Op):
+    any_layout = True
     keeps_inputs = False
     is_view = True
 
@@ -133,6 +137,7 @@ class GetItem(Op):
 
 
 class Concat(Op):
+    any_layout = True
     keeps_inputs = False
 
     def __init__(self, axis: int):
@@ -149,6 +154,7 @@ class Concat(Op):
 class Pad2d(Op):
     """Zeros around the images of (N, C, H, W)."""
 
+    any_layout = True
     keeps_inputs = False
 
     def __init__(self, padding: tuple[int, int, int, int]):
@@ -196,7 +202,8 @@ def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The largest element over all, an axis, or several axes; NaN if there is one."""
     x = tensor_in("max", "input", a)
     axes = _axes("max", axis, x.ndim)
-    if not x.size:
+    reduced = range(x.ndim) if axes is None else (axes if isinstance(axes, tuple) else (axes,))
+    if any(not x.shape[i] for i in reduced):
         raise ValueError(f"max: an input of shape {x.shape} has no largest element")
     return apply(Max(axes, keepdims), x)
 

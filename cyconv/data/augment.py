@@ -1,0 +1,56 @@
+"""Random changes of training images, a whole batch at a time.
+
+An augmentation is called with a batch (N, C, H, W) of any dtype and a ``numpy.random.Generator``,
+and returns a batch of the same shape and dtype. ``DataLoader(augment=[...])`` hands it a generator
+that depends on the seed, the epoch and the number of the batch, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..geometry import integer
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """Shift each image at random by up to ``padding`` pixels each way; zeros come in at the edge.
+
+    The same as padding with zeros and cropping back to the old size at a random place, as in
+    section 4.2 of He et al., "Deep Residual Learning for Image Recognition" (2015).
+    """
+
+    padding: int = 4
+
+    def __post_init__(self) -> None:
+        integer("RandomCrop: padding", self.padding, 0)
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        n, c, h, w = images.shape
+        p = self.padding
+        down, right = rng.integers(0, 2 * p + 1, size=(2, n))
+        padded = np.zeros((n, c, h + 2 * p, w + 2 * p), images.dtype)
+        padded[:, :, p : p + h, p : p + w] = images
+        # (N, C, H+2p, W+2p) -> view (N, C, 2p+1, 2p+1, H, W): every crop there is
+        crops = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
+        chosen: np.ndarray = crops[np.arange(n), :, down, right]
+        return chosen
+
+
+@dataclass(frozen=True)
+class HorizontalFlip:
+    """Mirror each image left to right with probability ``p``."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"HorizontalFlip: p must be in [0, 1], got {self.p!r}")
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        flip = rng.random(len(images)) < self.p
+        flipped = images.copy()
+        flipped[flip] = images[flip][..., ::-1]
+        return flipped

@@ -1,0 +1,159 @@
+"""Layers with a weight: convolution, transposed convolution, fully connected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import ops
+from ..creation import zeros
+from ..geometry import conv2d_geometry, conv_transpose2d_geometry, flag, integer, pair
+from ..ops.conv import ALGORITHMS
+from ..tensor import Tensor
+from . import init
+from .module import Module, Parameter
+
+
+class Conv2d(Module):
+    """Convolution: (N, in_channels, H, W) -> (N, out_channels, OH, OW); see ``ops.conv2d``.
+
+    ``weight`` (out_channels, in_channels/groups, KH, KW) starts as He normal with
+    fan_in = in_channels/groups * KH * KW (He et al. 2015), ``bias`` (out_channels,) at zero;
+    ``bias=False`` leaves it out. Arguments are those of ``ops.conv2d``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        algo: str = "auto",
+    ):
+        self.in_channels = integer("Conv2d: in_channels", in_channels, 1)
+        self.out_channels = integer("Conv2d: out_channels", out_channels, 1)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = _groups("Conv2d", groups, in_channels, out_channels)
+        if algo not in ALGORITHMS:
+            raise ValueError(f"Conv2d: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+        self.algo = algo
+        kernel = pair("Conv2d: kernel_size", kernel_size, 1)
+        shape = (self.out_channels, self.in_channels // self.groups, *kernel)
+        # the smallest image that fits shows any mistake in the other arguments now
+        reach = [d * (k - 1) + 1 for d, k in zip(pair("Conv2d: dilation", dilation, 1), kernel)]
+        conv2d_geometry((1, self.in_channels, *reach), shape, stride, padding, dilation, groups)
+        self.weight = init.he_normal_(Parameter(zeros(shape)))
+        self.bias = _bias("Conv2d", bias, self.out_channels)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            algo=self.algo,
+        )
+
+    def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        return math.prod(out_shape) * math.prod(self.weight.shape[1:])
+
+
+class ConvTranspose2d(Module):
+    """Transposed convolution: (N, in_channels, H, W) -> (N, out_channels, OH, OW), an upsampling.
+
+    ``weight`` (in_channels, out_channels/groups, KH, KW) starts as normal with std =
+    sqrt(2 / fan_in), fan_in = in_channels/groups * KH * KW / (SH * SW), as many inputs as one
+    output sums over on average (He et al. 2015); ``bias`` (out_channels,) at zero. Arguments are
+    those of ``ops.conv_transpose2d``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+    ):
+        self.in_channels = integer("ConvTranspose2d: in_channels", in_channels, 1)
+        self.out_channels = integer("ConvTranspose2d: out_channels", out_channels, 1)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.output_padding = output_padding
+        self.groups = _groups("ConvTranspose2d", groups, in_channels, out_channels)
+        self.dilation = dilation
+        kernel = pair("ConvTranspose2d: kernel_size", kernel_size, 1)
+        shape = (self.in_channels, self.out_channels // self.groups, *kernel)
+        image = (1, self.in_channels, 2**31, 2**31)  # large, so that no padding uses it up
+        conv_transpose2d_geometry(image, shape, stride, padding, output_padding, dilation, groups)
+        strides = pair("ConvTranspose2d: stride", stride, 1)
+        fan_in = self.in_channels / self.groups * math.prod(kernel) / math.prod(strides)
+        self.weight = init.normal_(Parameter(zeros(shape)), math.sqrt(2 / max(1, fan_in)))
+        self.bias = _bias("ConvTranspose2d", bias, self.out_channels)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.conv_transpose2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+    def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        return math.prod(x_shape) * math.prod(self.weight.shape[1:])
+
+
+class Linear(Module):
+    """Fully connected: (N, in_features) -> (N, out_features), x @ weight.T + bias.
+
+    ``weight`` (out_features, in_features) starts as He normal with fan_in = in_features (He et al.
+    2015), ``bias`` (out_features,) at zero; ``bias=False`` leaves it out.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        self.in_features = integer("Linear: in_features", in_features, 1)
+        self.out_features = integer("Linear: out_features", out_features, 1)
+        shape = (self.out_features, self.in_features)
+        self.weight = init.he_normal_(Parameter(zeros(shape)))
+        self.bias = _bias("Linear", bias, self.out_features)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
+    def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        return math.prod(out_shape) * self.in_features
+
+
+def _bias(layer: str, wanted: Any, size: int) -> Parameter | None:
+    """A bias of zeros, or None."""
+    return Parameter(zeros(size)) if flag(f"{layer}: bias", wanted) else None
+
+
+def _groups(layer: str, groups: Any, in_channels: int, out_channels: int) -> int:
+    count = integer(f"{layer}: groups", groups, 1)
+    if in_channels % count or out_channels % count:
+        raise ValueError(
+            f"{layer}: in_channels {in_channels} and out_channels {out_channels} do not both split "
+            f"into groups={count}"
+        )
+    return count

@@ -1,0 +1,297 @@
+"""Module: what every layer and every net is. It holds parameters and calls ops.
+
+There is no bookkeeping behind the scenes. A module's attributes are its state: a ``Parameter`` is
+trained, any other ``Tensor`` is a buffer (saved, not trained), a ``Module`` is a child, and a list
+or tuple may hold several of these. Names that begin with an underscore are left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..creation import as_tensor, valid_dtype
+from ..ops.activation import number
+from ..tensor import FLOATS, Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: ``backward`` stores the gradient by it in ``grad``.
+
+    It shares the memory of ``data``, a float tensor or array; anything else is copied as float32.
+    ``grad`` is None until the first ``backward``.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any):
+        source = as_tensor(data)
+        if source.dtype.name not in FLOATS:
+            raise TypeError(f"Parameter: data must be float32 or float64, got {source.dtype}")
+        super().__init__(source.data)
+        self._uses = source._uses
+        self._grad_mode = "write"  # as attach_grad(), without a first gradient of zeros
+
+
+class Module:
+    """Base of all layers and nets: define ``forward``, set parameters and layers as attributes.
+
+    Constructor arguments are kept under their own names, so that ``config`` and ``repr`` can
+    show them. Whether dropout and batch norm behave as in training is not a property of a module:
+    ``record()`` turns training on, everywhere else it is off.
+    """
+
+    def forward(self, *inputs: Any) -> Any:
+        raise RuntimeError(f"{type(self).__name__} does not define forward")
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.forward(*inputs)
+
+    def call_child(self, name: str, *inputs: Any) -> Any:
+        """Call the child of this name; a ValueError from it is raised again with its place."""
+        try:
+            return vars(self)[name](*inputs)
+        except LayerError as error:
+            raise LayerError(f"{name}.{error.path}", error.message) from error.__cause__
+        except ValueError as error:
+            raise LayerError(name, str(error)) from error
+
+    # -------------------------------------------------------------- what is inside
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        for name, value in vars(self).items():
+            if name.startswith("_"):
+                continue
+            if isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value))
+            else:
+                yield name, value
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside this one, in the order in which they were set."""
+        return ((name, m) for name, m in self._members() if isinstance(m, Module))
+
+    def children(self) -> Iterator[Module]:
+        """As ``named_children``, without the names."""
+        return (child for _, child in self.named_children())
+
+    def _paths(self, path: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below; one that is used in two places comes twice."""
+        yield path, self
+        for name, child in self.named_children():
+            yield from child._paths(f"{path}.{name}" if path else name)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module (named "") and all below it, each once."""
+        return _each_once(self._paths())
+
+    def modules(self) -> Iterator[Module]:
+        """As ``named_modules``, without the names."""
+        return (module for _, module in self.named_modules())
+
+    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self._paths():
+            for name, value in module._members():
+                if isinstance(value, Tensor):
+                    yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters, each once, as ("0.weight", parameter)."""
+        return _each_once((n, t) for n, t in self._named_tensors() if isinstance(t, Parameter))
+
+    def parameters(self) -> Iterator[Parameter]:
+        """As ``named_parameters``, without the names: what an optimiser is given."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors that are saved but not trained, each once, as ("1.running_mean", tensor)."""
+        return _each_once((n, t) for n, t in self._named_tensors() if not isinstance(t, Parameter))
+
+    def num_parameters(self) -> int:
+        """How many numbers are trained; shared parameters count once."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    # -------------------------------------------------------------- state
+
+    def zero_grad(self) -> None:
+        """Forget all gradients (``grad`` becomes None); needed with ``attach_grad("add")`` only."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter and buffer by name, as {"0.weight": array}.
+
+        Names are PyTorch's. A parameter that is used in two places stands under both names.
+        """
+        return {
+            name: np.array(backends.to_numpy(tensor.data), order="C")
+            for name, tensor in self._named_tensors()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy arrays into the parameters and buffers of these names, in each one's own dtype.
+
+        ``strict=False`` passes over names that one side lacks. ValueError names what is missing,
+        what is unexpected and what has another shape; nothing is changed then.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state must be a dict, got {type(state).__name__}")
+        own = dict(self._named_tensors())
+        arrays = {name: _array(name, state[name]) for name in own if name in state}
+        problems = []
+        if strict:
+            problems += _listed("missing", [name for name in own if name not in state])
+            problems += _listed("unexpected", [str(name) for name in state if name not in own])
+        problems += _listed(
+            "of another shape",
+            [
+                f"{name} {array.shape} where the net has {own[name].shape}"
+                for name, array in arrays.items()
+                if array.shape != own[name].shape
+            ],
+        )
+        if problems:
+            raise ValueError(f"load_state_dict: {'; '.join(problems)}")
+        for tensor in {id(own[name]): own[name] for name in arrays}.values():
+            tensor._write()  # one that a graph still needs refuses before anything has changed
+        for name, array in arrays.items():
+            tensor = own[name]
+            values = array.astype(tensor.dtype, copy=False)
+            tensor._write()[...] = backends.to_device(values, tensor.device)
+
+    def to(self, device: str) -> Module:
+        """Move all parameters and buffers to "cpu" or "cuda"; drops gradients. Returns self."""
+        for _, tensor in self._named_tensors():
+            tensor.data = backends.to_device(tensor.data, device)
+            tensor.grad = None
+        return self
+
+    def astype(self, dtype: Any) -> Module:
+        """Turn all parameters and buffers into a float dtype; drops gradients. Returns self."""
+        wanted = valid_dtype("astype", dtype)
+        if wanted.name not in FLOATS:
+            raise TypeError(f"astype: dtype must be float32 or float64, got {dtype!r}")
+        for _, tensor in self._named_tensors():
+            tensor.data = tensor.data.astype(wanted)
+            tensor.grad = None
+        return self
+
+    # -------------------------------------------------------------- description
+
+    def config(self) -> dict[str, Any]:
+        """What rebuilds this module but for its weights: {"type": class name, argument: value}.
+
+        Only numbers, strings, bools, None, lists and such dicts: it goes into JSON as it is.
+        TypeError if an argument of the constructor is something else or was not kept.
+        """
+        config: dict[str, Any] = {"type": type(self).__name__}
+        for argument in self._arguments():
+            where = f"config: {type(self).__name__}: {argument.name}"
+            if not hasattr(self, argument.name):
+                raise TypeError(f"{where} is an argument of __init__ but not an attribute")
+            value = getattr(self, argument.name)
+            if isinstance(argument.default, bool):  # `bias=True` left a parameter under its name
+                value = isinstance(value, Tensor) or bool(value)
+            config[argument.name] = _plain(where, value)
+        return config
+
+    def _arguments(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(type(self)).parameters.values())
+
+    def __repr__(self) -> str:
+        children = list(self.named_children())
+        if children:
+            lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in children]
+            return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+        try:
+            config = self.config()
+        except TypeError:
+            return f"{type(self).__name__}()"
+        words = []
+        for argument in self._arguments():
+            if argument.kind is argument.VAR_POSITIONAL:  # the layers of a chain that has none
+                continue
+            value = config[argument.name]
+            default = (
+                _plain("", argument.default) if argument.default is not argument.empty else ...
+            )
+            if value != default:
+                by_name = argument.default is not argument.empty or argument.name == "kernel_size"
+                shown = repr(tuple_of(value))
+                words.append(f"{argument.name}={shown}" if by_name else shown)
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        """Multiply-adds of this layer itself for an input and output of these shapes."""
+        return 0
+
+    def summary(self, input_shape: tuple[int, ...]) -> None:
+        """Print a table of every layer's output shape, parameters and multiply-adds (MACs).
+
+        ``input_shape`` is (N, C, H, W) or (N, C), or without N, which then is 1. The net runs
+        once on zeros, without recording. MACs are those of one forward pass over the whole batch.
+        """
+        from .summary import summarize
+
+        print(summarize(self, input_shape))
+
+
+class LayerError(ValueError):
+    """A ValueError that a layer raised: ``path`` is the layer's name in the net, as "3.body.0"."""
+
+    def __init__(self, path: str, message: str):
+        super().__init__(f"layer {path}: {message}")
+        self.path = path
+        self.message = message
+
+
+def bounded(where: str, value: Any, least: float, most: float = math.inf) -> float:
+    """``value`` as a finite float within [least, most]; ``where`` begins the message."""
+    result = number(where, value)
+    if not least <= result <= most:
+        bound = f"at least {least}" if result < least else f"at most {most}"
+        raise ValueError(f"{where} must be {bound}, got {value!r}")
+    return result
+
+
+def tuple_of(value: Any) -> Any:
+    """JSON has lists only: turn them back into the tuples that the constructors were given."""
+    return tuple(map(tuple_of, value)) if isinstance(value, list) else value
+
+
+def _each_once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for name, thing in named:
+        if id(thing) not in seen:
+            seen.add(id(thing))
+            yield name, thing
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"load_state_dict: {name} must be an array of numbers, got {array.dtype}")
+    return array
+
+
+def _listed(what: str, names: list[str]) -> list[str]:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"{what}: {shown}"] if names else []
+
+
+def _plain(where: str, value: Any) -> Any:
+    """A constructor argument as JSON can hold it."""
+    if isinstance(value, Module):
+        return value.config()
+    if isinstance(value, (list, tuple)):
+        return [_plain(where, item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{where} is a {type(value).__name__}, which a config cannot hold")

@@ -1,0 +1,134 @@
+"""Layers that normalise, and dropout."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..creation import zeros
+from ..geometry import flag, integer
+from ..tensor import Tensor
+from . import init
+from .module import Module, Parameter, bounded
+
+SMALLEST = sys.float_info.min  # eps must be above 0
+
+
+class _BatchNorm(Module):
+    """``weight`` starts at one, ``bias`` at zero; without ``affine`` both are None."""
+
+    image_axes: tuple[str, ...] = ()  # the input's axes after N and C
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ):
+        layer = type(self).__name__
+        self.num_features = integer(f"{layer}: num_features", num_features, 1)
+        self.eps = bounded(f"{layer}: eps", eps, SMALLEST)
+        self.momentum = bounded(f"{layer}: momentum", momentum, 0, 1)
+        self.affine = flag(f"{layer}: affine", affine)
+        self.weight, self.bias = _scale_and_shift((self.num_features,), self.affine)
+        self.running_mean = zeros(self.num_features)
+        self.running_var = init.ones_(zeros(self.num_features))
+
+    def forward(self, x: Any) -> Tensor:
+        shape = np.shape(x)
+        if len(shape) != 2 + len(self.image_axes) or shape[1] != self.num_features:
+            axes = ", ".join(["N", str(self.num_features), *self.image_axes])
+            raise ValueError(f"{type(self).__name__}: input must have shape ({axes}), got {shape}")
+        return ops.batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch norm of images (N, C, H, W); see ``ops.batch_norm`` (Ioffe and Szegedy 2015).
+
+    ``weight`` (num_features,) starts at one and ``bias`` at zero; ``affine=False`` leaves both out.
+    The buffers ``running_mean`` and ``running_var`` move in training and are used outside of it.
+    """
+
+    image_axes = ("H", "W")
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch norm of features (N, C), otherwise as ``BatchNorm2d``."""
+
+
+class LayerNorm(Module):
+    """Normalises each sample over its last axes; see ``ops.layer_norm`` (Ba et al. 2016).
+
+    ``normalized_shape`` (an int or a tuple) is the shape of those axes and of ``weight`` and
+    ``bias``, which start at one and zero; ``affine=False`` leaves both out.
+    """
+
+    def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True):
+        where = "LayerNorm: normalized_shape"
+        sizes = (
+            normalized_shape if isinstance(normalized_shape, (tuple, list)) else [normalized_shape]
+        )
+        shape = tuple(integer(where, size, 1) for size in sizes)
+        if not shape:
+            raise ValueError(f"{where} must name at least one axis, got {normalized_shape!r}")
+        self.normalized_shape = normalized_shape
+        self.eps = bounded("LayerNorm: eps", eps, SMALLEST)
+        self.affine = flag("LayerNorm: affine", affine)
+        self.weight, self.bias = _scale_and_shift(shape, self.affine)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, eps=self.eps)
+
+
+class GroupNorm(Module):
+    """Normalises each sample over groups of channels; see ``ops.group_norm`` (Wu and He 2018).
+
+    ``weight`` (num_channels,) starts at one and ``bias`` at zero; ``affine=False`` leaves both out.
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+        self.num_groups = integer("GroupNorm: num_groups", num_groups, 1)
+        self.num_channels = integer("GroupNorm: num_channels", num_channels, 1)
+        if self.num_channels % self.num_groups:
+            raise ValueError(
+                f"GroupNorm: {num_channels} channels do not split into num_groups={num_groups}"
+            )
+        self.eps = bounded("GroupNorm: eps", eps, SMALLEST)
+        self.affine = flag("GroupNorm: affine", affine)
+        self.weight, self.bias = _scale_and_shift((self.num_channels,), self.affine)
+
+    def forward(self, x: Any) -> Tensor:
+        shape = np.shape(x)
+        if len(shape) < 2 or shape[1] != self.num_channels:
+            raise ValueError(
+                f"GroupNorm: input must have shape (N, {self.num_channels}, ...), got {shape}"
+            )
+        return ops.group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps)
+
+
+class Dropout(Module):
+    """In training sets each element to 0 with probability ``p``; see ``ops.dropout``."""
+
+    def __init__(self, p: float = 0.5):
+        self.p = bounded("Dropout: p", p, 0, 1)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.dropout(x, self.p)
+
+
+def _scale_and_shift(
+    shape: tuple[int, ...], affine: bool
+) -> tuple[Parameter | None, Parameter | None]:
+    if not affine:
+        return None, None
+    scale = Parameter(zeros(shape))
+    init.ones_(scale)
+    return scale, Parameter(zeros(shape))

@@ -1,0 +1,89 @@
+"""Layers that shrink images: max, average and global average pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import ops
+from ..geometry import flag, pair, pool2d_geometry
+from ..tensor import Tensor
+from .module import Module
+
+
+class MaxPool2d(Module):
+    """The largest value of each window: (N, C, H, W) -> (N, C, OH, OW); see ``ops.max_pool2d``.
+
+    ``stride=None`` is ``kernel_size``: windows side by side.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+    ):
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.ceil_mode = flag("MaxPool2d: ceil_mode", ceil_mode)
+        _check("MaxPool2d", kernel_size, stride, padding, dilation)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.max_pool2d(
+            x,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            ceil_mode=self.ceil_mode,
+        )
+
+
+class AvgPool2d(Module):
+    """The mean of each window: (N, C, H, W) -> (N, C, OH, OW); see ``ops.avg_pool2d``.
+
+    ``stride=None`` is ``kernel_size``: windows side by side.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.ceil_mode = flag("AvgPool2d: ceil_mode", ceil_mode)
+        self.count_include_pad = flag("AvgPool2d: count_include_pad", count_include_pad)
+        _check("AvgPool2d", kernel_size, stride, padding, 1)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.avg_pool2d(
+            x,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
+        )
+
+
+class GlobalAvgPool2d(Module):
+    """The mean of each channel's image; see ``ops.global_avg_pool2d``."""
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.global_avg_pool2d(x)
+
+
+def _check(layer: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> None:
+    """Show a mistake in the arguments now, on the smallest image that they fit."""
+    kernel = pair(f"{layer}: kernel_size", kernel_size, 1)
+    dilations = pair(f"{layer}: dilation", dilation, 1)
+    height, width = (d * (k - 1) + 1 for d, k in zip(dilations, kernel))
+    pool2d_geometry(layer, (1, 1, height, width), kernel_size, stride, padding, dilation)

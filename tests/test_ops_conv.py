@@ -1,0 +1,201 @@
+"""conv2d, conv_transpose2d and linear against nested loops, over drawn geometry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bounds
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from running import run
+from strategies import BATCHES, CHANNELS, DTYPES, SEEDS, Conv, convs, normal, transposed_convs
+
+ALGORITHMS = ("auto", "direct", "im2col")
+
+
+def compare(
+    op: str, inputs: dict[str, Any], head: Any, options: dict[str, Any], **algo: Any
+) -> None:
+    """Output and every gradient within the rounding error of sums of products."""
+    expected = getattr(oracle, op)(*inputs.values(), **options)
+    dx, dw, db = getattr(oracle, f"{op}_grads")(head, inputs["x"], inputs["w"], **options)
+    rest = (options,) if options else ()
+    allowed = getattr(bounds, op)(inputs["x"], inputs["w"], inputs.get("b"), head, *rest)
+    out, grads = run(op, inputs, head, **options, **algo)
+    assert out.dtype == head.dtype
+    bounds.check(out, expected, allowed["out"], "output")
+    for name, grad in zip(grads, (dx, dw, db), strict=False):
+        bounds.check(grads[name], grad, allowed[name], f"gradient of {name}")
+
+
+def check_conv(case: Conv, **algo: Any) -> None:
+    """Draw the values of a conv2d and compare."""
+    shape = (case.x_shape[0], case.w_shape[0], *out_size(case))
+    x, w, b, head = normal(
+        case.seed, case.dtype, case.x_shape, case.w_shape, case.w_shape[:1], shape
+    )
+    inputs = {"x": x, "w": w} | ({"b": b} if case.bias else {})
+    compare("conv2d", inputs, head, case.options, **algo)
+
+
+def out_size(case: Conv) -> tuple[int, int]:
+    """(OH, OW) of the convolution."""
+    options = {k: v for k, v in case.options.items() if k != "groups"}
+    return oracle.out_size(case.x_shape[2:], case.w_shape[2:], **options)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@given(case=convs())
+def test_conv2d(algo: str, case: Conv) -> None:
+    check_conv(case, algo=algo)
+
+
+# a drawn case may miss these by chance: sizes just below, at and above the kernels' block sizes
+EDGES = [
+    # x_shape, w_shape, options
+    ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+    ((1, 3, 9, 9), (5, 3, 3, 3), {"padding": 1}),
+    ((15, 2, 5, 5), (11, 2, 3, 3), {"padding": 1}),
+    ((16, 2, 5, 5), (12, 2, 3, 3), {"padding": 1}),
+    ((17, 2, 5, 5), (13, 2, 3, 3), {"padding": 1}),
+    ((33, 3, 6, 6), (25, 3, 5, 5), {"padding": 2}),
+    ((64, 1, 8, 8), (20, 1, 3, 3), {}),
+    ((2, 2, 1, 7), (3, 2, 1, 3), {"padding": (0, 1)}),
+    ((2, 2, 7, 1), (3, 2, 3, 1), {"padding": (1, 0)}),
+    ((3, 2, 2, 2), (4, 2, 5, 5), {"padding": 4}),  # a kernel larger than the image
+    ((3, 2, 3, 3), (4, 2, 1, 1), {"padding": 2}),  # outputs that see nothing but padding
+    ((3, 2, 4, 4), (4, 2, 2, 2), {"padding": ((3, 0), (0, 3))}),
+    ((3, 2, 9, 9), (4, 2, 2, 2), {"stride": 4}),  # pixels that no window reads
+    ((3, 2, 9, 8), (4, 2, 3, 3), {"stride": (3, 1), "dilation": (1, 3)}),
+    ((2, 2, 11, 11), (2, 2, 3, 3), {"dilation": 5}),
+    ((4, 12, 5, 5), (12, 1, 3, 3), {"groups": 12, "padding": 1}),
+    ((4, 6, 5, 5), (18, 1, 3, 3), {"groups": 6, "stride": 2}),
+    ((17, 26, 4, 4), (26, 13, 3, 3), {"groups": 2}),
+    ((2, 130, 3, 3), (3, 130, 3, 3), {}),
+    ((5, 64, 1, 1), (30, 64, 1, 1), {}),
+]
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), EDGES)
+def test_conv2d_at_the_edges(
+    x_shape: Any, w_shape: Any, options: dict[str, Any], dtype: str, algo: str
+) -> None:
+    options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
+    check_conv(Conv(x_shape, w_shape, True, options, dtype, 5), algo=algo)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "padding"),
+    [
+        ((64, 16, 24, 24), (7, 16, 5, 5), 2),  # 59 MB of columns
+        ((64, 16, 14, 12), (7, 16, 5, 5), 2),  # 4 MB hold three rows of the output
+        ((64, 50, 6, 18), (5, 50, 5, 5), (0, 2)),  # 4 MB hold 13 pixels of a row of 18
+    ],
+)
+def test_conv2d_larger_than_scratch_memory(
+    x_shape: Any, w_shape: Any, padding: Any, algo: str
+) -> None:
+    options = {"stride": 1, "padding": padding, "dilation": 1, "groups": 1}
+    check_conv(Conv(x_shape, w_shape, True, options, "float32", 6), algo=algo)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (1, 5)])
+def test_conv2d_padding_by_name(padding: str, kernel: tuple[int, int]) -> None:
+    (x, w) = normal(1, "float64", (2, 3, 6, 7), (4, 3, *kernel))
+    rows, columns = kernel[0] - 1, kernel[1] - 1
+    if padding == "valid":
+        rows = columns = 0
+    pads = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
+    head = normal(2, "float64", (2, 4, 6 + rows - kernel[0] + 1, 7 + columns - kernel[1] + 1))[0]
+    by_name = run("conv2d", {"x": x, "w": w}, head, padding=padding)
+    by_number = run("conv2d", {"x": x, "w": w}, head, padding=pads)
+    np.testing.assert_array_equal(by_name[0], by_number[0])
+    compare("conv2d", {"x": x, "w": w}, head, {"padding": pads})
+
+
+@given(case=transposed_convs())
+def test_conv_transpose2d(case: Conv) -> None:
+    o = case.options
+    size = oracle.transposed_size(
+        case.x_shape[2:],
+        case.w_shape[2:],
+        o["stride"],
+        o["padding"],
+        o["output_padding"],
+        o["dilation"],
+    )
+    f = case.w_shape[1] * o["groups"]
+    x, w, b, head = normal(
+        case.seed, case.dtype, case.x_shape, case.w_shape, (f,), (case.x_shape[0], f, *size)
+    )
+    inputs = {"x": x, "w": w} | ({"b": b} if case.bias else {})
+    compare("conv_transpose2d", inputs, head, o)
+
+
+@given(n=BATCHES, c=CHANNELS, f=CHANNELS, bias=st.booleans(), dtype=DTYPES, seed=SEEDS)
+def test_linear(n: int, c: int, f: int, bias: bool, dtype: str, seed: int) -> None:
+    x, w, b, head = normal(seed, dtype, (n, c), (f, c), (f,), (n, f))
+    compare("linear", {"x": x, "w": w} | ({"b": b} if bias else {}), head, {})
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (64, 800, 128), (128, 128, 10), (3, 1000, 2)])
+def test_linear_of_network_sizes(shape: tuple[int, int, int]) -> None:
+    n, c, f = shape
+    x, w, b, head = normal(3, "float32", (n, c), (f, c), (f,), (n, f))
+    compare("linear", {"x": x, "w": w, "b": b}, head, {})
+
+
+@given(case=convs())
+def test_transpose_is_the_adjoint(case: Conv) -> None:
+    """<conv(x), y> = <x, conv_transpose(y)>, whatever either of them computes."""
+    shape = (case.x_shape[0], case.w_shape[0], *out_size(case))
+    x, w, y = normal(case.seed, "float64", case.x_shape, case.w_shape, shape)
+    options = case.options
+    out, _ = run("conv2d", {"x": x, "w": w}, y, **options)
+    smallest = oracle.transposed_size(
+        shape[2:], w.shape[2:], options["stride"], options["padding"], 0, options["dilation"]
+    )
+    unread = tuple(n - m for n, m in zip(x.shape[2:], smallest, strict=True))  # at the far edges
+    if min(smallest) < 1 or min(unread) < 0:
+        return
+    back, _ = run("conv_transpose2d", {"x": y, "w": w}, output_padding=unread, **options)
+    assert back.shape == x.shape
+    terms = out.size + x.size
+    size = float((abs(out) * abs(y)).sum() + (abs(x) * abs(back)).sum())
+    difference = float((out * y).sum()) - float((x * back).sum())
+    assert abs(difference) <= terms * np.finfo("float64").eps * (size + 1)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_nan_and_infinity_stay_where_they_belong(algo: str) -> None:
+    """Only windows that see the NaN are NaN, and neither an image's neighbours nor padding are."""
+    x = np.ones((17, 2, 6, 6), np.float32)
+    x[3, 0, 2, 2], x[5, 1, 0, 0] = np.nan, np.inf
+    w = np.ones((3, 2, 3, 3), np.float32)
+    head = np.ones((17, 3, 6, 6), np.float32)
+    head[3, 0, 2, 2], head[5, 1, 0, 0] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):  # inf - inf
+        out, grads = run("conv2d", {"x": x, "w": w}, head, padding=1, algo=algo)
+        dx, _, _ = oracle.conv2d_grads(head, x, w, padding=1)
+    np.testing.assert_array_equal(out, oracle.conv2d(x, w, padding=1))
+    np.testing.assert_array_equal(grads["x"], dx)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_bias_gradient_alone(algo: str) -> None:
+    """An op must not compute, or need, gradients that nobody asked for."""
+    import cyconv as cc
+
+    x, w, b, head = normal(1, "float64", (3, 2, 5, 5), (4, 2, 3, 3), (4,), (3, 4, 3, 3))
+    bias = cc.tensor(b, dtype="float64").attach_grad()
+    with cc.record():
+        y = cc.ops.conv2d(x, w, bias, algo=algo)
+    y.backward(head)
+    bounds.check(bias.grad.numpy(), head.sum(axis=(0, 2, 3)), 1e-14 * head.size, "db")
