@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import backends, random
-from .geometry import integer
+from .geometry import integer, number
 from .tensor import FLOATS, Tensor
 
 DTYPES = (*FLOATS, "int64", "int32", "uint8", "bool")
@@ -15,8 +15,8 @@ DTYPES = (*FLOATS, "int64", "int32", "uint8", "bool")
 
 def valid_dtype(where: str, dtype: Any) -> np.dtype:
     try:
-        result = np.dtype(dtype)
-    except TypeError:
+        result = np.dtype(str if dtype is None else dtype)  # NumPy takes None for float64
+    except (TypeError, ValueError):
         raise TypeError(
             f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
         ) from None
@@ -29,7 +29,7 @@ def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """A tensor with a copy of ``data``: numbers, nested lists, any array, or a tensor.
 
     TypeError for a dtype other than float32, float64, int64, int32, uint8 and bool, or for data
-    that are no numbers.
+    that are no numbers; ValueError for values beyond the range of an integer dtype.
     """
     wanted = valid_dtype("tensor", dtype)
     if isinstance(data, Tensor):
@@ -38,10 +38,14 @@ def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
         source = backends.to_numpy(data) if backends.device_of(data) != "cpu" else np.asarray(data)
         if source.dtype.kind not in "biuf":
             raise TypeError(f"values of dtype {source.dtype}")
-        array = np.array(source, dtype=wanted, order="K")
     except (TypeError, ValueError) as error:
         raise TypeError(f"tensor: data must be numbers in a rectangular shape ({error})") from None
-    return Tensor(backends.to_device(array, device))
+    if wanted.kind in "iu" and source.size:
+        low, high = source.min().item(), source.max().item()
+        limits = np.iinfo(wanted)
+        if not (limits.min - 1 < low and high < limits.max + 1):  # NaN is not within either
+            raise ValueError(f"tensor: values from {low} to {high} do not fit into {wanted}")
+    return Tensor(backends.to_device(np.array(source, dtype=wanted, order="K"), device))
 
 
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
@@ -81,5 +85,6 @@ def randn(*shape: Any, scale: float = 1.0, dtype: Any = "float32", device: str =
     wanted = valid_dtype("randn", dtype)
     if wanted.name not in FLOATS:
         raise TypeError(f"randn: dtype must be float32 or float64, got {dtype!r}")
-    values = random.generator().standard_normal(_shape("randn", shape)) * scale
+    values = random.generator().standard_normal(_shape("randn", shape))
+    values *= number("randn: scale", scale)
     return Tensor(backends.to_device(np.asarray(values, dtype=wanted), device))

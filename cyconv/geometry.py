@@ -14,11 +14,14 @@ the input at ``i = o * stride - padding_before + k * dilation``; outside ``[0, s
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
@@ -42,7 +45,8 @@ class Window:
     @property
     def is_pointwise(self) -> bool:
         """True if each output position reads one input position, the one at its own place."""
-        return self.kernel == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0, 0, 0)
+        one = self.kernel == self.stride == (1, 1) and self.padding == (0, 0, 0, 0)
+        return one and self.in_size == self.out_size
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,19 @@ def integer(where: str, value: Any, least: int, most: int = LARGEST) -> int:
     return number
 
 
+def number(where: str, value: Any) -> float:
+    """``value`` as a finite float; ``where`` begins the message."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{where} must be a number, got {value!r}")
+    try:
+        result = float(value)
+    except OverflowError:  # an int beyond all floats
+        result = math.inf
+    if not math.isfinite(result):
+        raise ValueError(f"{where} must be finite, got {value!r}")
+    return result
+
+
 def pair(where: str, value: Any, least: int) -> Pair:
     """An int, or a pair of ints, as (rows, columns)."""
     if _is_sequence(value):
@@ -136,6 +153,13 @@ def padding4(where: str, value: Any) -> Padding:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def sizes(where: str, value: Any) -> tuple[int, ...]:
+    """A shape: a tuple or list of integers that are at least 0."""
+    if not _is_sequence(value):
+        raise TypeError(f"{where} must be a tuple of sizes, got {value!r}")
+    return tuple(integer(where, size, 0) for size in value)
 
 
 def channels_of(op: str, shape: Sequence[int]) -> int:
@@ -205,7 +229,7 @@ def conv2d_geometry(
         w_shape,
         stride if type(stride) is int else pair("conv2d: stride", stride, 1),
         padding
-        if type(padding) is int or padding in ("same", "valid")
+        if type(padding) is int or (isinstance(padding, str) and padding in ("same", "valid"))
         else padding4("conv2d: padding", padding),
         dilation if type(dilation) is int else pair("conv2d: dilation", dilation, 1),
         groups if type(groups) is int else integer("conv2d: groups", groups, 1),
@@ -353,6 +377,8 @@ def _pool2d_geometry(
     strides = kernel if stride is None else pair(f"{op}: stride", stride, 1)
     pads = padding if isinstance(padding, tuple) else padding4(f"{op}: padding", padding)
     dilations = pair(f"{op}: dilation", dilation, 1)
+    if kernel[0] * kernel[1] > 2**32:
+        raise ValueError(f"{op}: kernel_size {kernel} has more than 2**32 positions")
     out = []
     for axis, size in enumerate((h, w)):
         before, after = pads[2 * axis], pads[2 * axis + 1]

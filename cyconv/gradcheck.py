@@ -9,6 +9,7 @@ import numpy as np
 
 from . import autograd
 from .creation import as_tensor
+from .geometry import number
 from .tensor import Tensor
 
 
@@ -46,6 +47,14 @@ def gradcheck(
     >>> gradcheck(cc.ops.exp, [np.linspace(-1, 1, 5)])
     True
     """
+    eps, atol, rtol = (
+        number(f"gradcheck: {name}", value)
+        for name, value in (("eps", eps), ("atol", atol), ("rtol", rtol))
+    )
+    if eps <= 0:
+        raise ValueError(f"gradcheck: eps must be above 0, got {eps!r}")
+    if not isinstance(inputs, Sequence):
+        raise TypeError(f"gradcheck: inputs must be a list of arrays, got {inputs!r}")
     arrays = []
     for i, given in enumerate(inputs):
         array = as_tensor(given, np.float64).numpy()

@@ -10,7 +10,7 @@ import numpy as np
 from . import autograd, backends
 from .autograd import Array, Node, Op, Uses
 
-FLOATS = ("float32", "float64")
+FLOATS: tuple[str, ...] = ("float32", "float64")
 
 
 class Tensor:
@@ -86,7 +86,8 @@ class Tensor:
         body = np.array2string(
             backends.to_numpy(self.data), separator=", ", prefix="tensor(", threshold=200
         )
-        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        extra = "" if self.size or self.ndim == 1 else f", shape={self.shape}"
+        extra += "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         extra += "" if self.device == "cpu" else f", device={self.device}"
         return f"tensor({body}{extra})"
 
@@ -114,6 +115,8 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a tensor of {self.dtype} needs a copy to become {dtype}")
             return array.astype(dtype)
         return array.copy() if copy else array
 
@@ -174,7 +177,8 @@ class Tensor:
                 )
             if head.dtype != self.dtype:
                 raise TypeError(f"backward: grad is {head.dtype} but the tensor is {self.dtype}")
-        autograd.backward(self, head)
+        with np.errstate(all="ignore"):
+            autograd.backward(self, head)
 
     def _store_grad(self, grad: Array) -> None:
         if self._grad_mode == "add" and self.grad is not None:
@@ -184,8 +188,12 @@ class Tensor:
     # -------------------------------------------------------------- in place
 
     def _write(self) -> Array:
-        """The array, for writing; RuntimeError while a recorded graph still needs its values."""
-        if self._uses.count:
+        """The array, for writing; RuntimeError while a recorded graph still needs its values.
+
+        Also refused for a recorded result that backward has not used yet: what is written did not
+        come from the inputs, which would get a gradient for it all the same.
+        """
+        if self._uses.count or (self._node is not None and self._node.op is not None):
             raise RuntimeError(
                 f"in-place write to a tensor of shape {self.shape} that a recorded graph still "
                 "needs; call backward() first, or write to a copy"
@@ -297,8 +305,7 @@ class Tensor:
         return ops.max(self, axis, keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
-        """The index of the largest value, the first of equals (int64; not differentiable)."""
-        return Tensor(np.asarray(self.data.argmax(axis)))
+        return ops.argmax(self, axis)
 
     def exp(self) -> Tensor:
         return ops.exp(self)
@@ -327,7 +334,8 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
     arrays = [t.data for t in inputs]
     if not op.any_layout:
         arrays = [backends.in_one_order(a) for a in arrays]
-    array = op.forward(*arrays)
+    with np.errstate(all="ignore"):  # infinities and NaN are values like others
+        array = op.forward(*arrays)
     out = Tensor(np.asarray(array) if isinstance(array, np.generic) else array)
     if op.is_view:
         out._uses = inputs[0]._uses

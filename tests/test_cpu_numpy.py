@@ -263,7 +263,8 @@ def test_batch_norm(shape: tuple[int, ...], affine: bool) -> None:
     rng = np.random.default_rng(0)
     x, dout = rng.standard_normal(shape) * 2 + 3, rng.standard_normal(shape)
     gamma, beta = (rng.standard_normal(3), rng.standard_normal(3)) if affine else (None, None)
-    out, mean, inv_std = backend.batch_norm(x, gamma, beta, 1e-3)
+    out, mean, var, inv_std = backend.batch_norm(x, gamma, beta, 1e-3)
+    np.testing.assert_allclose(inv_std, 1 / np.sqrt(var + 1e-3), rtol=1e-12)
     for c in range(3):
         values = x[:, c].ravel().tolist()
         m = math.fsum(values) / len(values)

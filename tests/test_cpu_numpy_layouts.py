@@ -78,7 +78,7 @@ def everything(g: Conv2dGeometry, p: Pool2dGeometry, lay: Any, dtype: str) -> li
         backend.avg_pool2d(x, p),
         backend.avg_pool2d_backward(pooled, p),
         *normal,
-        *backend.batch_norm_backward(given(*g.x_shape), x, gamma, *normal[1:]),
+        *backend.batch_norm_backward(given(*g.x_shape), x, gamma, normal[1], normal[3]),
         losses,
         log_probs,
         backend.cross_entropy_backward(given(g.n), lay(log_probs), target, 0.1),

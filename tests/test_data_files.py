@@ -132,6 +132,7 @@ def test_mnist_is_found(tmp_path, monkeypatch, small, place, packed, capfd):
 
 def test_root_is_searched_alone(tmp_path, monkeypatch, small):
     write(tmp_path / "env", small[2], False)
+    write(tmp_path / "cache" / "mnist", small[2], False)
     monkeypatch.setenv(fetch.ENV_DIR, str(tmp_path / "env"))
     assert "built-in" in MNIST(root=tmp_path / "other", download=False).source
     assert MNIST(root=str(tmp_path / "env")).source == str(tmp_path / "env")
@@ -330,17 +331,25 @@ def test_cifar_is_found(tmp_path, monkeypatch, small_cifar, place, packed):
     assert str(tmp_path) in train.source
 
 
-@pytest.mark.parametrize("change", [flipped, lambda c: c[:-1], lambda c: c + b"x", lambda c: b""])
-def test_damaged_cifar(tmp_path, monkeypatch, small_cifar, change):
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (flipped, "expected SHA-256"),
+        (lambda c: c[:-1], "expected .* bytes.*found"),
+        (lambda c: c + b"x", "expected .* bytes.*found"),
+        (lambda c: b"", "expected .* bytes.*found 0"),
+    ],
+)
+def test_damaged_cifar(tmp_path, monkeypatch, small_cifar, change, message):
     contents = small_cifar[2]
     archive = tmp_path / cifar.ARCHIVE
     archive.write_bytes(change(make_archive(monkeypatch, contents)))
-    with pytest.raises(ValueError, match="expected") as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         CIFAR10(root=tmp_path)
     assert str(archive) in str(caught.value)
     for name, content in contents.items():
         (tmp_path / name).write_bytes(change(content) if name == "data_batch_3.bin" else content)
-    with pytest.raises(ValueError, match="expected") as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         CIFAR10(root=tmp_path)
     assert "data_batch_3.bin" in str(caught.value)
 

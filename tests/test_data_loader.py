@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import threading
+import time
 import traceback
 
 import numpy as np
@@ -186,10 +187,13 @@ def test_transform_of_each_image():
 def test_batch_transform():
     def mix(images, labels):
         assert images.shape == (len(labels), 3, 8, 6) and images.dtype == np.float32
-        return images[::-1] + 1.0, np.stack([labels, labels[::-1]], axis=1) / 2
+        turned = np.ascontiguousarray(images[::-1], np.float64)  # wrong memory order and dtype
+        return turned + 1, np.stack([labels, labels[::-1]], axis=1) / 2
 
     images, labels = next(iter(DataLoader(DATA, 10, batch_transform=mix)))
-    np.testing.assert_array_equal(images.data, PIXELS[9::-1] / np.float32(255) + 1)
+    np.testing.assert_array_equal(
+        images.data, (DATA.images[9::-1] / np.float32(255) + np.float64(1)).astype(np.float32)
+    )
     assert np.moveaxis(images.data, 0, -1).flags.c_contiguous and images.dtype == np.float32
     assert labels.shape == (10, 2) and labels.dtype == np.float64
     narrow = DataLoader(DATA, 10, batch_transform=lambda x, y: (x, y.astype(np.int32)))
@@ -314,23 +318,37 @@ def test_an_error_in_the_thread_comes_at_its_place_with_its_traceback():
     assert not prefetching()
 
 
+def counting(made):
+    for i in range(100):
+        made.append(i)
+        yield i
+
+
+def wait_until(happened):
+    deadline = time.monotonic() + 10
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+
+
 def test_works_ahead_by_a_bounded_number():
     made = []
-
-    def count():
-        for i in range(100):
-            made.append(i)
-            yield i
-
-    items = ahead(count(), depth=3)
+    items = ahead(counting(made), depth=3)
     assert next(items) == 0
-    for _ in range(200):
-        threading.Event().wait(0.005)
-        if len(made) >= 5:
-            break
-    threading.Event().wait(0.05)
+    wait_until(lambda: len(made) >= 5)
     assert len(made) == 5  # one taken, three waiting, one in the maker's hand
     assert list(items) == list(range(1, 100))
+
+
+def test_closing_frees_a_thread_that_waits_for_room():
+    made = []
+    items = ahead(counting(made))
+    next(items)
+    wait_until(lambda: len(made) >= 3)
+    closer = threading.Thread(target=items.close, daemon=True)
+    closer.start()
+    closer.join(10)
+    assert not closer.is_alive() and len(made) == 3
 
 
 @pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 keeps the error state by thread")

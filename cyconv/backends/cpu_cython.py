@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
+from .memory import aligned_empty
 
 Array = Any
 
@@ -41,22 +42,18 @@ def _threads(work: int) -> int:
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """A new array of arbitrary values; shapes (N, C) and (N, C, H, W) lie batch-last."""
-    if len(shape) not in (2, 4):
-        return np.empty(shape, dtype)
-    memory = np.empty((*shape[1:], shape[0]), dtype)
-    if len(shape) == 4 and memory.nbytes and memory[0].nbytes % CACHE_PERIOD == 0:
-        memory = _spread(memory.shape, memory.dtype)
-    return memory.transpose(-1, *range(len(shape) - 1))
-
-
-def _spread(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Memory (C, H, W, N) with a gap behind each plane.
-
-    Planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache.
-    """
-    plane = shape[1] * shape[2] * shape[3]
-    rows = np.empty((shape[0], plane + CACHE_GAP // dtype.itemsize), dtype)
-    return rows[:, :plane].reshape(shape)
+    dtype = np.dtype(dtype)
+    if len(shape) == 2:
+        return aligned_empty(shape[::-1], dtype).T
+    if len(shape) != 4:
+        return aligned_empty(shape, dtype)
+    n, c, h, w = shape
+    plane = h * w * n
+    # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache
+    crowded = plane and plane * dtype.itemsize % CACHE_PERIOD == 0
+    gap = CACHE_GAP // dtype.itemsize if crowded else 0
+    memory = aligned_empty((c, plane + gap), dtype)
+    return memory[:, :plane].reshape(c, h, w, n).transpose(3, 0, 1, 2)
 
 
 def as_batch_last(a: Array) -> Array:
@@ -174,11 +171,11 @@ def _correlate(
         out[...] = 0 if b is None else b[:, None, None]
         return out
     threads = _threads(g.macs)
-    packed = np.empty(conv.packed_size(g.groups, written, read * taps)[0], dtype)
+    packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     conv.pack_weights(
         w, _flat_or_none(b), packed, g.groups, written, read, taps, transposed, threads
     )
-    scratch = np.empty(conv.scratch_size(read * taps) * threads, dtype)
+    scratch = aligned_empty((conv.scratch_size(read * taps) * threads,), dtype)
     direct = (algo if algo != "auto" else _choose_algorithm(g.n, conv.lanes)) == "direct"
     options = (g.groups, *_sliding(window), transposed, direct, threads)
     conv.correlate(x, packed, out, scratch, *options)
@@ -197,7 +194,7 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     dw = np.empty(g.w_shape, dtype)
     kernel = _of(x).conv_weight_grad
     sizes = (g.groups, *_sliding(window))
-    scratch = np.empty(kernel.scratch_size(x, dout, *sizes) * threads, dtype)
+    scratch = aligned_empty((kernel.scratch_size(x, dout, *sizes) * threads,), dtype)
     kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
     return dw
 
@@ -235,7 +232,7 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
 
 def _winners(shape: tuple[int, ...]) -> Array:
     n, c, h, w = shape
-    return np.empty((c, h, w, n), np.int32).transpose(3, 0, 1, 2)
+    return aligned_empty((c, h, w, n), np.dtype(np.int32)).transpose(3, 0, 1, 2)
 
 
 def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
@@ -273,7 +270,7 @@ def batch_norm(
     """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself."""
     images = _images(x)
     out = empty(images.shape, x.dtype)
-    mean, var, inv_std = np.full((3, x.shape[1]), np.nan, x.dtype)
+    mean, var, inv_std = np.zeros((3, x.shape[1]), x.dtype)
     if x.size:
         scale_shift = _flat_or_none(gamma), _flat_or_none(beta)
         options = (mean, var, inv_std, eps, _threads(x.size))

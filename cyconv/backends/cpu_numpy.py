@@ -231,7 +231,7 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
         best = o[:, oy, ox]
         wins = ~(p[:, iy, ix] < best) & (best == best)
         o_bits[:, oy, ox] ^= _where(wins, o_bits[:, oy, ox] ^ p_bits[:, iy, ix])
-        a[:, oy, ox] += _where(wins, i * g.window.kernel[1] + j - a[:, oy, ox])
+        a[:, oy, ox] += _where(wins, _tap_number(i, j, g) - a[:, oy, ox])
     return out, argmax
 
 
@@ -243,6 +243,11 @@ def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
         here = i * g.window.kernel[1] + j
         _planes(dx)[:, iy, ix] += _where(a[:, oy, ox] == here, d[:, oy, ox])
     return dx
+
+
+def _tap_number(i: int, j: int, g: Pool2dGeometry) -> np.int32:
+    """i * KW + j, wrapped to 32 bits: geometry refuses windows of more than 2^32 taps."""
+    return np.int64(i * g.window.kernel[1] + j).astype(np.int32)
 
 
 def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 
@@ -130,6 +129,7 @@ def _read_raw(path: Path, known: KnownFile) -> bytearray:
 
 def _read_archive(path: Path, files: tuple[KnownFile, ...], label: str) -> list[bytearray]:
     """The wanted members of the archive, which is opened only if it is the published one."""
+    import gzip
     import tarfile
 
     size = os.path.getsize(path)

@@ -233,4 +233,4 @@ def _position(where: str, index: Any, length: int) -> int:
         ) from None
     if not -length <= i < length:
         raise IndexError(f"{where}: index {i} is outside a data set of {length} samples")
-    return i % length
+    return i

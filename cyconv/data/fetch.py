@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
-from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
@@ -31,6 +28,8 @@ def cache_dir() -> Path:
     try:
         home = Path.home()
     except RuntimeError:  # a user without an entry in the password file, as in some containers
+        import tempfile
+
         home = Path(tempfile.gettempdir())
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local", "cyconv", "Cache")
@@ -80,6 +79,7 @@ class Location:
         self.title = title
         self.mirrors = list(mirrors)
         self.allowed = download
+        self.bases = bases
         self.folders = [
             folder
             for base in bases
@@ -120,12 +120,12 @@ class Location:
                     raise TimeoutError("was silent before")
                 with atomic_file(self.target / name) as file:
                     _http_get(mirror + name, file, max_bytes)
-                    result = check(Path(file.name), mirror + name)
+                    result = check(file.name, mirror + name)
                     file.commit()
                     return result
             except (OSError, ValueError, ImportError) as error:
                 self.mirrors.remove(mirror)  # the next file should not wait for it again
-                reasons.append(f"{urlsplit(mirror).netloc}: {_in_short(error)}")
+                reasons.append(f"{mirror.split('/')[2]}: {_in_short(error)}")
         raise ConnectionError(", ".join(reasons) or "no mirror is left")
 
 
@@ -135,7 +135,7 @@ class _PartFile:
     def __init__(self, target: Path):
         self.target = target
         # the ending stays: it tells whether the file is gzipped
-        self.name = str(target.with_name(f".part-{secrets.token_hex(4)}-{target.name}"))
+        self.name = target.with_name(f".part-{os.urandom(4).hex()}-{target.name}")
         self.file: IO[bytes] = open(self.name, "xb", buffering=0)  # noqa: SIM115
 
     def commit(self) -> None:
@@ -153,6 +153,7 @@ class _PartFile:
 @contextmanager
 def atomic_file(target: Path) -> Iterator[_PartFile]:
     """A new file to write into; it becomes ``target`` by ``commit``, and else leaves no trace."""
+    missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     part = _PartFile(target)
     try:
@@ -161,6 +162,9 @@ def atomic_file(target: Path) -> Iterator[_PartFile]:
         part.file.close()
         with suppress(FileNotFoundError):
             os.unlink(part.name)
+        with suppress(OSError):  # folders with something in them stay
+            for folder in missing:
+                folder.rmdir()
 
 
 class _Sink:
@@ -215,6 +219,8 @@ def _http_get(url: str, file: _PartFile, max_bytes: int) -> None:
         received = sink.received
     if errors:
         raise errors.pop()
+    if not sink.received:
+        raise ValueError("sent an empty file")
 
 
 def _in_short(error: Any) -> str:
@@ -225,5 +231,6 @@ def _in_short(error: Any) -> str:
     if isinstance(error, ImportError):
         return "downloads need the package pooch, which is not installed"
     if type(error).__module__.split(".")[0] in ("requests", "urllib3"):
-        return f"no connection ({type(error).__name__})"
+        kind = type(error).__name__
+        return "no connection" if kind == "ConnectionError" else kind
     return str(error)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +57,9 @@ def read_idx(
 
 def read_content(path: Path, known: KnownFile, label: str) -> bytearray:
     """The content of a raw or gzipped file: exactly ``known.size`` bytes, or ValueError."""
+    import gzip  # here and below: reading is rare, and ``import cyconv`` should be quick
+    import zlib
+
     with open(path, "rb") as file:
         if path.suffix != ".gz":
             return read_exactly(file, known.size, label)
@@ -93,11 +93,15 @@ def read_exactly(stream: Any, size: int, label: str) -> bytearray:
 
 def check_content(content: bytearray, known: KnownFile, label: str) -> None:
     """ValueError if the SHA-256 of the content is known and another one."""
+    import hashlib
+
     _compare(hashlib.sha256(content).hexdigest(), known.sha256, "content", label)
 
 
 def check_file(path: Path, sha256: str, label: str) -> None:
     """ValueError if the SHA-256 of the file itself is another one than ``sha256``."""
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -13,11 +13,12 @@ from ..geometry import integer
 from .dataset import Dataset, as_float, gather, in_memory, stack
 from .prefetch import ahead
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy loads its random part, 10 ms, when it is first named
     from ..tensor import Tensor
 
+    Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
 Batch = tuple[np.ndarray, np.ndarray]
-Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # What a random stream is for; part of its seed, so that the streams differ.
 _ORDER, _AUGMENT = 0, 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from importlib import resources
 
 import numpy as np
 
@@ -138,7 +137,7 @@ class MNIST(ArrayDataset):
             images, labels, source = _load(location, MNIST_TRAIN if train else MNIST_TEST)
         except DataNotFound as error:
             images, labels, source = _load_built_in(train)
-            places = ", ".join(map(str, location.folders))
+            places = ", ".join(map(str, location.bases))
             print(
                 f"cyconv: MNIST is not in {places}, and {error.reason}: using the {source}",
                 file=sys.stderr,
@@ -203,6 +202,8 @@ def _load(location: Location, files: Files) -> Loaded:
 
 
 def _load_built_in(train: bool) -> Loaded:
+    from importlib import resources
+
     files = BUILT_IN_TRAIN if train else BUILT_IN_TEST
     arrays = []
     for known, shape in zip(files, _shapes(files)):

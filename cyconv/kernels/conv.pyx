@@ -10,9 +10,8 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
-from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, vreal,
-)
+from cyconv.kernels.simd cimport MR_MAX, VLEN, real
+from cyconv.kernels.tile cimport tile_of
 from cyconv.kernels.window cimport Axis, axis, check_window, source
 
 lanes = 2 * VLEN  # of a tile
@@ -34,77 +33,6 @@ cdef struct Scratch:
     Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
     Py_ssize_t* woff
     real* panel                # (cg * taps, lanes)
-
-
-# ------------------------------------------------------------------ the micro-kernel
-
-
-cdef inline inlined tile(
-    const int mr, const int nv, Py_ssize_t channels, Py_ssize_t taps,
-    const real* x, Py_ssize_t xstride, const Py_ssize_t* xoff,
-    const real* w, Py_ssize_t wstride, const Py_ssize_t* woff,
-    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes,
-) noexcept nogil:
-    # out[f, lanes] = bias[f] + sum over channels and taps of w[c, t, f] * x[c, t, lanes]
-    # IN x, w; OUT out. mr and nv are constants where this is inlined: a and b live in registers.
-    cdef vreal a[14]  # the largest mr below
-    cdef vreal b[14]
-    cdef vreal u, v
-    cdef const real* xt
-    cdef const real* wt
-    cdef Py_ssize_t c, t
-    cdef int i
-    for i in range(mr):
-        a[i] = broadcast(w[i])
-        b[i] = a[i]
-    w = w + mr
-    for c in range(channels):
-        for t in range(taps):
-            xt = x + xoff[t]
-            wt = w + woff[t]
-            u = load(xt)
-            if nv == 2:
-                v = load(xt + VLEN)
-            for i in range(mr):
-                a[i] = a[i] + u * wt[i]
-                if nv == 2:
-                    b[i] = b[i] + v * wt[i]
-        x = x + xstride
-        w = w + wstride
-    if lanes == nv * VLEN and fcount >= mr:
-        for i in range(mr):
-            store(out + i * outstride, a[i])
-            if nv == 2:
-                store(out + i * outstride + VLEN, b[i])
-    else:
-        for i in range(mr):
-            if i < fcount:
-                store_first(out + i * outstride, a[i], min(lanes, <Py_ssize_t>VLEN))
-                if nv == 2 and lanes > VLEN:
-                    store_first(out + i * outstride + VLEN, b[i], lanes - VLEN)
-
-
-cdef inline inlined tile_of(
-    const int nv, Py_ssize_t mr, Py_ssize_t channels, Py_ssize_t taps,
-    const real* x, Py_ssize_t xs, const Py_ssize_t* xo,
-    const real* w, Py_ssize_t ws, const Py_ssize_t* wo,
-    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes,
-) noexcept nogil:
-    # mr becomes a constant
-    if mr == 14 and MR_MAX >= 14: tile(14, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 6: tile(6, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 5: tile(5, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 4: tile(4, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 3: tile(3, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 2: tile(2, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 1: tile(1, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
 
 
 cdef void run_blocks(

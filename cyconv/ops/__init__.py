@@ -30,11 +30,12 @@ from .loss import (
 )
 from .norm import batch_norm, group_norm, layer_norm
 from .pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
-from .shape import concat, flatten, getitem, max, mean, pad2d, reshape, sum, transpose
+from .shape import argmax, concat, flatten, getitem, max, mean, pad2d, reshape, sum, transpose
 
 __all__ = [
     "abs",
     "add",
+    "argmax",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",

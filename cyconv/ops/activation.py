@@ -9,6 +9,7 @@ import numpy as np
 
 from ..autograd import Array, Op
 from ..backends import backend_of, namespace_of
+from ..geometry import number
 from ..tensor import Tensor, apply
 from .inputs import tensor_in
 
@@ -128,8 +129,6 @@ def _sigmoid(x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     """The error function, exact to the last digits; NumPy has none of its own."""
-    import numpy as np
-
     # math.erf is the C library's; a table of float64 results costs about 60 ns an element
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
 
@@ -181,13 +180,3 @@ def silu(x: Any) -> Tensor:
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha * (e^x - 1) (Clevert, Unterthiner and Hochreiter 2015)."""
     return apply(ELU(number("elu: alpha", alpha)), tensor_in("elu", "input", x))
-
-
-def number(where: str, value: Any) -> float:
-    """``value`` as a finite float; ``where`` begins the message."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{where} must be a number, got {value!r}")
-    result = float(value)
-    if not math.isfinite(result):
-        raise ValueError(f"{where} must be finite, got {value!r}")
-    return result

@@ -8,8 +8,12 @@ import numpy as np
 
 from ..autograd import Array, Op
 from ..backends import in_one_order, namespace_of
+from ..creation import valid_dtype
+from ..geometry import number
 from ..tensor import Tensor, apply
-from .inputs import operands, tensor_in
+from .inputs import comparable, operands, tensor_in
+
+RELATIONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 
 
 def unbroadcast(dout: Array, shape: tuple[int, ...]) -> Array:
@@ -236,12 +240,11 @@ def div(a: Any, b: Any) -> Tensor:
 
 def pow(a: Any, exponent: float) -> Tensor:
     """a ** exponent for a number ``exponent``."""
-    if isinstance(exponent, Tensor) or np.ndim(exponent):
+    if isinstance(exponent, (Tensor, np.ndarray)):
         raise TypeError("pow: the exponent must be a number; use exp(log(a) * b) for tensors")
-    if not isinstance(exponent, (int, float, np.number)):
-        raise TypeError(f"pow: the exponent must be a number, got {exponent!r}")
-    number = int(exponent) if float(exponent).is_integer() else float(exponent)
-    return apply(Pow(number), tensor_in("pow", "input", a))
+    power = number("pow: exponent", exponent)
+    whole = int(power) if power.is_integer() else power  # NumPy's integer powers are exact
+    return apply(Pow(whole), tensor_in("pow", "input", a))
 
 
 def neg(a: Any) -> Tensor:
@@ -281,9 +284,13 @@ def abs(a: Any) -> Tensor:
 
 def clip(a: Any, low: float | None = None, high: float | None = None) -> Tensor:
     """Values below ``low`` become ``low``, values above ``high`` become ``high``."""
-    if low is not None and high is not None and low > high:
+    ends = [
+        None if end is None else number(f"clip: {name}", end)
+        for name, end in (("low", low), ("high", high))
+    ]
+    if ends[0] is not None and ends[1] is not None and ends[0] > ends[1]:
         raise ValueError(f"clip: low {low} is larger than high {high}")
-    return apply(Clip(low, high), tensor_in("clip", "input", a))
+    return apply(Clip(*ends), tensor_in("clip", "input", a))
 
 
 def matmul(a: Any, b: Any) -> Tensor:
@@ -291,18 +298,30 @@ def matmul(a: Any, b: Any) -> Tensor:
     x, y = operands("matmul", a, b)
     if not x.ndim or not y.ndim or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
-    return apply(Matmul(), x, y)
+    try:
+        return apply(Matmul(), x, y)
+    except ValueError:
+        raise ValueError(f"matmul: stacks {x.shape} and {y.shape} do not broadcast") from None
 
 
 def cast(a: Any, dtype: Any) -> Tensor:
     """To float32 or float64, differentiably."""
-    wanted = np.dtype(dtype)
-    if wanted.name not in ("float32", "float64"):
+    wanted = valid_dtype("cast", dtype)
+    if wanted.kind != "f":
         raise TypeError(f"cast: dtype must be float32 or float64, got {dtype!r}")
     return apply(Cast(wanted), tensor_in("cast", "input", a))
 
 
 def compare(relation: str, a: Any, b: Any) -> Tensor:
-    """Compare elementwise with broadcasting, e.g. ``compare("less", a, b)``; a tensor of bools."""
-    x, y = (t.data if isinstance(t, Tensor) else t for t in (a, b))
-    return Tensor(np.asarray(getattr(namespace_of(x), relation)(x, y)))
+    """Compare elementwise with broadcasting, e.g. ``compare("less", a, b)``; a tensor of bools.
+
+    ``relation`` is "equal", "not_equal", "less", "less_equal", "greater" or "greater_equal".
+    """
+    if not isinstance(relation, str) or relation not in RELATIONS:
+        raise ValueError(f"compare: relation must be one of {RELATIONS}, got {relation!r}")
+    x, y = comparable(relation, a), comparable(relation, b)
+    try:
+        return Tensor(np.asarray(getattr(namespace_of(x), relation)(x, y)))
+    except ValueError:
+        shapes = f"{np.shape(x)} and {np.shape(y)}"
+        raise ValueError(f"{relation}: shapes {shapes} do not broadcast") from None

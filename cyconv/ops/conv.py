@@ -10,11 +10,13 @@ import numpy as np
 from .. import backends
 from ..autograd import Array, Op
 from ..backends import backend_of
+from ..creation import valid_dtype
 from ..geometry import (
     Conv2dGeometry,
     Window,
     conv2d_geometry,
     conv_transpose2d_geometry,
+    sizes,
 )
 from ..tensor import Tensor, apply
 from .inputs import tensors_in
@@ -242,9 +244,12 @@ def explain_conv2d(
     >>> plan.out_shape, plan.macs
     ((64, 20, 26, 26), 7787520)
     """
-    g = conv2d_geometry(tuple(x_shape), tuple(w_shape), stride, padding, dilation, groups)
+    op = "explain_conv2d"
+    x_shape, w_shape = sizes(f"{op}: x_shape", x_shape), sizes(f"{op}: w_shape", w_shape)
+    g = conv2d_geometry(x_shape, w_shape, stride, padding, dilation, groups)
+    wanted = valid_dtype(op, dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"{op}: dtype must be float32 or float64, got {dtype!r}")
     backend = backends.backend_of(np.empty(0))
-    name, reason, scratch = backend.plan_conv2d(
-        g, np.dtype(dtype), _algorithm("explain_conv2d", algo)
-    )
+    name, reason, scratch = backend.plan_conv2d(g, wanted, _algorithm(op, algo))
     return ConvPlan(name, reason, backends.backend_name(), scratch, g.macs, g.out_shape)

@@ -9,8 +9,8 @@ import numpy as np
 from .. import autograd, random
 from ..autograd import Array, Op
 from ..backends import namespace_of
+from ..geometry import number
 from ..tensor import Tensor, apply
-from .activation import number
 from .inputs import tensor_in
 
 

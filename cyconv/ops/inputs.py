@@ -39,8 +39,8 @@ def tensors_in(op: str, *, bias: Any = None, **values: Any) -> list[Tensor]:
 
 def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two operands of one float dtype: a number or an array takes the dtype of the tensor."""
-    like = a if isinstance(a, Tensor) else b
-    dtype = like.dtype if isinstance(like, Tensor) and like.dtype.name in FLOATS else np.float32
+    dtypes = [t.dtype for kind in (Tensor, np.ndarray) for t in (a, b) if isinstance(t, kind)]
+    dtype = next((d for d in dtypes if d.name in FLOATS), np.dtype(np.float32))
     x, y = (
         t if isinstance(t, Tensor) else tensor_in(op, "operand", _constant(op, t, dtype))
         for t in (a, b)
@@ -57,12 +57,12 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _constant(op: str, value: Any, dtype: Any) -> np.ndarray:
-    """A number, list or array of numbers as an array of ``dtype``."""
+def _constant(op: str, value: Any, dtype: Any = None) -> np.ndarray:
+    """A number, list or array of numbers as an array, of ``dtype`` if given."""
     try:
         array = np.asarray(value)
         if array.dtype.kind in "biuf":
-            return array.astype(dtype, order="K", copy=False)
+            return array if dtype is None else array.astype(dtype, order="K", copy=False)
     except ValueError:
         pass
     raise TypeError(f"{op}: operands must be tensors, arrays or numbers, got {value!r}")
@@ -72,3 +72,10 @@ def _integers_as_floats(op: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Tensors of integers and bools take part as constants in the other operand's float dtype."""
     dtype = next((t.dtype for t in (x, y) if t.dtype.name in FLOATS), np.dtype(np.float32))
     return tuple(t if t.dtype.name in FLOATS else t.astype(dtype) for t in (x, y))  # type: ignore
+
+
+def comparable(relation: str, value: Any) -> Any:
+    """A tensor's array, a Python number as it is (it takes the other's dtype), else an array."""
+    if isinstance(value, Tensor):
+        return value.data
+    return value if isinstance(value, (bool, int, float)) else _constant(relation, value)

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..autograd import Array, Op
 from ..backends import backend_of, namespace_of, to_numpy
+from ..geometry import number
 from ..tensor import Tensor, apply
 from . import shape as shape_ops
-from .activation import _sigmoid, number
+from .activation import _sigmoid
 from .inputs import tensor_in, tensors_in
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -9,9 +9,8 @@ import numpy as np
 from .. import autograd
 from ..autograd import Array, Op
 from ..backends import backend_of
-from ..geometry import channels_of, integer
+from ..geometry import channels_of, integer, number
 from ..tensor import Tensor, apply
-from .activation import number
 from .inputs import tensor_in, tensors_in
 
 
@@ -40,7 +39,8 @@ class BatchNormInference(Op):
     any_layout = True
 
     def __init__(self, mean: Array, var: Array, eps: float):
-        self.mean, self.inv_std = mean, 1 / (var + var.dtype.type(eps)) ** 0.5
+        # a copy: training may move the running mean between forward and backward
+        self.mean, self.inv_std = mean.copy(), 1 / (var + var.dtype.type(eps)) ** 0.5
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
         self.x, self.gamma = x, gamma

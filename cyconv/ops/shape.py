@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Array, Op
 from ..backends import namespace_of
-from ..geometry import integer
+from ..geometry import flag, image_shape, integer, padding4
 from ..tensor import Tensor, _index, apply
 from .inputs import tensor_in, tensors_in
 
@@ -129,7 +129,7 @@ class GetItem(Op):
     def backward(self, dout: Array) -> Array:
         da = namespace_of(dout).zeros_like(self.like, order="C")
         parts = self.index if isinstance(self.index, tuple) else (self.index,)
-        if all(isinstance(p, (int, np.integer, slice)) or p in (None, ...) for p in parts):
+        if all(p is None or p is ... or isinstance(p, (int, np.integer, slice)) for p in parts):
             da[self.index] = dout
         else:  # an element picked twice gets both gradients
             namespace_of(dout).add.at(da, self.index, dout)
@@ -176,11 +176,16 @@ def _axes(op: str, axis: Any, ndim: int) -> Any:
     """``axis`` as None, an int or a tuple of different ints, each within the dimensions."""
     if axis is None:
         return None
-    if isinstance(axis, Sequence) and not isinstance(axis, str):
-        axes = tuple(_axes(op, a, ndim) for a in axis)
+    if isinstance(axis, Sequence) and not isinstance(axis, (str, bytes)):
+        axes = tuple(_axis(op, a, ndim) for a in axis)
         if len(set(axes)) < len(axes):
             raise ValueError(f"{op}: axis {axis!r} names an axis twice")
         return axes
+    return _axis(op, axis, ndim)
+
+
+def _axis(op: str, axis: Any, ndim: int) -> int:
+    """``axis`` as an int from 0 to ndim - 1."""
     if not ndim or not -ndim <= integer(f"{op}: axis", axis, -(2**31)) < ndim:
         raise ValueError(f"{op}: axis {axis!r} is not an axis of an input with {ndim} dimensions")
     return int(axis) % ndim
@@ -189,13 +194,13 @@ def _axes(op: str, axis: Any, ndim: int) -> Any:
 def sum(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over all elements, an axis, or several axes."""
     x = tensor_in("sum", "input", a)
-    return apply(Sum(_axes("sum", axis, x.ndim), keepdims), x)
+    return apply(Sum(_axes("sum", axis, x.ndim), flag("sum: keepdims", keepdims)), x)
 
 
 def mean(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The mean over all elements, an axis, or several axes; NaN of nothing."""
     x = tensor_in("mean", "input", a)
-    return apply(Mean(_axes("mean", axis, x.ndim), keepdims), x)
+    return apply(Mean(_axes("mean", axis, x.ndim), flag("mean: keepdims", keepdims)), x)
 
 
 def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -205,7 +210,16 @@ def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     reduced = range(x.ndim) if axes is None else (axes if isinstance(axes, tuple) else (axes,))
     if any(not x.shape[i] for i in reduced):
         raise ValueError(f"max: an input of shape {x.shape} has no largest element")
-    return apply(Max(axes, keepdims), x)
+    return apply(Max(axes, flag("max: keepdims", keepdims)), x)
+
+
+def argmax(a: Any, axis: int | None = None) -> Tensor:
+    """The index of the largest value, the first of equals (int64; not differentiable)."""
+    x = a if isinstance(a, Tensor) else tensor_in("argmax", "input", a)
+    where = None if axis is None else _axis("argmax", axis, x.ndim)
+    if not (x.size if where is None else x.shape[where]):
+        raise ValueError(f"argmax: axis {axis} of shape {x.shape} has no largest element")
+    return Tensor(np.asarray(x.data.argmax(where)))
 
 
 def reshape(a: Any, shape: Any) -> Tensor:
@@ -238,10 +252,18 @@ def flatten(a: Any) -> Tensor:
 
 def getitem(a: Tensor, index: Any) -> Tensor:
     """``a[index]`` by NumPy's rules, differentiably: a view for slices, a copy for index arrays."""
+    x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
     try:
-        return apply(GetItem(_index(index)), a)
+        return apply(GetItem(_own(_index(index))), x)
     except IndexError as error:
-        raise IndexError(f"index {index!r} of a tensor of shape {a.shape}: {error}") from None
+        raise IndexError(f"index {index!r} of a tensor of shape {x.shape}: {error}") from None
+
+
+def _own(index: Any) -> Any:
+    """The index with its arrays copied: backward reads them, and their owner may change them."""
+    if isinstance(index, tuple):
+        return tuple(_own(part) for part in index)
+    return index.copy() if hasattr(index, "copy") else index
 
 
 def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
@@ -249,7 +271,7 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     if not isinstance(tensors, Sequence) or not tensors:
         raise ValueError(f"concat: tensors must be a list of at least one, got {tensors!r}")
     xs = tensors_in("concat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
-    where = _axes("concat", axis, xs[0].ndim)
+    where = _axis("concat", axis, xs[0].ndim)
     try:
         return apply(Concat(where), *xs)
     except ValueError:
@@ -259,8 +281,6 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 def pad2d(x: Any, padding: Any) -> Tensor:
     """Zeros around the images of (N, C, H, W); padding as in conv2d."""
-    from ..geometry import image_shape, padding4
-
     tensor = tensor_in("pad2d", "input", x)
     image_shape("pad2d", tensor.shape)
     return apply(Pad2d(padding4("pad2d: padding", padding)), tensor)
