@@ -116,7 +116,7 @@ class Tensor:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             if copy is False:
-                raise ValueError(f"a tensor of {self.dtype} needs a copy to become {dtype}")
+                raise ValueError(f"a tensor of {self.dtype} needs a copy for {np.dtype(dtype)}")
             return array.astype(dtype)
         return array.copy() if copy else array
 

@@ -17,7 +17,8 @@ from cyconv.kernels.window cimport Axis, axis, check_window, source
 lanes = 2 * VLEN  # of a tile
 
 cdef enum:
-    JOBS = 32  # enough for any number of threads to share the work evenly
+    JOBS = 32         # enough for any number of threads to share the work evenly
+    CACHED = 524288   # bytes that a core's own cache surely holds
 
 
 cdef struct Problem:
@@ -27,6 +28,7 @@ cdef struct Problem:
     Py_ssize_t taps            # KH * KW
     Py_ssize_t mr, blocks      # written channels per block, blocks per group
     Axis rows, cols
+    Py_ssize_t images          # taken together along a row by the direct algorithm
 
 
 cdef struct Scratch:
@@ -125,40 +127,51 @@ cdef void direct_row(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
     Py_ssize_t row, Py_ssize_t image, const Scratch* s,
 ) noexcept nogil:
-    # one row of output pixels for the up to 2 VLEN images from `image` on
-    cdef Py_ssize_t lanes = min(p.out.n - image, <Py_ssize_t>(2 * VLEN))
-    cdef Py_ssize_t ow, kh, kw, ih, iw, taps, c, position
-    cdef const real* x = p.x.data + group * p.cg * p.x.stride + image
+    # one row of output pixels for the images from `image` on, at most p.images of them
+    cdef const real* plane = p.x.data + group * p.cg * p.x.stride
+    cdef const real* x
     cdef bint pointwise = p.taps == 1
+    cdef Py_ssize_t channels = 1 if pointwise else p.cg
+    cdef Py_ssize_t wstride = p.taps * p.mr
+    cdef Py_ssize_t end = min(p.out.n, image + p.images)
+    cdef Py_ssize_t ow, kh, kw, ih, iw, taps, c, position, lanes
+    cdef Py_ssize_t i = image
     if pointwise:  # the channels take the place of the taps: one long loop
         for c in range(p.cg):
             s.xoff[c] = c * p.x.stride
             s.woff[c] = c * p.mr
     for ow in range(p.out.w):
-        position = (row * p.out.w + ow) * p.out.n + image
-        if lanes != VLEN and lanes != 2 * VLEN:
-            panel_lanes(p, group, first, last, position, lanes, s)
-            continue
+        position = (row * p.out.w + ow) * p.out.n
+        x = plane
+        taps = 0
         if pointwise:
             ih = source(&p.rows, row, 0)
             iw = source(&p.cols, ow, 0)
-            taps = p.cg if ih >= 0 and iw >= 0 else 0
-            run_blocks(p, group, first, last, 1, taps, x + (ih * p.x.w + iw) * p.x.n if taps else x,
-                       0, s, 0, position, lanes)
-            continue
-        taps = 0
-        for kh in range(p.rows.kernel):
-            ih = source(&p.rows, row, kh)
-            if ih < 0:
-                continue
-            for kw in range(p.cols.kernel):
-                iw = source(&p.cols, ow, kw)
-                if iw >= 0:
-                    s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
-                    s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
-                    taps += 1
-        run_blocks(p, group, first, last, p.cg, taps, x, p.x.stride, s, p.taps * p.mr,
-                   position, lanes)
+            if ih >= 0 and iw >= 0:
+                taps = p.cg
+                x = plane + (ih * p.x.w + iw) * p.x.n
+        else:
+            for kh in range(p.rows.kernel):
+                ih = source(&p.rows, row, kh)
+                if ih < 0:
+                    continue
+                for kw in range(p.cols.kernel):
+                    iw = source(&p.cols, ow, kw)
+                    if iw >= 0:
+                        s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
+                        s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
+                        taps += 1
+        i = image
+        while i < end:
+            lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
+            if lanes != VLEN and lanes != 2 * VLEN:
+                break
+            run_blocks(p, group, first, last, channels, taps, x + i, p.x.stride, s, wstride,
+                       position + i, lanes)
+            i = i + lanes
+    if i < end:  # images that do not fill a vector
+        for ow in range(p.out.w):
+            panel_lanes(p, group, first, last, (row * p.out.w + ow) * p.out.n + i, end - i, s)
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
@@ -175,10 +188,10 @@ cdef void run_job(
     cdef Py_ssize_t per_group, group, row, position
     job = job // parts
     if direct:
-        per_group = (p.out.n + width - 1) // width * p.out.h
+        per_group = (p.out.n + p.images - 1) // p.images * p.out.h
         group = job // per_group
         job = job % per_group
-        direct_row(p, group, first, last, job % p.out.h, job // p.out.h * width, s)
+        direct_row(p, group, first, last, job % p.out.h, job // p.out.h * p.images, s)
     else:
         per_group = (p.out.h * p.out.w * p.out.n + width - 1) // width
         group = job // per_group
@@ -234,8 +247,12 @@ def correlate(
     p.w = numbers(w, size, False)
     per_thread = scratch_size(p.cg * p.taps)
     base = numbers(scratch, threads * per_thread, True)
+    # images that a job takes along a row: all, if what they read stays in the cache from row to row
+    p.images = 2 * VLEN
+    if p.rows.kernel * p.x.w * p.cg * p.x.n * <Py_ssize_t>sizeof(real) <= CACHED:
+        p.images = p.out.n
     if direct:
-        jobs = (p.out.n + 2 * VLEN - 1) // (2 * VLEN) * p.out.h
+        jobs = (p.out.n + p.images - 1) // p.images * p.out.h
     else:
         jobs = (p.out.h * p.out.w * p.out.n + 2 * VLEN - 1) // (2 * VLEN)
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
