@@ -203,14 +203,14 @@ class Tensor:
         return self.data
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        value = value.data if isinstance(value, Tensor) else np.asarray(value)
+        value = comparable("assignment", value)
         target = self._write()
         try:
             target[_index(index)] = value
         except ValueError as error:
             raise ValueError(
-                f"cannot write values of shape {value.shape} into {index!r} of a tensor of shape "
-                f"{self.shape}: {error}"
+                f"cannot write values of shape {np.shape(value)} into {index!r} of a tensor of "
+                f"shape {self.shape}: {error}"
             ) from None
 
     def __iadd__(self, other: Any) -> Tensor:
@@ -363,4 +363,4 @@ def _index(index: Any) -> Any:
 
 from . import ops  # noqa: E402  (ops builds on Tensor, and Tensor's methods call ops)
 from .creation import valid_dtype  # noqa: E402
-from .ops.inputs import tensor_in  # noqa: E402
+from .ops.inputs import comparable, tensor_in  # noqa: E402

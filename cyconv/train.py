@@ -1,1 +1,283 @@
-"""Placeholder."""
+"""Training: ``fit``, ``evaluate`` and ``predict``, for any net and any batches.
+
+    net = cc.nn.models.lenet()
+    optimizer = cc.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    history = cc.train.fit(net, train_loader, test_loader, optimizer=optimizer, epochs=2)
+    print(history.rows[-1].test_accuracy)
+
+A loader is anything that can be iterated again and again, each time giving batches (x, y): a
+``data.DataLoader``, a list of pairs, another library's loader.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import backends, ops
+from .autograd import predict_mode, record
+from .data import DataLoader
+from .data.loader import batch_last
+from .geometry import integer
+from .nn import Module
+from .progress import Bar
+from .tensor import FLOATS, Tensor
+
+if TYPE_CHECKING:
+    from .optim import Optimizer
+    from .schedules import Schedule
+
+Loader = Iterable[tuple[Any, Any]]
+Loss = Callable[[Any, Any], Tensor]
+
+SMOOTHING = 0.01  # the weight of the newest batch in the moving loss, as in the notebook
+EVALUATION_BATCH = 256  # images; without gradients larger batches fit in the cache
+
+
+class Epoch(NamedTuple):
+    """What is known of an epoch at its end: one line of ``history.csv``."""
+
+    epoch: int
+    loss: float  # the moving loss
+    train_accuracy: float | None  # from 0 to 1; None where there are no classes
+    test_accuracy: float | None  # None without a test_loader, too
+    learning_rate: float  # of the last batch
+    seconds: float  # training and evaluation
+    images_per_second: float  # in training
+
+
+@dataclass
+class History:
+    """What ``fit`` returns: ``rows``, one per epoch, and ``losses``, the moving loss by batch."""
+
+    rows: list[Epoch] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Progress:
+    """Where a training stands; callbacks get it after every batch and after every epoch.
+
+    ``epoch`` counts the epochs done and ``batch`` the batches done in the one after them; right
+    after an epoch ``batch`` is 0. A callback, or a signal handler, that sets ``stop`` ends the
+    training before the next batch. ``fit(..., start=progress)`` goes on from there.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    images: int = 0  # seen in this epoch
+    seconds: float = 0.0  # of training in this epoch
+    moving_loss: float | None = None
+    history: History = field(default_factory=History)
+    stop: bool = False
+
+    def count(self, loss: float, images: int) -> None:
+        """Note a batch and its mean loss."""
+        before = loss if self.moving_loss is None else self.moving_loss
+        self.moving_loss = (1 - SMOOTHING) * before + SMOOTHING * loss
+        self.history.losses.append(self.moving_loss)
+        self.batch += 1
+        self.images += images
+
+
+class Evaluation(NamedTuple):
+    accuracy: float | None
+    loss: float
+
+
+def fit(
+    net: Module,
+    train_loader: Loader,
+    test_loader: Loader | None = None,
+    *,
+    optimizer: Optimizer,
+    loss: Loss = ops.cross_entropy,
+    schedule: Schedule | None = None,
+    epochs: int = 1,
+    progress: bool = True,
+    callbacks: Iterable[Callable[[Progress], object]] = (),
+    start: Progress | None = None,
+) -> History:
+    """Train a net: one step of the optimiser per batch; after each epoch measure the accuracy.
+
+    Parameters
+    ----------
+    net : its parameters are those that the optimiser was given
+    train_loader : batches (x, y); ``y`` are labels (N,) or what else the loss takes. Where the
+        loader has ``set_epoch`` it is told the number of each epoch
+    test_loader : batches to measure the test accuracy with, if given
+    loss : function (net(x), y) -> the mean loss of the batch, or one loss per image (N,)
+    schedule : its ``step`` is called after every batch
+    epochs : how many, those before ``start`` included
+    progress : show a bar while training and print a line after each epoch
+    callbacks : each is called with the ``Progress`` after every batch and after every epoch
+    start : go on from here, in the middle of an epoch, too: ``train_loader`` must then give the
+        same batches in the same order again, and net, optimiser and schedule be as they were
+
+    The train accuracy is that of the net as it is after the epoch, measured in a second pass over
+    the training data (a ``DataLoader``'s without its augmentation, in larger batches).
+
+    Raises FloatingPointError when the loss becomes NaN or infinite; the parameters are then those
+    before that batch. ValueError if there is no batch.
+    """
+    epochs = integer("fit: epochs", epochs, 0)
+    _check_loader("fit: train_loader", train_loader)
+    now = Progress() if start is None else start
+    now.stop = False
+    while now.epoch < epochs and not now.stop:
+        began = time.perf_counter() - now.seconds
+        learning_rate = optimizer.lr
+        with Bar(now.epoch, epochs, _length(train_loader), now.batch, shown=progress) as bar:
+            with closing(_batches(train_loader, now)) as batches:
+                for x, y in batches:
+                    with record():
+                        losses = loss(net(x), y)
+                    mean = float(losses.mean().item())
+                    _check_finite(mean, now, optimizer.lr)
+                    losses.backward()
+                    learning_rate = optimizer.lr
+                    optimizer.step()
+                    if schedule is not None:
+                        schedule.step()
+                    now.count(mean, len(x))
+                    now.seconds = time.perf_counter() - began
+                    bar.update(now.moving_loss, now.images / now.seconds)
+                    for callback in callbacks:
+                        callback(now)
+                    if now.stop:
+                        return now.history
+            if now.moving_loss is None:
+                raise ValueError("fit: train_loader has no batches")
+            bar.say("measuring the accuracy")
+            train = evaluate(net, _until_stop(_for_evaluation(train_loader), now), loss=loss)
+            test = Evaluation(None, math.nan)
+            if test_loader is not None and not now.stop:
+                test = evaluate(net, _until_stop(test_loader, now), loss=loss)
+        if now.stop:
+            return now.history
+        row = Epoch(
+            now.epoch,
+            now.moving_loss,
+            train.accuracy,
+            test.accuracy,
+            learning_rate,
+            time.perf_counter() - began,
+            now.images / max(now.seconds, 1e-9),
+        )
+        now.history.rows.append(row)
+        if progress:
+            print(describe(row), flush=True)
+        now.epoch, now.batch, now.images, now.seconds = now.epoch + 1, 0, 0, 0.0
+        for callback in callbacks:
+            callback(now)
+    return now.history
+
+
+def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> Evaluation:
+    """(accuracy, loss) of a net over batches (x, y): the share of right answers, the mean loss.
+
+    The answer is the class with the largest output. The accuracy is None where the labels are not
+    class numbers (N,). Both are NaN if there is no image.
+    """
+    images, right, total, classes = 0, 0, 0.0, True
+    with predict_mode():
+        for x, y in loader:
+            out = net(x)
+            losses = loss(out, y)
+            total += losses.mean().item() * len(x)
+            images += len(x)
+            labels = y.data if isinstance(y, Tensor) else np.asarray(y)
+            classes = classes and out.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"
+            if classes:
+                right += int((out.data.argmax(axis=1) == labels).sum())
+    if not images:
+        return Evaluation(math.nan, math.nan)
+    return Evaluation(right / images if classes else None, total / images)
+
+
+def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
+    """The probability of each class, (n, K), for images (n, C, H, W): the softmax of net(images).
+
+    uint8 pixels are divided by 255, as ``DataLoader`` does. The dtype is the net's.
+    """
+    size = integer("predict: batch_size", batch_size, 1)
+    array = images.numpy() if isinstance(images, Tensor) else np.asarray(images)
+    if array.dtype.name not in ("uint8", *FLOATS):
+        raise TypeError(f"predict: images must be uint8, float32 or float64, got {array.dtype}")
+    if array.ndim < 2:
+        raise ValueError(f"predict: images must have shape (n, C, H, W), got {array.shape}")
+    dtype = next((parameter.dtype for parameter in net.parameters()), np.dtype("float32"))
+    probabilities = []
+    with predict_mode():
+        for at in range(0, max(len(array), 1), size):  # no image at all is one empty batch
+            x = Tensor(batch_last(array[at : at + size], dtype))
+            probabilities.append(backends.to_numpy(ops.softmax(net(x)).data))
+    return np.concatenate(probabilities)
+
+
+def describe(row: Epoch) -> str:
+    """An epoch in one line, as the notebook prints it."""
+    line = f"Epoch {row.epoch}. Loss: {row.loss:.4f}"
+    if row.train_accuracy is not None:
+        line += f", Train_acc {row.train_accuracy:.4f}"
+    if row.test_accuracy is not None:
+        line += f", Test_acc {row.test_accuracy:.4f}"
+    return line
+
+
+def _check_loader(where: str, loader: Any) -> None:
+    if not isinstance(loader, Iterable):
+        raise TypeError(f"{where} must be iterable, got {type(loader).__name__}")
+    if isinstance(loader, Iterator):  # it would be used up before the accuracy is measured
+        raise TypeError(
+            f"{where} must be iterable more than once, as a DataLoader or a list; "
+            f"got {type(loader).__name__}"
+        )
+
+
+def _length(loader: Any) -> int | None:
+    return len(loader) if hasattr(loader, "__len__") else None
+
+
+def _batches(loader: Any, now: Progress) -> Iterator[tuple[Any, Any]]:
+    """The batches of this epoch that are still to do."""
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(now.epoch)
+    if hasattr(loader, "iterate"):  # a DataLoader starts in the middle without making the others
+        return loader.iterate(now.batch)
+    return (batch for batch in islice(loader, now.batch, None))
+
+
+def _until_stop(loader: Loader, now: Progress) -> Iterator[tuple[Any, Any]]:
+    for batch in loader:
+        if now.stop:
+            return
+        yield batch
+
+
+def _for_evaluation(loader: Loader) -> Loader:
+    """The same images as they are, quickly."""
+    if not isinstance(loader, DataLoader):
+        return loader
+    return DataLoader(
+        loader.dataset,
+        max(loader.batch_size, EVALUATION_BATCH),
+        transform=loader.transform,
+        batch_transform=loader.batch_transform,
+        dtype=loader.dtype,
+    )
+
+
+def _check_finite(loss: float, now: Progress, lr: float) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss became {loss} in epoch {now.epoch}, batch {now.batch}; "
+            f"try a learning rate smaller than {lr:g}, for instance {lr / 10:g}"
+        )
