@@ -1,0 +1,31 @@
+from typing import Any
+
+lanes: int
+
+def scratch_size(taps: int) -> int: ...
+def packed_size(groups: int, fg: int, taps: int) -> tuple[int, int]: ...
+def correlate(
+    x: Any,
+    w: Any,
+    out: Any,
+    scratch: Any,
+    groups: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    transposed: bool,
+    direct: bool,
+    threads: int,
+) -> None: ...
+def pack_weights(
+    w: Any,
+    bias: Any | None,
+    out: Any,
+    groups: int,
+    rows: int,
+    cols: int,
+    taps: int,
+    swapped: bool,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,23 @@
+from typing import Any
+
+def scratch_size(
+    x: Any,
+    dout: Any,
+    groups: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> int: ...
+def weight_grad(
+    x: Any,
+    dout: Any,
+    dw: Any,
+    scratch: Any,
+    groups: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+) -> None: ...

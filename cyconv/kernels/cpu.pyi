@@ -1,0 +1,4 @@
+openmp: int
+compiler: str
+
+def supports(isa: str) -> bool: ...

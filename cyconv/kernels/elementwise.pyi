@@ -1,0 +1,30 @@
+from typing import Any
+
+def relu(x: Any, out: Any, threads: int) -> None: ...
+def relu_backward(dout: Any, out: Any, dx: Any, threads: int) -> None: ...
+def sgd_step(
+    w: Any,
+    grad: Any,
+    velocity: Any | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    threads: int,
+) -> None: ...
+def adam_step(
+    w: Any,
+    grad: Any,
+    m: Any,
+    v: Any,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    threads: int,
+) -> None: ...
+def to_batch_last(src: Any, dst: Any, threads: int) -> None: ...

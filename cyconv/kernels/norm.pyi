@@ -1,0 +1,25 @@
+from typing import Any
+
+def channel_sum(a: Any, out: Any, threads: int) -> None: ...
+def batch_norm(
+    x: Any,
+    out: Any,
+    gamma: Any | None,
+    beta: Any | None,
+    mean: Any,
+    var: Any,
+    inv_std: Any,
+    eps: float,
+    threads: int,
+) -> None: ...
+def batch_norm_backward(
+    dout: Any,
+    x: Any,
+    dx: Any,
+    gamma: Any | None,
+    mean: Any,
+    inv_std: Any,
+    dgamma: Any,
+    dbeta: Any,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,32 @@
+from typing import Any
+
+def max_pool(
+    x: Any,
+    out: Any,
+    argmax: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+) -> None: ...
+def max_pool_backward(
+    dout: Any,
+    argmax: Any,
+    dx: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+) -> None: ...
+def avg_pool(
+    src: Any,
+    dst: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    count_include_pad: bool,
+    transposed: bool,
+    threads: int,
+) -> None: ...
