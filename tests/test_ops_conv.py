@@ -22,7 +22,7 @@ def compare(
     """Output and every gradient within the rounding error of sums of products."""
     expected = getattr(oracle, op)(*inputs.values(), **options)
     dx, dw, db = getattr(oracle, f"{op}_grads")(head, inputs["x"], inputs["w"], **options)
-    rest = (options,) if options else ()
+    rest = () if op == "linear" else (options,)
     allowed = getattr(bounds, op)(inputs["x"], inputs["w"], inputs.get("b"), head, *rest)
     out, grads = run(op, inputs, head, **options, **algo)
     assert out.dtype == head.dtype
@@ -93,9 +93,8 @@ def test_conv2d_at_the_edges(
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "padding"),
     [
-        ((64, 16, 24, 24), (7, 16, 5, 5), 2),  # 59 MB of columns
-        ((64, 16, 14, 12), (7, 16, 5, 5), 2),  # 4 MB hold three rows of the output
-        ((64, 50, 6, 18), (5, 50, 5, 5), (0, 2)),  # 4 MB hold 13 pixels of a row of 18
+        ((64, 16, 24, 24), (7, 16, 5, 5), 2),  # 59 MB of im2col columns
+        ((64, 50, 6, 60), (5, 50, 5, 5), (0, 2)),  # 19 MB for each row of the output
     ],
 )
 def test_conv2d_larger_than_scratch_memory(
@@ -137,6 +136,27 @@ def test_conv_transpose2d(case: Conv) -> None:
     )
     inputs = {"x": x, "w": w} | ({"b": b} if case.bias else {})
     compare("conv_transpose2d", inputs, head, o)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "options"),
+    [
+        ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+        # rows and columns that output_padding adds, which no input pixel reaches
+        ((3, 1, 1, 2), (1, 1, 1, 1), {"output_padding": (0, 1), "dilation": 2}),
+        ((17, 2, 3, 3), (2, 3, 1, 1), {"output_padding": 1, "stride": 2}),
+        ((4, 4, 2, 3), (4, 2, 2, 2), {"output_padding": (2, 1), "stride": 3, "groups": 2}),
+        ((16, 13, 4, 4), (13, 25, 3, 3), {"padding": 1, "stride": 2, "output_padding": 1}),
+        ((5, 3, 4, 4), (3, 2, 3, 3), {"padding": ((2, 0), (0, 1))}),
+        ((33, 6, 5, 5), (6, 1, 4, 4), {"padding": 1, "stride": 2, "groups": 6}),
+    ],
+)
+def test_conv_transpose2d_at_the_edges(x_shape: Any, w_shape: Any, options: Any) -> None:
+    f = w_shape[1] * options.get("groups", 1)
+    x, w, b = normal(8, "float32", x_shape, w_shape, (f,))
+    expected = oracle.conv_transpose2d(x, w, b, **options)
+    (head,) = normal(9, "float32", expected.shape)
+    compare("conv_transpose2d", {"x": x, "w": w, "b": b}, head, options)
 
 
 @given(n=BATCHES, c=CHANNELS, f=CHANNELS, bias=st.booleans(), dtype=DTYPES, seed=SEEDS)

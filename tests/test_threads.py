@@ -159,17 +159,50 @@ print("parent", net.step(1)[0] == expected[0])
 @pytest.mark.parametrize("in_child", ["pass", "cc.set_num_threads(2)"])
 def test_a_forked_child_computes(in_child: str) -> None:
     """Parent and child go on after a fork, and the child even if it asks for more threads."""
+    assert output_of(FORK, in_child=in_child) == ["same", "parent", "True"]
+
+
+SHARED = """
+import os, signal, sys
+sys.path[:0] = {folders!r}
+import numpy as np
+import cyconv as cc
+
+signal.alarm(60)
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((32, 4, 24, 24)), rng.standard_normal((8, 4, 3, 3))
+x, w = cc.tensor(x), cc.tensor(w)
+expected = cc.ops.conv2d(x, w).numpy().copy()
+y = cc.ops.relu(x)
+before = y.numpy().copy()
+child = os.fork()
+same = True
+for _ in range(100):  # both at once, in memory that both inherited
+    same = same and (cc.ops.conv2d(x, w).numpy() == expected).all()
+if child == 0:
+    y[...] = 7.0
+    os._exit(0 if same else 1)
+status = os.waitpid(child, 0)[1]
+print(bool(same), status, bool((y.numpy() == before).all()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_has_memory_of_its_own() -> None:
+    assert output_of(SHARED) == ["True", "0", "True"]
+
+
+def output_of(script: str, **values: str) -> list[str]:
+    """The words that a script prints in a process of its own."""
     folders = [str(Path(__file__).parent), str(Path(cc.__file__).parents[1])]
     # the warning about forking a process that has threads is what this is about
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c"]
     done = subprocess.run(
-        [
-            sys.executable,
-            *("-W", "ignore::DeprecationWarning", "-c"),
-            FORK.format(folders=folders, in_child=in_child),
-        ],
+        [*command, script.format(folders=folders, **values)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert done.stdout.split() == ["same", "parent", "True"], done.stdout + done.stderr
+    assert not done.stderr, done.stderr
+    return done.stdout.split()

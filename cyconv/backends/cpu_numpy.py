@@ -240,7 +240,7 @@ def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
     d, a = _planes(as_batch_last(dout)), _planes(as_batch_last(argmax))
     dx = _filled(g.x_shape, d.dtype, 0)
     for i, j, oy, ox, iy, ix in _taps(g.window):
-        here = i * g.window.kernel[1] + j
+        here = _tap_number(i, j, g)
         _planes(dx)[:, iy, ix] += _where(a[:, oy, ox] == here, d[:, oy, ox])
     return dx
 

@@ -16,6 +16,11 @@ SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
 HUGE = 2 * 2**20  # bytes of a huge page
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
 
+# a forked child gets a copy of its own, where there is fork
+PRIVATE = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+)
+
 _free: dict[int, list[mmap.mmap]] = {}  # by size
 _kept = 0  # bytes in _free
 
@@ -50,7 +55,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def _map(size: int) -> mmap.mmap:
     try:
-        memory = mmap.mmap(-1, size)
+        memory = mmap.mmap(-1, size, **PRIVATE)
     except (OSError, OverflowError, ValueError):
         raise MemoryError(f"no memory for an array of {size} bytes") from None
     if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
