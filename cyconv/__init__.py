@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 # tensor comes first: creation and ops build on it, and it pulls them in at its end
 from .tensor import Tensor  # isort: skip
-from . import nn, ops, optim
+from . import ops
 from .autograd import is_recording, is_training, pause, predict_mode, record, train_mode
 from .backends import set_backend
-from .checkpoint import load, save
 from .config import get_num_threads, set_num_threads, show_config
 from .creation import as_tensor, ones, randn, tensor, zeros
-from .gradcheck import gradcheck
 from .random import seed
 
 if TYPE_CHECKING:
-    from . import data, train
+    from . import data, nn, optim, train
+    from .checkpoint import load, save
+    from .gradcheck import gradcheck
 
 __version__ = "0.1.0"
 
@@ -57,8 +57,20 @@ __all__ = [
 ]
 
 
+# Imported when first used, to keep ``import cyconv`` quick: modules, and functions by their module.
+_LAZY_MODULES = ("data", "nn", "optim", "train")
+_LAZY_FUNCTIONS = {"load": "checkpoint", "save": "checkpoint", "gradcheck": "gradcheck"}
+
+
 def __getattr__(name: str) -> Any:
-    """``data`` and ``train`` are imported when first used, to keep ``import cyconv`` quick."""
-    if name in ("data", "train"):
+    if name in _LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY_FUNCTIONS:
+        function = getattr(importlib.import_module(f"{__name__}.{_LAZY_FUNCTIONS[name]}"), name)
+        globals()[name] = function  # for the module gradcheck, which has the function's name
+        return function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 import numpy as np
 
@@ -31,12 +30,11 @@ def default_num_threads() -> int:
 def _cgroup_quota() -> float | None:
     """Processors that the control group grants (version 2, then 1); None without a limit."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _read("/sys/fs/cgroup/cpu.max").split()
     except (OSError, ValueError):
         try:
-            folder = Path("/sys/fs/cgroup/cpu")
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
+            quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+            period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
         except OSError:
             return None
     try:
@@ -47,6 +45,13 @@ def _cgroup_quota() -> float | None:
 
 MOST_THREADS = 1024
 _most_here = MOST_THREADS
+
+
+def _read(path: str) -> str:
+    with open(path) as file:  # pathlib takes a while to import
+        return file.read()
+
+
 _num_threads = min(default_num_threads(), MOST_THREADS)
 
 

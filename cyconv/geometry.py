@@ -377,8 +377,8 @@ def _pool2d_geometry(
     strides = kernel if stride is None else pair(f"{op}: stride", stride, 1)
     pads = padding if isinstance(padding, tuple) else padding4(f"{op}: padding", padding)
     dilations = pair(f"{op}: dilation", dilation, 1)
-    if kernel[0] * kernel[1] > 2**32:
-        raise ValueError(f"{op}: kernel_size {kernel} has more than 2**32 positions")
+    if kernel[0] * kernel[1] >= 2**31:
+        raise ValueError(f"{op}: kernel_size {kernel} has more than 2**31 - 1 positions")
     out = []
     for axis, size in enumerate((h, w)):
         before, after = pads[2 * axis], pads[2 * axis + 1]

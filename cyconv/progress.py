@@ -5,34 +5,32 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .train import Progress
 
 BETWEEN_LINES = 30.0  # seconds
+BETWEEN_TEXTS = 0.1
+FORMAT = (
+    "{desc}: {percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
+)
 
 
 class Bar:
-    """The batches of one epoch, on stderr. Use it in a ``with`` block: that wipes it at the end."""
+    """A bar on stderr for the batches of each epoch. Its ``with`` block wipes it at the end.
 
-    def __init__(
-        self, epoch: int, epochs: int, batches: int | None, done: int = 0, *, shown: bool = True
-    ):
-        self.title = f"Epoch {epoch}" if epochs > 1 else "Epoch"
+    ``batches`` is their number in an epoch, None if it is unknown. Nothing appears, nor is anything
+    printed, if not ``shown``.
+    """
+
+    def __init__(self, epochs: int, batches: int | None, *, shown: bool = True):
+        self.epochs = epochs
         self.batches = batches
-        self.done = done
-        self.bar: Any = None
-        self.lines = shown and not sys.stderr.isatty()
-        self.last_line = time.monotonic()
-        if shown and not self.lines:
-            from tqdm import tqdm
-
-            self.bar = tqdm(
-                total=batches,
-                initial=done,
-                desc=self.title,
-                unit="batch",
-                leave=False,
-                dynamic_ncols=True,
-            )
+        self.shown = shown
+        self.terminal = shown and sys.stderr.isatty()
+        self.bar: Any = None  # tqdm's
+        self.last = time.monotonic()
 
     def __enter__(self) -> Bar:
         return self
@@ -43,29 +41,51 @@ class Bar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self._wipe()
 
-    def update(self, loss: float | None, images_per_second: float) -> None:
-        """One more batch is done; ``loss`` is the moving loss."""
-        self.done += 1
-        if self.bar is not None:
-            if time.monotonic() - self.last_line >= 0.1:
-                self.last_line = time.monotonic()
-                text = f"loss {loss:.4f}, {images_per_second:,.0f} images/s"
+    def update(self, now: Progress) -> None:
+        """One more batch is done."""
+        if not self.shown:
+            return
+        if self.terminal and self.bar is None:
+            self._open(now)
+        wait = time.monotonic() - self.last
+        if wait >= (BETWEEN_TEXTS if self.terminal else BETWEEN_LINES):
+            self.last += wait
+            text = f"loss {now.history.losses[-1]:#.4g}, {now.images / now.seconds:,.0f} images/s"
+            if self.terminal:
                 self.bar.set_postfix_str(text, refresh=False)
+            else:
+                of = "" if self.batches is None else f" of {self.batches}"
+                line = f"Epoch {now.epoch}: batch {now.batch}{of}, {text}"
+                print(line, file=sys.stderr, flush=True)
+        if self.terminal:
             self.bar.update()
-        elif self.lines and time.monotonic() - self.last_line >= BETWEEN_LINES:
-            self.last_line = time.monotonic()
-            of = "" if self.batches is None else f" of {self.batches}"
-            print(
-                f"{self.title}: batch {self.done}{of}, loss {loss:.4f}, "
-                f"{images_per_second:,.0f} images/s",
-                file=sys.stderr,
-                flush=True,
-            )
 
     def say(self, what: str) -> None:
         """Show what is going on after the last batch."""
         if self.bar is not None:
             self.bar.set_postfix_str(what)
+
+    def print(self, line: str) -> None:
+        """End the epoch: the line on stdout takes the bar's place."""
+        self._wipe()
+        if self.shown:
+            print(line, flush=True)
+
+    def _open(self, now: Progress) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=self.batches,
+            initial=now.batch - 1,
+            desc=f"Epoch {now.epoch} (of {self.epochs})",
+            bar_format=FORMAT if self.batches else None,
+            leave=False,
+            dynamic_ncols=True,
+        )
+
+    def _wipe(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,6 +52,13 @@ class Epoch(NamedTuple):
     images_per_second: float  # in training
 
 
+class Evaluation(NamedTuple):
+    """What ``evaluate`` found."""
+
+    accuracy: float | None  # from 0 to 1
+    loss: float
+
+
 @dataclass
 class History:
     """What ``fit`` returns: ``rows``, one per epoch, and ``losses``, the moving loss by batch."""
@@ -74,22 +80,33 @@ class Progress:
     batch: int = 0
     images: int = 0  # seen in this epoch
     seconds: float = 0.0  # of training in this epoch
-    moving_loss: float | None = None
+    learning_rate: float = 0.0  # of the newest batch
     history: History = field(default_factory=History)
     stop: bool = False
 
-    def count(self, loss: float, images: int) -> None:
-        """Note a batch and its mean loss."""
-        before = loss if self.moving_loss is None else self.moving_loss
-        self.moving_loss = (1 - SMOOTHING) * before + SMOOTHING * loss
-        self.history.losses.append(self.moving_loss)
+    def count(self, loss: float, images: int, learning_rate: float, seconds: float) -> None:
+        """Note a batch, its mean loss, and the seconds of training in this epoch."""
+        before = self.history.losses[-1] if self.history.losses else loss
+        self.history.losses.append((1 - SMOOTHING) * before + SMOOTHING * loss)
         self.batch += 1
         self.images += images
+        self.learning_rate = learning_rate
+        self.seconds = seconds
 
-
-class Evaluation(NamedTuple):
-    accuracy: float | None
-    loss: float
+    def end_epoch(self, train: Evaluation, test: Evaluation, seconds: float) -> Epoch:
+        """Note the end of an epoch that took ``seconds`` with its evaluation."""
+        row = Epoch(
+            self.epoch,
+            self.history.losses[-1],
+            train.accuracy,
+            test.accuracy,
+            self.learning_rate,
+            seconds,
+            self.images / self.seconds if self.seconds else 0.0,
+        )
+        self.history.rows.append(row)
+        self.epoch, self.batch, self.images, self.seconds = self.epoch + 1, 0, 0, 0.0
+        return row
 
 
 def fit(
@@ -128,55 +145,39 @@ def fit(
     before that batch. ValueError if there is no batch.
     """
     epochs = integer("fit: epochs", epochs, 0)
-    _check_loader("fit: train_loader", train_loader)
+    callbacks = _checked(train_loader, test_loader, optimizer, callbacks)
     now = Progress() if start is None else start
     now.stop = False
-    while now.epoch < epochs and not now.stop:
-        began = time.perf_counter() - now.seconds
-        learning_rate = optimizer.lr
-        with Bar(now.epoch, epochs, _length(train_loader), now.batch, shown=progress) as bar:
-            with closing(_batches(train_loader, now)) as batches:
-                for x, y in batches:
-                    with record():
-                        losses = loss(net(x), y)
-                    mean = float(losses.mean().item())
-                    _check_finite(mean, now, optimizer.lr)
-                    losses.backward()
-                    learning_rate = optimizer.lr
-                    optimizer.step()
-                    if schedule is not None:
-                        schedule.step()
-                    now.count(mean, len(x))
-                    now.seconds = time.perf_counter() - began
-                    bar.update(now.moving_loss, now.images / now.seconds)
-                    for callback in callbacks:
-                        callback(now)
-                    if now.stop:
-                        return now.history
-            if now.moving_loss is None:
+    with Bar(epochs, _length(train_loader), shown=progress) as bar:
+        while now.epoch < epochs and not now.stop:
+            began = time.perf_counter() - now.seconds
+            for x, y in _batches(train_loader, now):
+                with record():
+                    losses = loss(net(x), y)
+                mean = float(losses.mean().item())
+                _check_finite(mean, now, optimizer.lr)
+                losses.backward()
+                optimizer.step()
+                now.count(mean, len(x), optimizer.lr, time.perf_counter() - began)
+                if schedule is not None:
+                    schedule.step()
+                for callback in (bar.update, *callbacks):
+                    callback(now)
+                if now.stop:
+                    return now.history
+            if not now.history.losses:
                 raise ValueError("fit: train_loader has no batches")
             bar.say("measuring the accuracy")
             train = evaluate(net, _until_stop(_for_evaluation(train_loader), now), loss=loss)
             test = Evaluation(None, math.nan)
-            if test_loader is not None and not now.stop:
+            if test_loader is not None:
                 test = evaluate(net, _until_stop(test_loader, now), loss=loss)
-        if now.stop:
-            return now.history
-        row = Epoch(
-            now.epoch,
-            now.moving_loss,
-            train.accuracy,
-            test.accuracy,
-            learning_rate,
-            time.perf_counter() - began,
-            now.images / max(now.seconds, 1e-9),
-        )
-        now.history.rows.append(row)
-        if progress:
-            print(describe(row), flush=True)
-        now.epoch, now.batch, now.images, now.seconds = now.epoch + 1, 0, 0, 0.0
-        for callback in callbacks:
-            callback(now)
+            if now.stop:
+                return now.history
+            row = now.end_epoch(train, test, time.perf_counter() - began)
+            bar.print(describe(row))
+            for callback in callbacks:
+                callback(now)
     return now.history
 
 
@@ -193,10 +194,10 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
             losses = loss(out, y)
             total += losses.mean().item() * len(x)
             images += len(x)
-            labels = y.data if isinstance(y, Tensor) else np.asarray(y)
+            labels = y.numpy() if isinstance(y, Tensor) else np.asarray(y)
             classes = classes and out.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"
             if classes:
-                right += int((out.data.argmax(axis=1) == labels).sum())
+                right += int((backends.to_numpy(out.data).argmax(axis=1) == labels).sum())
     if not images:
         return Evaluation(math.nan, math.nan)
     return Evaluation(right / images if classes else None, total / images)
@@ -224,7 +225,7 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
 
 def describe(row: Epoch) -> str:
     """An epoch in one line, as the notebook prints it."""
-    line = f"Epoch {row.epoch}. Loss: {row.loss:.4f}"
+    line = f"Epoch {row.epoch}. Loss: {row.loss:#.4g}"
     if row.train_accuracy is not None:
         line += f", Train_acc {row.train_accuracy:.4f}"
     if row.test_accuracy is not None:
@@ -232,14 +233,27 @@ def describe(row: Epoch) -> str:
     return line
 
 
-def _check_loader(where: str, loader: Any) -> None:
-    if not isinstance(loader, Iterable):
-        raise TypeError(f"{where} must be iterable, got {type(loader).__name__}")
-    if isinstance(loader, Iterator):  # it would be used up before the accuracy is measured
-        raise TypeError(
-            f"{where} must be iterable more than once, as a DataLoader or a list; "
-            f"got {type(loader).__name__}"
-        )
+def _checked(
+    train_loader: Any, test_loader: Any, optimizer: Any, callbacks: Any
+) -> tuple[Callable[[Progress], object], ...]:
+    """The callbacks, after a look at what else a user may have mixed up."""
+    for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
+        if name == "test_loader" and loader is None:
+            continue
+        if not isinstance(loader, Iterable):
+            raise TypeError(f"fit: {name} must be iterable, got {type(loader).__name__}")
+        if isinstance(loader, Iterator):  # it would be used up after one pass
+            raise TypeError(
+                f"fit: {name} must be iterable again and again, as a DataLoader or a list is; "
+                f"got {type(loader).__name__}"
+            )
+    if not (hasattr(optimizer, "step") and hasattr(optimizer, "lr")):
+        raise TypeError(f"fit: optimizer must be an Optimizer, got {type(optimizer).__name__}")
+    functions = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"fit: callbacks must be functions, got {function!r}")
+    return functions
 
 
 def _length(loader: Any) -> int | None:

@@ -29,3 +29,16 @@ def in_a_process(program: str, timeout: float, **environment: str) -> str:
     )
     assert done.returncode == 0, f"ended with {done.returncode}:\n{done.stderr[-3000:]}"
     return done.stdout
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def most_resident() -> int:
+    """Bytes of memory that this process has ever had in use (Linux)."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

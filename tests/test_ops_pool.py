@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from running import run
 from strategies import Pool, normal, pools
 
+import cyconv as cc
+
 Array = NDArray[Any]
 
 
@@ -115,15 +117,20 @@ def test_dilated_windows_that_step_over_the_image(
 
 
 def test_huge_windows() -> None:
-    """Valid, since padding may be half the window; its tap numbers leave 32 bits."""
+    """Valid, since padding may be half the window; its tap numbers just fit into 32 bits."""
     x = np.array([[[[1.0, 2.0], [4.0, 3.0]]]], np.float32)
-    huge: dict[str, Any] = {"stride": 1, "padding": 32768, "kernel_size": 65536}
+    huge: dict[str, Any] = {"stride": 1, "padding": 23170, "kernel_size": 46340}
     out, grads = run("max_pool2d", {"x": x}, **huge)
     assert (out == 4).all() and out.shape == (1, 1, 3, 3)
     assert grads["x"].ravel().tolist() == [0, 0, 9, 0]
     out, grads = run("avg_pool2d", {"x": x}, **huge)
-    np.testing.assert_allclose(out, np.full((1, 1, 3, 3), 10 / 2**32), rtol=1e-6)
-    np.testing.assert_allclose(grads["x"], np.full((1, 1, 2, 2), 9 / 2**32), rtol=1e-6)
+    np.testing.assert_allclose(out, np.full((1, 1, 3, 3), 10 / 46340**2), rtol=1e-6)
+    np.testing.assert_allclose(grads["x"], np.full((1, 1, 2, 2), 9 / 46340**2), rtol=1e-6)
+
+
+def test_windows_too_large_to_number_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_pool2d: kernel_size .46341, 46341."):
+        cc.ops.max_pool2d(np.zeros((1, 1, 2, 2)), 46341, padding=23170)
 
 
 def test_the_last_nan_of_a_window_wins() -> None:

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
 
-Array = NDArray[Any]
+Array = np.ndarray
 Tile = tuple[slice, slice]  # rows and columns of the output
-Tap = tuple[int, int, slice, slice, slice, slice]  # as _taps yields it
+# kh, kw, rows and columns of the tile, rows and columns of the image
+Tap = tuple[int, int, slice, slice, slice, slice]
 
 SCRATCH_LIMIT = 8 * 2**20  # bytes of im2col columns at a time, which then are still in the cache
 
@@ -231,7 +231,7 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
         best = o[:, oy, ox]
         wins = ~(p[:, iy, ix] < best) & (best == best)
         o_bits[:, oy, ox] ^= _where(wins, o_bits[:, oy, ox] ^ p_bits[:, iy, ix])
-        a[:, oy, ox] += _where(wins, _tap_number(i, j, g) - a[:, oy, ox])
+        a[:, oy, ox] += _where(wins, i * g.window.kernel[1] + j - a[:, oy, ox])
     return out, argmax
 
 
@@ -240,14 +240,9 @@ def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
     d, a = _planes(as_batch_last(dout)), _planes(as_batch_last(argmax))
     dx = _filled(g.x_shape, d.dtype, 0)
     for i, j, oy, ox, iy, ix in _taps(g.window):
-        here = _tap_number(i, j, g)
+        here = i * g.window.kernel[1] + j
         _planes(dx)[:, iy, ix] += _where(a[:, oy, ox] == here, d[:, oy, ox])
     return dx
-
-
-def _tap_number(i: int, j: int, g: Pool2dGeometry) -> np.int32:
-    """i * KW + j, wrapped to 32 bits: geometry refuses windows of more than 2^32 taps."""
-    return np.int64(i * g.window.kernel[1] + j).astype(np.int32)
 
 
 def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:

@@ -17,9 +17,7 @@ HUGE = 2 * 2**20  # bytes of a huge page
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
 
 # a forked child gets a copy of its own, where there is fork
-PRIVATE = (
-    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-)
+PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 _free: dict[int, list[mmap.mmap]] = {}  # by size
 _kept = 0  # bytes in _free

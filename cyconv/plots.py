@@ -1,0 +1,191 @@
+"""Pictures of a training: how it went, what the first layer looks for, where the net is wrong.
+
+Needs matplotlib. Each function returns a ``Figure``, which is drawn without a screen; ``save_all``
+writes them as PNG files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from . import ops
+from .data.loader import batch_last
+from .nn import Conv2d, Module
+from .runfolder import save_bytes
+from .tensor import Tensor
+from .train import History, predict
+
+if TYPE_CHECKING:
+    from .data import ArrayDataset
+
+BLUE, ORANGE, GREY = "#1f6fb4", "#d1660e", "#666666"
+FILTERS_PER_ROW = 10
+MOST_FILTERS = 40
+MISTAKES_PER_ROW = 4
+MOST_MISTAKES = 20
+LONGEST_NAME = 8  # of a class, beside a number
+
+
+def save_all(
+    folder: Path, net: Module, test: ArrayDataset, history: History, batches: int
+) -> list[str]:
+    """Write curves.png, filters.png and confusion.png into a run folder; returns their names.
+
+    ``batches`` is the number of batches in an epoch. A net without a convolution has no filters.
+    """
+    probabilities = predict(net, test.images)
+    figures = {
+        "curves.png": curves(history, batches),
+        "filters.png": filters(net, test.images[0]),
+        "confusion.png": confusion(test.images, test.labels, probabilities, test.classes),
+    }
+    written = []
+    for name, figure in figures.items():
+        if figure is not None:
+            png = io.BytesIO()
+            figure.savefig(png, format="png", dpi=110)
+            save_bytes(folder / name, png.getvalue())
+            written.append(name)
+    return written
+
+
+def curves(history: History, batches: int) -> Figure:
+    """The moving loss by batch, and the accuracies after each epoch."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = np.arange(1, len(history.losses) + 1) / batches
+    left.plot(epochs, history.losses, color=BLUE, linewidth=1.5)
+    left.set_yscale("log")
+    for ticks in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        ticks(_plain_number)
+    left.set_title("Loss (moving average over the batches)", loc="left")
+    for name, colour in (("train", BLUE), ("test", ORANGE)):
+        values = [getattr(row, f"{name}_accuracy") for row in history.rows]
+        if any(value is None for value in values):
+            continue
+        ends = np.arange(1, len(values) + 1)
+        label = f"{name}: {100 * values[-1]:.2f} %" if values else name
+        right.plot(ends, values, "o-", color=colour, markersize=4, label=label)
+    right.set_title("Accuracy after each epoch", loc="left")
+    right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    if history.rows:
+        right.legend(loc="lower right", frameon=False)
+    for axes in (left, right):
+        axes.set_xlabel("epochs")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(0, max(1, len(history.losses) / batches) * 1.02)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def filters(net: Module, image: np.ndarray) -> Figure | None:
+    """The kernels of the net's first convolution, and what each makes of an image (C, H, W).
+
+    None for a net without a convolution. Grey kernels: red counts for, blue against. Kernels with
+    three channels are shown in colour, each scaled to its own range.
+    """
+    conv = next((module for module in net.modules() if isinstance(module, Conv2d)), None)
+    if conv is None:
+        return None
+    kernels = conv.weight.numpy()[:MOST_FILTERS]
+    x = Tensor(batch_last(image[None], conv.weight.dtype))
+    answers = ops.relu(conv(x)).numpy()[0]
+    rows = -(-len(kernels) // FILTERS_PER_ROW)
+    columns = min(FILTERS_PER_ROW, len(kernels))
+    figure = Figure(figsize=(columns + 1.4, 2.1 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(2 * rows, columns + 1, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    _show(grid[0, 0], image)
+    grid[0, 0].set_title("image", fontsize=9)
+    limit = np.abs(kernels).max() or 1.0
+    for k, (kernel, answer) in enumerate(zip(kernels, answers)):
+        row, column = 2 * (k // FILTERS_PER_ROW), k % FILTERS_PER_ROW + 1
+        above, below = grid[row, column], grid[row + 1, column]
+        if len(kernel) == 3:
+            above.imshow(_in_range(kernel.transpose(1, 2, 0)))
+        else:
+            above.imshow(kernel.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        below.imshow(answer, cmap="gray")
+    shown = "" if len(kernels) == len(conv.weight) else f" {len(kernels)} of {len(conv.weight)}"
+    colours = "" if kernels.shape[1] == 3 else " (red counts for, blue against)"
+    figure.suptitle(
+        f"First convolution:{shown} kernels{colours}, and what each makes of the image", fontsize=11
+    )
+    return figure
+
+
+def confusion(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> Figure:
+    """How often each class was taken for which, and the mistakes made with most confidence."""
+    answers = probabilities.argmax(axis=1)
+    k = probabilities.shape[1]
+    counts = np.zeros((k, k), int)
+    np.add.at(counts, (labels, answers), 1)
+    figure = Figure(figsize=(12.5, 6.4), layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+    left, right = halves
+    axes = left.subplots()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = counts - np.diag(np.diag(counts))
+    axes.imshow(np.where(np.eye(k), share, np.nan), cmap="Blues", vmin=0, vmax=1.4)
+    axes.imshow(
+        np.where(np.eye(k), np.nan, mistakes), cmap="Oranges", vmin=0, vmax=1.5 * mistakes.max() + 1
+    )
+    for i, j in np.argwhere(counts):
+        colour = "white" if i == j and share[i, i] > 0.5 else "black"
+        size = 9 if k <= 10 else 6
+        axes.text(j, i, counts[i, j], ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xticks(range(k), classes, rotation=0 if _short(classes) else 45)
+    axes.set_yticks(range(k), classes)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    wrong = np.flatnonzero(answers != labels)
+    axes.set_title(
+        f"{len(wrong):,} of {len(labels):,} test images are taken for another class", loc="left"
+    )
+    worst = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")][:MOST_MISTAKES]
+    if not len(worst):
+        return figure
+    right.suptitle("The mistakes it was surest of", fontsize=11)
+    grid = right.subplots(MOST_MISTAKES // MISTAKES_PER_ROW, MISTAKES_PER_ROW)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, i in zip(grid.flat, worst):
+        _show(axes, images[i])
+        truth, answer = (classes[c][:LONGEST_NAME] for c in (labels[i], answers[i]))
+        sure = 100 * probabilities[i, answers[i]]
+        axes.set_title(f"{truth} \N{RIGHTWARDS ARROW} {answer} ({sure:.0f} %)", fontsize=8)
+    return figure
+
+
+def _show(axes: Any, image: np.ndarray) -> None:
+    """An image (C, H, W), grey or in colour."""
+    if len(image) == 3:
+        axes.imshow(image.transpose(1, 2, 0))
+    else:
+        axes.imshow(image[0], cmap="gray")
+
+
+def _plain_number(value: float, position: int | None) -> str:
+    """The label of a tick on a logarithmic axis: 0.2, not 2 x 10^-1; some have none."""
+    first_digit = f"{value:e}"[0]
+    return f"{value:g}" if first_digit in "125" else ""
+
+
+def _in_range(values: np.ndarray) -> np.ndarray:
+    """From 0 to 1."""
+    spread = values.max() - values.min()
+    return (values - values.min()) / (spread or 1.0)
+
+
+def _short(classes: Sequence[str]) -> bool:
+    return max(map(len, classes), default=0) <= 3

@@ -1,0 +1,116 @@
+"""Installing: with a compiler, without one, and as plain Python; size and import time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NEEDED = ("cyconv", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
+
+pytest.importorskip("setuptools", reason="building needs setuptools")
+if not (ROOT / "setup.py").exists():
+    pytest.skip("not in a checkout", allow_module_level=True)
+
+
+def run(
+    command: list[str], cwd: Path, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("CYCONV_")}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the sources, without anything that was built."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in NEEDED:
+        if (ROOT / name).is_dir():
+            skip = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "*_float32", "*_float64")
+            shutil.copytree(ROOT / name, folder / name, ignore=skip)
+        else:
+            shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def wheel(source: Path, **environment: str) -> Path:
+    """Build a wheel with what is installed here, and unpack nothing."""
+    out = source.parent / "wheels"
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    run([*pip, "-w", str(out), "."], source, **environment)
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def info_of(found: Path, tmp_path: Path) -> str:
+    """What the installed wheel says of itself."""
+    with zipfile.ZipFile(found) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = "import cyconv as cc; cc.show_config(); print(len(cc.data.MNIST(download=False)))"
+    return run([sys.executable, "-c", code], tmp_path / "installed").stdout
+
+
+def test_pure_python_wheel(source: Path, tmp_path: Path) -> None:
+    found = wheel(source, CYCONV_PURE_PYTHON="1")
+    assert found.name.endswith("py3-none-any.whl")
+    shown = info_of(found, tmp_path)
+    assert "backend           numpy" in shown and "10000" in shown
+
+
+def test_without_a_compiler_the_installation_succeeds(source: Path, tmp_path: Path) -> None:
+    shown = info_of(wheel(source, CC="false"), tmp_path)
+    assert "backend           numpy" in shown and "not available" in shown
+
+
+def test_required_extensions_are_required(source: Path) -> None:
+    build = [sys.executable, "setup.py", "-q", "build_ext"]
+    done = run(build, source, check=False, CC="false", CYCONV_REQUIRE_EXTENSIONS="1")
+    assert done.returncode != 0
+    assert "the kernels were not built: RuntimeError: no working C compiler" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_compiled_wheel_is_small(source: Path, tmp_path: Path) -> None:
+    isa = {"x86_64": "avx2", "amd64": "avx2", "aarch64": "neon", "arm64": "neon"}
+    wanted = isa.get(os.uname().machine.lower(), "generic")
+    required = {"CYCONV_REQUIRE_EXTENSIONS": "1", "CYCONV_BUILD_ISA": wanted}
+    found = wheel(source, **required)
+    # the kernels of one of at most three instruction sets, and the data
+    with zipfile.ZipFile(found) as archive:
+        kernels = sum(i.compress_size for i in archive.infolist() if i.filename.endswith(".so"))
+    assert found.stat().st_size + 2 * kernels < 5e6
+    assert "compiled backend" not in info_of(found, tmp_path)
+
+
+def test_a_forced_instruction_set_that_is_not_there_is_an_error() -> None:
+    done = run([sys.executable, "-c", "import cyconv"], ROOT, check=False, CYCONV_ISA="mmx")
+    assert done.returncode == 1
+    assert "CYCONV_ISA must be one of avx512, avx2, sse2, neon, generic, got 'mmx'" in done.stderr
+
+
+def test_import_is_quick() -> None:
+    """At most 40 ms over NumPy's own import, the best of several alternating processes."""
+    code = "import time; a = time.perf_counter(); import {}; print(time.perf_counter() - a)"
+    best = {"numpy": 9.0, "cyconv": 9.0}
+    for _ in range(12):
+        for name in best:
+            seconds = float(run([sys.executable, "-c", code.format(name)], ROOT).stdout)
+            best[name] = min(best[name], seconds)
+    assert best["cyconv"] - best["numpy"] < 0.040, best
