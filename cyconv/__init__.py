@@ -19,12 +19,12 @@ from .autograd import is_recording, is_training, pause, predict_mode, record, tr
 from .backends import set_backend
 from .config import get_num_threads, set_num_threads, show_config
 from .creation import as_tensor, ones, randn, tensor, zeros
+from .gradcheck import gradcheck
 from .random import seed
 
 if TYPE_CHECKING:
     from . import data, nn, optim, train
     from .checkpoint import load, save
-    from .gradcheck import gradcheck
 
 __version__ = "0.1.0"
 
@@ -57,18 +57,12 @@ __all__ = [
 ]
 
 
-# Imported when first used, to keep ``import cyconv`` quick: modules, and functions by their module.
-_LAZY_MODULES = ("data", "nn", "optim", "train")
-_LAZY_FUNCTIONS = {"load": "checkpoint", "save": "checkpoint", "gradcheck": "gradcheck"}
-
-
 def __getattr__(name: str) -> Any:
-    if name in _LAZY_MODULES:
+    """Imported when first used, to keep ``import cyconv`` quick."""
+    if name in ("data", "nn", "optim", "train"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name in _LAZY_FUNCTIONS:
-        function = getattr(importlib.import_module(f"{__name__}.{_LAZY_FUNCTIONS[name]}"), name)
-        globals()[name] = function  # for the module gradcheck, which has the function's name
-        return function
+    if name in ("load", "save"):
+        return getattr(importlib.import_module(f"{__name__}.checkpoint"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -32,6 +32,7 @@ def read_image(path: FilePath, shape: Sequence[int]) -> Picture:
         raise ValueError(f"{path}: the net wants {channels} channels, an image has 1 or 3")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it also warns of damage that it can live with
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image = _opaque(_eight_bits(ImageOps.exif_transpose(image)))
@@ -40,11 +41,9 @@ def read_image(path: FilePath, shape: Sequence[int]) -> Picture:
         raise ValueError(f"{path} is not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{path} has too many pixels") from None
-    except OSError as error:
-        if error.filename is not None:  # missing, a folder, not allowed
+    except Exception as error:  # of a damaged file; the decoders raise what they like
+        if isinstance(error, OSError) and error.filename is not None:  # missing, not allowed
             raise
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    except (SyntaxError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     image = _square(image).resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
