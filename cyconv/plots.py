@@ -61,9 +61,10 @@ def curves(history: History, batches: int) -> Figure:
     left, right = figure.subplots(1, 2)
     epochs = np.arange(1, len(history.losses) + 1) / batches
     left.plot(epochs, history.losses, color=BLUE, linewidth=1.5)
-    left.set_yscale("log")
-    for ticks in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
-        ticks(_plain_number)
+    if min(history.losses, default=0) > 0:
+        left.set_yscale("log")
+        left.yaxis.set_major_formatter(_plain_number)
+        left.yaxis.set_minor_formatter(_plain_number)
     left.set_title("Loss (moving average over the batches)", loc="left")
     for name, colour in (("train", BLUE), ("test", ORANGE)):
         values = [getattr(row, f"{name}_accuracy") for row in history.rows]
@@ -74,7 +75,7 @@ def curves(history: History, batches: int) -> Figure:
         right.plot(ends, values, "o-", color=colour, markersize=4, label=label)
     right.set_title("Accuracy after each epoch", loc="left")
     right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-    if history.rows:
+    if right.lines:
         right.legend(loc="lower right", frameon=False)
     for axes in (left, right):
         axes.set_xlabel("epochs")

@@ -1,0 +1,39 @@
+"""The compiled kernels called with garbage: an exception, never a crash nor a stray write."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from kernel_calls import calls
+from separate import in_a_process
+
+from cyconv import backends, kernels
+
+if backends.backend_name() != "cython":
+    pytest.skip(f"no compiled kernels: {backends.missing_reason()}", allow_module_level=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_garbage_is_refused(dtype: str) -> None:
+    printed = in_a_process(
+        f"import kernel_calls; kernel_calls.main({dtype!r}, 1)", 300, OMP_NUM_THREADS="2"
+    )
+    refused, taken = map(int, printed.split())
+    assert refused > 4000 and taken < refused / 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_that_share_memory_cause_no_crash(dtype: str) -> None:
+    in_a_process(f"import kernel_calls; kernel_calls.overlapping({dtype!r})", 60)
+
+
+def test_no_entry_is_missing() -> None:
+    modules = kernels.Kernels(kernels.choose())["f"]
+    entries = {
+        f"{name}.{entry}"
+        for name, module in vars(modules).items()
+        for entry, value in vars(module).items()
+        if callable(value) and not entry.startswith("_") and not inspect.isclass(value)
+    }
+    assert entries == {name.split()[0] for name in calls(modules, "float32")}
