@@ -23,7 +23,7 @@ from .gradcheck import gradcheck
 from .random import seed
 
 if TYPE_CHECKING:
-    from . import data, nn, optim, train
+    from . import checkpoint, data, nn, optim, train
     from .checkpoint import load, save
 
 __version__ = "0.1.0"
@@ -59,7 +59,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imported when first used, to keep ``import cyconv`` quick."""
-    if name in ("data", "nn", "optim", "train"):
+    if name in ("checkpoint", "data", "nn", "optim", "train"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("load", "save"):
         return getattr(importlib.import_module(f"{__name__}.checkpoint"), name)

@@ -11,13 +11,14 @@ from .geometry import integer, number
 from .tensor import FLOATS, Tensor
 
 DTYPES = (*FLOATS, "int64", "int32", "uint8", "bool")
+_NAMES = {*DTYPES, *(np.dtype(name).str[1:] for name in DTYPES)}  # "float32" and "f4"
 
 
 def valid_dtype(where: str, dtype: Any) -> np.dtype:
     """One of DTYPES, given by its name or as NumPy's type or dtype."""
     try:
         # of other strings NumPy takes many, some with a warning, and None for float64
-        known = dtype in DTYPES if isinstance(dtype, str) else dtype is not None
+        known = dtype in _NAMES if isinstance(dtype, str) else dtype is not None
         result = np.dtype(dtype if known else object)
     except (TypeError, ValueError):
         result = np.dtype(object)
@@ -86,6 +87,6 @@ def randn(*shape: Any, scale: float = 1.0, dtype: Any = "float32", device: str =
     wanted = valid_dtype("randn", dtype)
     if wanted.name not in FLOATS:
         raise TypeError(f"randn: dtype must be float32 or float64, got {dtype!r}")
-    values = random.generator().standard_normal(_shape("randn", shape))
-    values *= number("randn: scale", scale)
+    width = number("randn: scale", scale)
+    values = random.generator().standard_normal(_shape("randn", shape)) * width
     return Tensor(backends.to_device(np.asarray(values, dtype=wanted), device))

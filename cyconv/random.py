@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from .geometry import integer
+
 _generator: np.random.Generator | None = None  # made when first needed: importing takes a while
 
 
 def seed(n: int) -> None:
     """Restart the stream from ``n`` (an int >= 0): the same seed gives the same numbers."""
     global _generator
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"seed must be an integer, got {n!r}")
-    if n < 0:
-        raise ValueError(f"seed must be at least 0, got {n!r}")
-    _generator = np.random.default_rng(n)
+    _generator = np.random.default_rng(integer("seed", n, 0, 2**128 - 1))
 
 
 def generator() -> np.random.Generator:

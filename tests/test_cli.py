@@ -104,10 +104,14 @@ def test_the_seed_decides(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ((), "Adam lr=0.003 weight_decay=0.0", "CosineLR"),
         (("--optimizer", "adamw"), "AdamW lr=0.003 weight_decay=0.01", "CosineLR"),
-        (("--optimizer", "sgd"), "SGD lr=0.1 momentum=0.9 weight_decay=0.0", "CosineLR"),
+        (
+            ("--optimizer", "sgd"),
+            "SGD lr=0.1 momentum=0.9 weight_decay=0.0 nesterov=True",
+            "CosineLR",
+        ),
         (
             ("--optimizer", "sgd", "--momentum", "0", "--lr", "1", "--schedule", "step"),
-            "SGD lr=1.0 momentum=0.0 weight_decay=0.0",
+            "SGD lr=1.0 momentum=0.0 weight_decay=0.0 nesterov=False",
             "StepLR",
         ),
         (
@@ -133,7 +137,7 @@ def test_options_reach_the_optimiser(
     settings = {"lr": getattr(seen[0]["schedule"], "base_lr", found.lr), **vars(found)}
     words = [type(found).__name__] + [
         f"{name}={settings[name]}"
-        for name in ("lr", "momentum", "weight_decay")
+        for name in ("lr", "momentum", "weight_decay", "nesterov")
         if name in settings
     ]
     assert " ".join(words) == optimizer

@@ -68,7 +68,13 @@ def test_nested_lists() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes(dtype: str) -> None:
-    for name in (dtype, np.dtype(dtype), getattr(np, dtype, bool), np.dtype(dtype).newbyteorder()):
+    for name in (
+        dtype,
+        np.dtype(dtype),
+        np.dtype(dtype).str[1:],
+        getattr(np, dtype, bool),
+        np.dtype(dtype).newbyteorder(),
+    ):
         for t in (cc.tensor([1, 0], name), cc.zeros(2, dtype=name), cc.ones(2, dtype=name)):
             assert t.dtype == dtype and t.dtype.isnative
 
@@ -80,7 +86,22 @@ def test_float32_is_the_default() -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    ["float16", "complex64", "int8", "uint64", "str", "object", "M8[s]", "f4,f4", "x", 7, None, []],
+    [
+        "float16",
+        "complex64",
+        "int8",
+        "uint64",
+        "str",
+        "object",
+        "M8[s]",
+        "f4,f4",
+        "x",
+        "a",
+        "",
+        7,
+        None,
+        [],
+    ],
 )
 def test_other_dtypes_are_refused(dtype: Any) -> None:
     for make in (

@@ -125,8 +125,10 @@ def test_a_complete_run_is_left_as_it_is(capfd: pytest.CaptureFixture[str]) -> N
     before = results("run")
     os.remove("run/model.safetensors")  # as after a kill just before it was written
     os.remove("run/history.csv")
+    Path("run/.checkpoint.safetensors.1a2b3c4d.tmp").write_text("what it was writing")
     assert main("train", "--resume", "run") == 0
     assert results("run") == before
+    assert not list(Path("run").glob(".*"))
 
 
 def test_stopping_keeps_a_model_to_look_at(capfd: pytest.CaptureFixture[str]) -> None:

@@ -152,9 +152,10 @@ def test_stopping_while_the_accuracy_is_measured() -> None:
     class StopsUs(list):
         def __iter__(self) -> Iterator[Any]:
             now.stop = True
-            return super().__iter__()
+            yield self[0]
+            pytest.fail("one more batch was measured")
 
-    test = [(IMAGES / np.float32(255), LABELS)]
+    test = [(IMAGES / np.float32(255), LABELS)] * 2
     optimizer = sgd(net)
     fit(net, loader(), StopsUs(test), optimizer=optimizer, progress=False, start=now)
     assert (now.epoch, now.batch, now.history.rows) == (0, 7, [])
@@ -163,6 +164,23 @@ def test_stopping_while_the_accuracy_is_measured() -> None:
     assert (now.epoch, now.batch, len(now.history.rows)) == (1, 0, 1)
     assert now.history.rows[0].learning_rate == 0.05
     assert bits(net) == before
+
+
+def test_a_list_of_batches_goes_on_in_the_middle_too() -> None:
+    pairs = [(IMAGES[i : i + 10] / np.float32(255), LABELS[i : i + 10]) for i in range(0, 50, 10)]
+    net, again, now = small_net(), small_net(), Progress()
+
+    def stop(now: Progress) -> None:
+        now.stop = now.batch == 2
+
+    cc.seed(2)
+    fit(net, pairs, optimizer=sgd(net), progress=False)
+    cc.seed(2)
+    optimizer = sgd(again)
+    fit(again, pairs, optimizer=optimizer, progress=False, callbacks=[stop], start=now)
+    fit(again, pairs, optimizer=optimizer, progress=False, start=now)
+    assert len(now.history.losses) == 5
+    assert bits(net) == bits(again)
 
 
 def test_callbacks_see_every_batch_and_every_epoch() -> None:
@@ -245,6 +263,20 @@ def test_the_train_accuracy_is_that_of_the_images_as_they_are() -> None:
     history = fit(net, loader(20, augment=blank), optimizer=sgd(net), progress=False)
     assert seen == [20, 20, 10]  # in training only
     assert history.rows[0].train_accuracy == evaluate(net, loader()).accuracy
+
+
+def test_the_train_accuracy_is_of_what_the_transforms_give() -> None:
+    def dark(image: np.ndarray) -> np.ndarray:
+        return image - 0.5
+
+    def wrong(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return images * 2, (labels + 1) % 3
+
+    net = small_net()
+    batches = loader(transform=dark, batch_transform=wrong)
+    history = fit(net, batches, optimizer=sgd(net), epochs=3, progress=False)
+    answers = net(cc.tensor(IMAGES / np.float32(255) * 2 - 1)).numpy().argmax(1)
+    assert history.rows[-1].train_accuracy == (answers == (LABELS + 1) % 3).mean()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -9,7 +9,7 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.tile cimport tile_of
 from cyconv.kernels.window cimport Axis, axis, check_window, source
@@ -209,8 +209,8 @@ def scratch_size(Py_ssize_t taps):
 
 def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
     """How many numbers the packed weights have, and how many channels a block has."""
-    if min(groups, fg, taps) < 1:
-        raise ValueError("kernel: packed_size got a size below 1")
+    if min(groups, fg, taps) < 1 or <object>groups * fg * taps >= 2**40:
+        raise ValueError("kernel: packed_size got a size out of range")
     cdef Py_ssize_t blocks = (fg + MR_MAX - 1) // MR_MAX
     cdef Py_ssize_t mr = (fg + blocks - 1) // blocks  # blocks of about equal size
     return groups * blocks * (1 + taps) * mr, mr
@@ -247,6 +247,7 @@ def correlate(
     p.w = numbers(w, size, False)
     per_thread = scratch_size(p.cg * p.taps)
     base = numbers(scratch, threads * per_thread, True)
+    check_apart(base, threads * per_thread, p.out)
     # images that a job takes along a row: all, if what they read stays in the cache from row to row
     p.images = 2 * VLEN
     if p.rows.kernel * p.x.w * p.cg * p.x.n * <Py_ssize_t>sizeof(real) <= CACHED:

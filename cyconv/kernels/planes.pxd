@@ -88,6 +88,14 @@ cdef inline int64_t* class_numbers(object array, Py_ssize_t count, Py_ssize_t cl
     return data
 
 
+cdef inline int check_apart(const real* scratch, Py_ssize_t count, Planes out) except -1:
+    # scratch holds offsets: writing the output must not change them
+    cdef Py_ssize_t numbers_out = (out.c - 1) * out.stride + out.h * out.w * out.n
+    if scratch < out.data + numbers_out and out.data < scratch + count:
+        raise ValueError("kernel: scratch and output share memory")
+    return 0
+
+
 cdef inline int check_threads(int threads) except -1:
     if not 1 <= threads <= 1024:
         raise ValueError(f"kernel: {threads} threads are out of range")

@@ -18,7 +18,7 @@ cdef int32_t* winners(object array, Planes like, bint writable) except? NULL:
     PyObject_GetBuffer(array, &view, PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
     cdef int32_t* data = <int32_t*>view.buf
     cdef bint fits = (
-        view.ndim == 4 and view.itemsize == 4
+        view.ndim == 4 and view.itemsize == 4 and <size_t>view.buf % 4 == 0
         and view.shape[0] == like.n and view.shape[1] == like.c
         and view.shape[2] == like.h and view.shape[3] == like.w
         and (like.n * like.c * planesize == 0 or (

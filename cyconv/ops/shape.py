@@ -255,7 +255,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
     try:
         return apply(GetItem(_own(_index(index))), x)
-    except IndexError as error:
+    except (IndexError, OverflowError) as error:
         raise IndexError(f"index {index!r} of a tensor of shape {x.shape}: {error}") from None
 
 
