@@ -19,9 +19,12 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.editable_wheel import editable_wheel
 
 KERNELS = Path("cyconv/kernels")
 GENERATED = Path("build/cython")
+FLAGS = GENERATED / "flags.txt"  # newer than what was built with other flags
+MOST_COMPILERS = 8  # at a time; each takes up to 300 MB
 
 # instruction set: compiler flags, bytes of a vector register, number of them
 X86 = {
@@ -74,7 +77,9 @@ def instruction_sets() -> dict[str, tuple[list[str], int, int]]:
     wanted = os.environ.get("CYCONV_BUILD_ISA", "").split()
     unknown = set(wanted) - set(known)
     if unknown:
-        raise SystemExit(f"CYCONV_BUILD_ISA: {unknown} is not among {set(known)}")
+        raise SystemExit(
+            f"CYCONV_BUILD_ISA must name some of {', '.join(known)}, got {', '.join(unknown)}"
+        )
     return {name: known[name] for name in known if name in wanted or not wanted}
 
 
@@ -95,6 +100,7 @@ def extensions() -> list[Extension]:
         give_up(f"Cython failed: {error}")
         return []
     built = []
+    included = [path.as_posix() for path in KERNELS.iterdir() if path.suffix in (".pxd", ".h")]
     for extension in generated:
         stem = extension.name.rpartition(".")[2]
         if stem == "cpu":
@@ -109,7 +115,7 @@ def extensions() -> list[Extension]:
                 variant = Extension(
                     f"cyconv.kernels.{isa}_{dtype}.{stem}",
                     [Path(source).as_posix()],
-                    depends=[path.as_posix() for path in KERNELS.glob("*.*")],
+                    depends=list(included),
                     include_dirs=[str(KERNELS)],
                     define_macros=[
                         ("CYCONV_REAL", real),
@@ -134,7 +140,8 @@ class BuildKernels(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+        self.parallel = self.parallel or min(len(usable), MOST_COMPILERS)
 
     def build_extensions(self) -> None:
         try:
@@ -167,20 +174,27 @@ class BuildKernels(build_ext):
         if openmp is None:
             print("cyconv: the compiler has no OpenMP, the kernels will use one thread")
             openmp = [], []
-        usable = {}
+        usable: dict[tuple[str, ...], bool] = {}
+        kept = []
         for extension in self.extensions:
             flags = extension.extra_compile_args
-            key = tuple(flags)
-            if key not in usable:
-                usable[key] = not flags or self.compiles("int x;", flags)
+            if tuple(flags) not in usable:
+                usable[tuple(flags)] = not flags or self.compiles("int x;", flags)
+            if not usable[tuple(flags)]:
+                print(f"cyconv: no {extension.name}: the compiler does not know {' '.join(flags)}")
+                continue
             if msvc and ("CYCONV_REGISTERS", "16") in extension.define_macros:
                 # no vector types: numbers one at a time
                 extension.define_macros[1] = ("CYCONV_VLEN", "1")
             extension.extra_compile_args = common + openmp[0] + flags
             extension.extra_link_args = link + openmp[1]
-        self.extensions = [
-            e for e in self.extensions if all(usable[k] for k in usable if is_part(k, e))
-        ]
+            extension.depends.append(FLAGS.as_posix())
+            kept.append(extension)
+        self.extensions = kept
+        command = getattr(self.compiler, "compiler_so", [])
+        all_flags = " ".join([*command, *common, *openmp[0], *link, *openmp[1]])
+        if not FLAGS.exists() or FLAGS.read_text() != all_flags:
+            FLAGS.write_text(all_flags)
 
     def openmp_flags(self) -> tuple[list[str], list[str]] | None:
         """Compiler and linker flags with which an OpenMP program builds and runs."""
@@ -222,10 +236,16 @@ class BuildKernels(build_ext):
                 return False
 
 
-def is_part(flags: tuple[str, ...], extension: Extension) -> bool:
-    """True if these instruction-set flags are what the extension is built with."""
-    args = extension.extra_compile_args
-    return bool(flags) and tuple(args[len(args) - len(flags) :]) == flags
+class Editable(editable_wheel):
+    """Installs the source folder itself, without what an earlier build left there."""
+
+    def run(self) -> None:
+        for suffix in ("*.so", "*.pyd"):
+            for path in KERNELS.rglob(suffix):
+                path.unlink()
+        super().run()
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})
+setup(
+    ext_modules=extensions(), cmdclass={"build_ext": BuildKernels, "editable_wheel": Editable}
+)

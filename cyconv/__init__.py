@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Tensor",
     "as_tensor",
+    "checkpoint",
     "data",
     "get_num_threads",
     "gradcheck",

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import backends
+from .geometry import flag
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -59,12 +60,12 @@ def record(train: bool = True) -> Any:
 
     Training mode (dropout drops, batch norm uses the batch's statistics) is set to ``train``.
     """
-    return _modes(True, train)
+    return _modes(True, flag("record: train", train))
 
 
 def pause(train: bool = False) -> Any:
     """Context manager: stop recording for a while, inside ``record()``."""
-    return _modes(False, train)
+    return _modes(False, flag("pause: train", train))
 
 
 def train_mode() -> Any:

@@ -44,7 +44,7 @@ class Window:
 
     @property
     def is_pointwise(self) -> bool:
-        """True if each output position reads one input position, the one at its own place."""
+        """True if each output position reads the input position at its own place, only."""
         one = self.kernel == self.stride == (1, 1) and self.padding == (0, 0, 0, 0)
         return one and self.in_size == self.out_size
 
@@ -72,6 +72,12 @@ class Conv2dGeometry:
         return (self.n, self.f, *self.window.out_size)
 
     @property
+    def allows_winograd(self) -> bool:
+        """True for 3x3 kernels that move by 1 and have no gaps, which Winograd's method needs."""
+        w = self.window
+        return self.groups == 1 and w.kernel == (3, 3) and w.stride == w.dilation == (1, 1)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of one pass, counting those that meet padding."""
         oh, ow = self.window.out_size
@@ -95,9 +101,6 @@ class Pool2dGeometry:
     @property
     def out_shape(self) -> tuple[int, int, int, int]:
         return (self.n, self.c, *self.window.out_size)
-
-
-# ------------------------------------------------------------------ reading arguments
 
 
 def integer(where: str, value: Any, least: int, most: int = LARGEST) -> int:
@@ -175,9 +178,6 @@ def image_shape(op: str, shape: Sequence[int]) -> tuple[int, int, int, int]:
         raise ValueError(f"{op}: input must have shape (N, C, H, W), got {tuple(shape)}")
     n, c, h, w = shape
     return n, c, h, w
-
-
-# ------------------------------------------------------------------ output sizes
 
 
 def _out_size(
@@ -340,7 +340,7 @@ def pool2d_geometry(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Pool2dGeometry:
-    """The sizes of a pooling op, or a ValueError/TypeError that says what does not fit."""
+    """The sizes of a pooling op, or an error that says what does not fit."""
     return _pool2d_geometry(
         op,
         x_shape,

@@ -211,7 +211,7 @@ def targets() -> list[tuple[str, Callable[[Fuzzer], Callable[..., Any]]]]:
             found.append((name, lambda f, thing=thing: thing))
     for name in dir(cc.Tensor):
         member = getattr(cc.Tensor, name)
-        hidden = name in ("__init__", "__class__", "__new__", "__delattr__", "__setattr__")
+        hidden = name in ("__init__", "__array__", "__dlpack__")  # the last two are NumPy's
         ours = getattr(member, "__module__", "") == "cyconv.tensor"
         if callable(member) and ours and not hidden and (name[0] != "_" or name[:2] == "__"):
             found.append((f"Tensor.{name}", lambda f, name=name: getattr(f.tensor(), name)))

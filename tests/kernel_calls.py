@@ -79,6 +79,9 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     scratch = line(dtype, 2 * k.conv.scratch_size(taps))
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
     back_scratch = line(dtype, 2 * k.conv.scratch_size(F // G * 6))
+    winograd = dict(zip(("n", "c", "f", "oh", "ow"), (N, C, F, *out.shape[2:])))
+    turned = line(dtype, k.winograd.packed_size(C, F))
+    tiles = line(dtype, 2 * k.winograd.scratch_size(*winograd.values()))
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
     average = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1, 0, 1)}
@@ -113,6 +116,20 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             k.conv.pack_weights,
             {"w": line(dtype, F * taps), "bias": line(dtype, F), "out": packed, **pack},
             ("out",),
+        ),
+        "winograd.scratch_size": (k.winograd.scratch_size, winograd, ()),
+        "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F}, ()),
+        "winograd.pack_weights": (
+            k.winograd.pack_weights,
+            {"w": line(dtype, F * C * 9), "u": turned, "rows": F, "cols": C}
+            | {"swapped": False, "threads": 2},
+            ("u",),
+        ),
+        "winograd.correlate": (
+            k.winograd.correlate,
+            {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "scratch": tiles}
+            | {"top": 1, "left": 1, "threads": 2},
+            ("out", "scratch"),
         ),
         "conv_weight_grad.scratch_size": (
             k.conv_weight_grad.scratch_size,
@@ -311,7 +328,7 @@ def must_be_refused(call: Call, name: str, what: str, value: Any) -> bool:
             right, bool
         )
     if "longer" in what or " of " in what:
-        if "kernel" in call.arguments and what[5] in "23":
+        if {"kernel", "top"} & set(call.arguments) and what[5] in "23":
             return False  # a window does not say how large the image is
         if call.function.__name__ == "channel_sum" and what[5] in "023":
             return name == "out"

@@ -69,6 +69,13 @@ def test_modes_nest_and_come_back() -> None:
     assert modes() == (False, False)
 
 
+@pytest.mark.parametrize("train", ["no", None, 2, 0.0, []])
+def test_training_is_true_or_false(train: Any) -> None:
+    for enter in (cc.record, cc.pause):
+        with pytest.raises(TypeError, match=f"{enter.__name__}: train must be True or False"):
+            enter(train)
+
+
 @pytest.mark.parametrize("enter", [cc.record, cc.pause, cc.train_mode, cc.predict_mode])
 def test_an_error_inside_ends_the_mode(enter: Callable[[], Any]) -> None:
     with cc.record(train=False):

@@ -96,6 +96,7 @@ def test_the_seed_decides(capsys: pytest.CaptureFixture[str]) -> None:
     assert weights("--seed", "0", "--epochs", "2", "--lr", "0.003") == first
     assert weights("--seed", "1") != first
     assert weights("--limit", "191") != first
+    assert weights("--augment") != first
     assert capsys.readouterr() == ("", "")  # --quiet
 
 
@@ -128,11 +129,13 @@ def test_options_reach_the_optimiser(
 ) -> None:
     seen: list[Any] = []
 
-    def fit(*arguments: Any, **named: Any) -> None:
+    def fit(net: Any, loader: Any, *arguments: Any, **named: Any) -> None:
         seen.append(named)
+        assert (loader.seed, loader.shuffle, loader.batch_size) == (7, True, 11)
 
     monkeypatch.setattr(cli_train, "fit", fit)
-    assert main("train", "--quiet", "--epochs", "9", *options) == 130  # no epoch was done
+    other = ("train", "--quiet", "--epochs", "9", "--seed", "7", "--batch-size", "11")
+    assert main(*other, *options) == 130  # no epoch was done
     found = seen[0]["optimizer"]
     settings = {"lr": getattr(seen[0]["schedule"], "base_lr", found.lr), **vars(found)}
     words = [type(found).__name__] + [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import bounds
+import bounds_winograd
 import numpy as np
 import oracle
 import pytest
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from running import run
 from strategies import BATCHES, CHANNELS, DTYPES, SEEDS, Conv, convs, normal, transposed_convs
 
+import cyconv as cc
+
 ALGORITHMS = ("auto", "direct", "im2col")
+WINOGRAD = ("winograd", "auto")
 
 
 def compare(
@@ -24,11 +28,19 @@ def compare(
     dx, dw, db = getattr(oracle, f"{op}_grads")(head, inputs["x"], inputs["w"], **options)
     rest = () if op == "linear" else (options,)
     allowed = getattr(bounds, op)(inputs["x"], inputs["w"], inputs.get("b"), head, *rest)
+    if op == "conv2d" and chosen(inputs, options, algo) == "winograd":
+        allowed |= bounds_winograd.conv2d(inputs["x"], inputs["w"], inputs.get("b"), head, options)
     out, grads = run(op, inputs, head, **options, **algo)
     assert out.dtype == head.dtype
     bounds.check(out, expected, allowed["out"], "output")
     for name, grad in zip(grads, (dx, dw, db), strict=False):
         bounds.check(grads[name], grad, allowed[name], f"gradient of {name}")
+
+
+def chosen(inputs: dict[str, Any], options: dict[str, Any], algo: dict[str, Any]) -> str:
+    """The algorithm that conv2d takes for these arguments."""
+    x, w = inputs["x"], inputs["w"]
+    return cc.ops.explain_conv2d(x.shape, w.shape, dtype=x.dtype, **options, **algo).algo
 
 
 def check_conv(case: Conv, **algo: Any) -> None:
@@ -219,3 +231,31 @@ def test_bias_gradient_alone(algo: str) -> None:
         y = cc.ops.conv2d(x, w, bias, algo=algo)
     y.backward(head)
     bounds.check(bias.grad.numpy(), head.sum(axis=(0, 2, 3)), 1e-14 * head.size, "db")
+
+
+@pytest.mark.parametrize("algo", WINOGRAD)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "f", "padding"),
+    [
+        ((16, 16, 8, 8), 16, 1),
+        ((33, 17, 7, 9), 29, 1),
+        ((64, 20, 6, 4), 14, ((0, 2), (1, 0))),
+        ((3, 2, 5, 6), 3, 2),
+        ((17, 40, 12, 13), 33, 0),
+        ((48, 16, 3, 3), 16, 3),
+    ],
+)
+def test_winograd(algo: str, dtype: str, x_shape: tuple[int, ...], f: int, padding: Any) -> None:
+    """Tails of images, of channels and of tiles; paddings up to and beyond the kernel's reach."""
+    options = {"stride": 1, "padding": padding}
+    case = Conv(x_shape, (f, x_shape[1], 3, 3), True, options, dtype, seed=3)
+    check_conv(case, algo=algo)
+
+
+def test_winograd_needs_3x3_kernels() -> None:
+    x, w = np.zeros((2, 3, 8, 8), np.float32), np.zeros((4, 3, 5, 5), np.float32)
+    with pytest.raises(ValueError, match=r"algo='winograd' needs 3x3 kernels.*\(4, 3, 5, 5\)"):
+        cc.ops.conv2d(x, w, algo="winograd")
+    with pytest.raises(ValueError, match=r"algo='winograd'.*stride \(2, 2\)"):
+        cc.ops.conv2d(x, w[:, :, :3, :3], stride=2, algo="winograd")

@@ -268,6 +268,16 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert results("run") == results("whole")
 
 
+@pytest.mark.parametrize(("seconds", "batch"), [("0", 1), ("1000", 0)])
+def test_checkpoints_within_an_epoch(
+    seconds: str, batch: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with signalled((1, 2), signal.SIGINT, signal.SIGINT):
+        assert main(*OPTIONS, "--out", "run", "--save-every", seconds) == 130
+    state = checkpoint.load_arrays("run/checkpoint.safetensors")[1]
+    assert (state["epoch"], state["batch"]) == (1, batch)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_is_interrupted(number: int, tmp_path: Path) -> None:
     many = ["--epochs", "1000", "--limit", "64", "--no-plots", "--out", "run"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 
 import cyconv as cc
 from cyconv import data, nn, optim
-from cyconv import progress as progress_module
 from cyconv.train import Epoch, History, Progress, evaluate, fit, predict
 
 RNG = np.random.default_rng(0)
@@ -333,49 +330,6 @@ def test_no_epoch_changes_nothing() -> None:
     before = bits(net)
     assert fit(net, loader(), optimizer=sgd(net), epochs=0).rows == []
     assert bits(net) == before
-
-
-# ------------------------------------------------------------------ what is shown
-
-
-def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    net = small_net()
-    history = fit(net, loader(), loader(), optimizer=sgd(net), epochs=2)
-    out, err = capsys.readouterr()
-    assert err == ""
-    expected = [
-        f"Epoch {row.epoch}. Loss: {row.loss:#.4g}, Train_acc {row.train_accuracy:.4f}, "
-        f"Test_acc {row.test_accuracy:.4f}"
-        for row in history.rows
-    ]
-    assert out.splitlines() == expected
-    fit(net, loader(), loader(), optimizer=sgd(net), progress=False)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_without_a_terminal_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress_module, "BETWEEN_LINES", 0.0)
-    net = small_net()
-    fit(net, loader(), optimizer=sgd(net))
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 7
-    assert lines[0].startswith("Epoch 0: batch 1 of 7, loss ")
-    assert lines[0].endswith(" images/s")
-
-
-def test_a_bar_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(progress_module, "BETWEEN_TEXTS", 0.0)
-    net = small_net()
-    fit(net, loader(), optimizer=sgd(net), epochs=2, callbacks=[lambda now: time.sleep(0.03)])
-    out, err = capsys.readouterr()
-    assert "Epoch 1 (of 2)" in err
-    assert "images/s" in err and "loss" in err and "measuring the accuracy" in err
-    assert len(out.splitlines()) == 2
 
 
 # ------------------------------------------------------------------ evaluate and predict

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
+from .algorithm import choose
 from .memory import aligned_empty
 
 Array = Any
@@ -119,28 +120,28 @@ def _of(a: Array) -> SimpleNamespace:
 
 
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
-    """Which algorithm runs, why, and its scratch memory in bytes."""
+    """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
-    conv = _kernels[dtype.char].conv
-    name = algo if algo != "auto" else _choose_algorithm(g.n, conv.lanes)
-    if algo != "auto":
-        reason = "it was asked for"
-    elif name == "direct":
-        reason = f"{g.n} images fill vectors of {conv.lanes // 2} lanes well enough"
-    else:
-        reason = f"{g.n} images would idle lanes of vectors of {conv.lanes // 2}, pixels fill them"
-    per_thread = conv.scratch_size(g.c // g.groups * g.window.kernel[0] * g.window.kernel[1])
-    return name, reason, per_thread * _threads(g.macs) * dtype.itemsize
+    name, reason = _choose(g, dtype.char, algo)
+    scratch = _scratch_size(name, g, dtype.char, False) * _threads(g.macs)
+    return name, reason, scratch * dtype.itemsize
 
 
-def _choose_algorithm(images: int, lanes: int) -> str:
-    """ "direct" reads images in place but idles the lanes that the last block does not fill.
+def _choose(g: Conv2dGeometry, char: str, algo: str) -> tuple[str, str]:
+    vector = _kernels[char].conv.lanes // 2
+    return choose(g, char, vector) if algo == "auto" else (algo, "it was asked for")
 
-    "im2col" fills every lane, with pixels of several images, but copies what each tile reads.
-    """
-    vector = lanes // 2
-    filled = -(-images // vector) * vector
-    return "direct" if filled <= 1.25 * images else "im2col"
+
+def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
+    """Numbers of scratch memory per thread."""
+    read, written, size = g.c, g.f, g.window.out_size
+    if transposed:
+        read, written, size = g.f, g.c, g.window.in_size
+    if name == "winograd":
+        return _kernels[char].winograd.scratch_size(g.n, read, written, *size)
+    return _kernels[char].conv.scratch_size(
+        read // g.groups * g.window.kernel[0] * g.window.kernel[1]
+    )
 
 
 def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto") -> Array:
@@ -171,13 +172,21 @@ def _correlate(
         out[...] = 0 if b is None else b[:, None, None]
         return out
     threads = _threads(g.macs)
+    name = _choose(g, dtype.char, algo)[0]
+    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed) * threads,), dtype)
+    bias = _flat_or_none(b)
+    if name == "winograd":
+        winograd = _of(x).winograd
+        top, _, left, _ = window.padding
+        if transposed:  # a correlation with the turned kernel, which reaches 2 pixels further
+            top, left = 2 - top, 2 - left
+        packed = aligned_empty((winograd.packed_size(read, written),), dtype)
+        winograd.pack_weights(w, packed, written, read, transposed, threads)
+        winograd.correlate(x, packed, bias, out, scratch, top, left, threads)
+        return out
     packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
-    conv.pack_weights(
-        w, _flat_or_none(b), packed, g.groups, written, read, taps, transposed, threads
-    )
-    scratch = aligned_empty((conv.scratch_size(read * taps) * threads,), dtype)
-    direct = (algo if algo != "auto" else _choose_algorithm(g.n, conv.lanes)) == "direct"
-    options = (g.groups, *_sliding(window), transposed, direct, threads)
+    conv.pack_weights(w, bias, packed, g.groups, written, read, taps, transposed, threads)
+    options = (g.groups, *_sliding(window), transposed, name == "direct", threads)
     conv.correlate(x, packed, out, scratch, *options)
     return out
 

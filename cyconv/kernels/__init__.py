@@ -13,7 +13,7 @@ import os
 from types import ModuleType, SimpleNamespace
 
 ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
-MODULES = ("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool")
+MODULES = ("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool", "winograd")
 
 
 def built() -> list[str]:

@@ -21,7 +21,7 @@ from ..geometry import (
 from ..tensor import Tensor, apply
 from .inputs import tensors_in
 
-ALGORITHMS = ("auto", "direct", "im2col")
+ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 
 
 class Conv2d(Op):
@@ -117,7 +117,9 @@ def conv2d(
         (none) or "same" (OH = H and OW = W; stride 1 only)
     groups : the input channels are cut into so many groups, and so are the filters, each of which
         sees its own group; ``groups=C`` is a depthwise convolution
-    algo : "auto", "direct" or "im2col"; see ``explain_conv2d``
+    algo : "auto", "direct", "im2col" or "winograd" (3x3 kernels, stride 1); see
+        ``explain_conv2d``. The first two are exact up to rounding; Winograd's error is up to
+        about 50 times that. "auto" takes it only for float32
 
     Returns
     -------
@@ -136,7 +138,7 @@ def conv2d(
     inputs = tensors_in("conv2d", input=x, weight=w, bias=b)
     geometry = conv2d_geometry(inputs[0].shape, inputs[1].shape, stride, padding, dilation, groups)
     _check_bias("conv2d", inputs, geometry.f)
-    return apply(Conv2d(geometry, _algorithm("conv2d", algo)), *inputs)
+    return apply(Conv2d(geometry, _algorithm("conv2d", algo, geometry)), *inputs)
 
 
 def conv_transpose2d(
@@ -201,9 +203,15 @@ def _check_bias(op: str, inputs: list[Tensor], channels: int) -> None:
         raise ValueError(f"{op}: bias must have shape ({channels},), got {inputs[2].shape}")
 
 
-def _algorithm(op: str, algo: str) -> str:
+def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
     if not isinstance(algo, str) or algo not in ALGORITHMS:
         raise ValueError(f"{op}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+    if algo == "winograd" and not g.allows_winograd:
+        raise ValueError(
+            f"{op}: algo='winograd' needs 3x3 kernels, stride 1, dilation 1 and groups=1, got "
+            f"weight {g.w_shape}, stride {g.window.stride}, dilation {g.window.dilation} and "
+            f"groups={g.groups}"
+        )
     return algo
 
 
@@ -251,5 +259,5 @@ def explain_conv2d(
     if wanted.kind != "f":
         raise TypeError(f"{op}: dtype must be float32 or float64, got {dtype!r}")
     backend = backends.backend_of(np.empty(0))
-    name, reason, scratch = backend.plan_conv2d(g, wanted, _algorithm(op, algo))
+    name, reason, scratch = backend.plan_conv2d(g, wanted, _algorithm(op, algo, g))
     return ConvPlan(name, reason, backends.backend_name(), scratch, g.macs, g.out_shape)

@@ -1,0 +1,15 @@
+from typing import Any
+
+def scratch_size(n: int, c: int, f: int, oh: int, ow: int) -> int: ...
+def packed_size(c: int, f: int) -> int: ...
+def correlate(
+    x: Any,
+    u: Any,
+    bias: Any | None,
+    out: Any,
+    scratch: Any,
+    top: int,
+    left: int,
+    threads: int,
+) -> None: ...
+def pack_weights(w: Any, u: Any, rows: int, cols: int, swapped: bool, threads: int) -> None: ...

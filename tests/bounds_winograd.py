@@ -1,0 +1,77 @@
+"""How far Winograd's F(4x4, 3x3) may lie from the exact convolution.
+
+Each step of Y = At (sum over c of (G w Gt) (Bt x B)) A is a short sum of products, so the error is
+at most n * eps times the same formula with every number replaced by its absolute value, where n
+counts the roundings along the longest path (Higham 2002, section 3.1; for this algorithm
+Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution", 2020).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import oracle
+from bounds import eps
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+BT = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+G = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
+)
+AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+TRANSFORMS = 30  # roundings of the three transforms, both passes each
+
+
+def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]) -> Array:
+    """The formula in absolute values: (N, F, OH, OW) of this size, from (top, left) padding."""
+    x, w = abs(x.astype(np.float64)), abs(w.astype(np.float64))
+    rows, columns = (-(-length // 4) for length in size)
+    padded = np.zeros((*x.shape[:2], 4 * rows + 2, 4 * columns + 2))
+    top, left = padding
+    for i in range(padded.shape[2]):
+        for j in range(padded.shape[3]):
+            if 0 <= i - top < x.shape[2] and 0 <= j - left < x.shape[3]:
+                padded[:, :, i, j] = x[:, :, i - top, j - left]
+    u = np.einsum("pk,fckl,ql->fcpq", abs(G), w, abs(G))
+    out = np.zeros((len(x), len(w), 4 * rows, 4 * columns))
+    for i in range(0, 4 * rows, 4):
+        for j in range(0, 4 * columns, 4):
+            tile = padded[:, :, i : i + 6, j : j + 6]
+            v = np.einsum("pk,nckl,ql->ncpq", abs(BT), tile, abs(BT))
+            m = np.einsum("fcpq,ncpq->nfpq", u, v)
+            out[:, :, i : i + 4, j : j + 4] = np.einsum("ip,nfpq,jq->nfij", abs(AT), m, abs(AT))
+    return out[:, :, : size[0], : size[1]]
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any]
+) -> dict[str, Array]:
+    """Bounds of out and x (the gradient) of conv2d with 3x3 kernels and stride 1."""
+    (top, _), (left, _) = oracle.sides(options.get("padding", 0))
+    shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
+    forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift
+    turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
+    backward = magnitude(dout, turned, (2 - top, 2 - left), x.shape[2:])
+    return {
+        "out": (w.shape[1] + TRANSFORMS) * eps(x) * forward,
+        "x": (w.shape[0] + TRANSFORMS) * eps(x) * backward,
+    }
