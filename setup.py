@@ -240,12 +240,11 @@ class Editable(editable_wheel):
     """Installs the source folder itself, without what an earlier build left there."""
 
     def run(self) -> None:
-        for suffix in ("*.so", "*.pyd"):
-            for path in KERNELS.rglob(suffix):
-                path.unlink()
+        for folder in KERNELS.glob("*_float*"):
+            shutil.rmtree(folder)
+        for module in (*KERNELS.glob("*.so"), *KERNELS.glob("*.pyd")):
+            module.unlink()
         super().run()
 
 
-setup(
-    ext_modules=extensions(), cmdclass={"build_ext": BuildKernels, "editable_wheel": Editable}
-)
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels, "editable_wheel": Editable})
