@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
 from cyconv.kernels.simd cimport real
-from cyconv.kernels.window cimport Axis, axis, check_window, source
+from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, source
 
 
 
@@ -49,11 +49,11 @@ cdef void max_row(
         best = out.data + c * out.stride + position
         where = argmax + c * out.h * out.w * images + position
         first = True
-        for kh in range(rows.kernel):
+        for kh in range(first_k(rows, oh), end_k(rows, oh)):
             ih = source(rows, oh, kh)
             if ih < 0:
                 continue
-            for kw in range(cols.kernel):
+            for kw in range(first_k(cols, ow), end_k(cols, ow)):
                 iw = source(cols, ow, kw)
                 if iw < 0:
                     continue
@@ -107,11 +107,11 @@ cdef void max_grad_row(
         dst = dx.data + c * dx.stride + (ih * dx.w + iw) * images
         for n in range(images):
             dst[n] = 0
-        for kh in range(rows.kernel):
+        for kh in range(first_k(rows, ih), end_k(rows, ih)):
             oh = source(rows, ih, kh)
             if oh < 0:
                 continue
-            for kw in range(cols.kernel):
+            for kw in range(first_k(cols, iw), end_k(cols, iw)):
                 ow = source(cols, iw, kw)
                 if ow < 0:
                     continue
@@ -177,11 +177,11 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
         if not a.rows.transposed:
             scale = <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
                                      * covered(&a.cols, col, a.right, a.padded))
-        for kh in range(a.rows.kernel):
+        for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
             i = source(&a.rows, row, kh)
             if i < 0:
                 continue
-            for kw in range(a.cols.kernel):
+            for kw in range(first_k(&a.cols, col), end_k(&a.cols, col)):
                 j = source(&a.cols, col, kw)
                 if j < 0:
                     continue

@@ -49,3 +49,23 @@ cdef inline Py_ssize_t source(const Axis* a, Py_ssize_t o, Py_ssize_t k) noexcep
     else:
         i = o * a.stride - a.before + k * a.dilation
     return i if 0 <= i < a.size else -1
+
+
+cdef inline Py_ssize_t first_k(const Axis* a, Py_ssize_t o) noexcept nogil:
+    # no kernel position before this one has a source
+    cdef Py_ssize_t reach
+    if a.transposed:
+        reach = o + a.before - (a.size - 1) * a.stride
+    else:
+        reach = a.before - o * a.stride
+    return (reach + a.dilation - 1) // a.dilation if reach > 0 else 0
+
+
+cdef inline Py_ssize_t end_k(const Axis* a, Py_ssize_t o) noexcept nogil:
+    # no kernel position from this one on has a source
+    cdef Py_ssize_t reach
+    if a.transposed:
+        reach = o + a.before
+    else:
+        reach = a.size - 1 + a.before - o * a.stride
+    return min(a.kernel, reach // a.dilation + 1) if reach >= 0 else 0
