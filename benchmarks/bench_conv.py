@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from cyconv import backends
 from cyconv.backends import cpu_numpy
 from cyconv.geometry import Conv2dGeometry, conv2d_geometry
 
-from .facts import facts
+from .facts import PEERS, record, skip_if_missing
+from .reference import convolution
 
 LAYERS = {  # C, F, kernel, image, stride, padding, groups
     "1-20-3x3-28": (1, 20, 3, 28, 1, 0, 1),
     "20-50-5x5-13": (20, 50, 5, 13, 1, 0, 1),
+    "800-128-linear": (800, 128, 1, 1, 1, 0, 1),
     "16-16-3x3-32": (16, 16, 3, 32, 1, 1, 1),
     "64-64-3x3-32": (64, 64, 3, 32, 1, 1, 1),
     "128-128-3x3-16": (128, 128, 3, 16, 1, 1, 1),
@@ -29,7 +32,7 @@ BATCH = 16
 
 
 class Layer:
-    """Arrays of one layer, and the three directions of its convolution in one backend."""
+    """Arrays of one layer; whole numbers, so that every exact algorithm gives the same bits."""
 
     def __init__(self, name: str):
         c, f, k, size, stride, padding, groups = LAYERS[name]
@@ -40,7 +43,8 @@ class Layer:
             rng.integers(-2, 3, shape).astype(np.float32) for shape in (*shapes, self.g.out_shape)
         )
 
-    def run(self, backend: Any, direction: str, algo: str = "auto") -> np.ndarray:
+    def cyconv(self, backend: Any, direction: str, algo: str) -> Callable[[], Any]:
+        """The convolution in one direction, its arrays lying as in the middle of a net."""
         x, dout = (backend.as_batch_last(a) for a in (self.x, self.dout))
         return {
             "forward": lambda: backend.conv2d(x, self.w, None, self.g, algo),
@@ -48,19 +52,22 @@ class Layer:
             "weight_grad": lambda: backend.conv2d_weight_grad(x, dout, self.g, algo),
         }[direction]
 
-    def torch(self, direction: str) -> Any:
+    def torch(self, direction: str, channels_last: bool) -> Callable[[], Any]:
         import torch
 
-        x, w, dout = (torch.tensor(a) for a in (self.x, self.w, self.dout))
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        x, w, dout = (
+            torch.tensor(a).contiguous(memory_format=layout) for a in (self.x, self.w, self.dout)
+        )
         stride, padding = list(self.g.window.stride), list(self.g.window.padding[::2])
+
+        def forward() -> Any:
+            return torch.nn.functional.conv2d(x, w, None, stride, padding, 1, self.g.groups)
 
         def backward(*wanted: bool) -> Any:
             return torch.ops.aten.convolution_backward(
                 dout, x, w, None, stride, padding, [1, 1], False, [0, 0], self.g.groups, wanted
             )
-
-        def forward() -> Any:
-            return torch.nn.functional.conv2d(x, w, None, stride, padding, 1, self.g.groups)
 
         return {
             "forward": forward,
@@ -69,26 +76,45 @@ class Layer:
         }[direction]
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("who", ["direct", "im2col", "numpy", "torch"])
-def test_conv2d(benchmark: Any, layer: str, direction: str, who: str) -> None:
-    arrays = Layer(layer)
-    expected = arrays.run(cpu_numpy, direction)()
-    if who == "torch":
-        if not importlib.util.find_spec("torch"):
-            pytest.skip("PyTorch is not installed")
-        run = arrays.torch(direction)
+@cache
+def layer(name: str) -> Layer:
+    return Layer(name)
+
+
+@cache
+def expected(name: str, direction: str) -> np.ndarray:
+    arrays = layer(name)
+    return convolution(direction, arrays.x, arrays.w, arrays.dout, arrays.g)
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Layer, direction, and who computes it: the algorithms that there are for it, and peers."""
+    found = []
+    for name in LAYERS:
+        for direction in DIRECTIONS:
+            algorithms = ["direct", "im2col", "winograd"]
+            if direction == "weight_grad":
+                algorithms = ["auto"]
+            elif not layer(name).g.allows_winograd:
+                algorithms.remove("winograd")
+            found += [(name, direction, who) for who in (*algorithms, "numpy", *PEERS)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "direction", "who"), rows())
+def test_conv2d(benchmark: Any, name: str, direction: str, who: str) -> None:
+    skip_if_missing(who)
+    arrays = layer(name)
+    if who in PEERS:
+        run = arrays.torch(direction, channels_last=who != "torch")
     elif who == "numpy":
-        run = arrays.run(cpu_numpy, direction)
+        run = arrays.cyconv(cpu_numpy, direction, "auto")
     else:
-        if backends.backend_name() != "cython":
-            pytest.skip("the kernels are not compiled")
-        run = arrays.run(backends.backend_of(None), direction, who)
-    # whole numbers: every exact algorithm gives the same bits
-    np.testing.assert_array_equal(np.asarray(run()), expected)
-    benchmark.group = f"conv2d {layer} {direction}"
+        run = arrays.cyconv(backends.backend_of(arrays.x), direction, who)
+    wanted = expected(name, direction)
+    # whole numbers are exact, but for algorithms (Winograd's, some of PyTorch's) that divide
+    terms = arrays.g.macs / wanted.size if who in ("winograd", *PEERS) else 0
+    np.testing.assert_allclose(np.asarray(run()), wanted, 0, 1e-5 * terms)
+    benchmark.group = f"conv2d {name} {direction}"
     benchmark(run)
-    benchmark.extra_info.update(
-        facts(who, arrays.g.macs, benchmark), shape=str(arrays.g.x_shape), algorithm=who
-    )
+    record(benchmark, who, arrays.g.x_shape, arrays.g.macs)

@@ -1,61 +1,219 @@
-"""Pooling, normalisation, loss, and the notebook's whole training step."""
+"""Pooling, ReLU, batch norm, loss and the optimiser, each direction, in the notebook's sizes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-import cyconv as cc
 from cyconv.backends import backend_of, cpu_numpy
+from cyconv.geometry import pool2d_geometry
 
-from .facts import facts
-from .nets import cyconv_step
+from .facts import record, skip_if_missing
 
-SHAPE = (64, 20, 26, 26)
+Array = np.ndarray
+
+SHAPE = N, C, H, W = 64, 20, 26, 26
+EPS = 1e-5
 
 
-def case(name: str) -> Callable[[Any], Any]:
-    """A function of the backend that runs one operation on fixed arrays."""
-    rng = np.random.default_rng(0)
-    x = cpu_numpy.as_batch_last(rng.standard_normal(SHAPE).astype(np.float32))
-    logits, labels = rng.standard_normal((64, 10)), rng.integers(0, 10, 64)
-    ones = np.ones(SHAPE[1], np.float32)
-    from cyconv.geometry import pool2d_geometry
+class Case(NamedTuple):
+    """One direction of an operation: by a backend, by torch and torch.ops.aten, and by NumPy."""
 
-    g = pool2d_geometry("pool", SHAPE, 2)
+    cyconv: Callable[[Any], Any]
+    torch: Callable[[Any, Any], Any] | None
+    expected: Array
+
+
+def normal(*shape: int) -> Array:
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
+
+
+@cache
+def images() -> tuple[Array, Array]:
+    """x, in which no number is there twice, and a gradient; in the memory order of a net."""
+    values = np.linspace(-2, 2, math.prod(SHAPE), dtype=np.float32)
+    x = np.random.default_rng(0).permutation(values).reshape(SHAPE)
+    return cpu_numpy.as_batch_last(x), cpu_numpy.as_batch_last(normal(*SHAPE))
+
+
+def squares(a: Array) -> Array:
+    """(N, C, H, W) as (N, C, H/2, 2, W/2, 2)."""
+    return a.reshape(N, C, H // 2, 2, W // 2, 2)
+
+
+def twice(a: Array) -> Array:
+    """Every pixel as a square of 2x2."""
+    return a.repeat(2, axis=2).repeat(2, axis=3)
+
+
+def as_torch(torch: Any, *arrays: Array) -> list[Any]:
+    """Tensors in PyTorch's usual memory order."""
+    return [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+
+
+def max_pool2d() -> dict[str, Case]:
+    x, _ = images()
+    g = pool2d_geometry("max_pool2d", SHAPE, 2)
+    largest, dout = squares(x).max((3, 5)), cpu_numpy.as_batch_last(normal(N, C, H // 2, W // 2))
+    argmax = cpu_numpy.max_pool2d(x, g)[1]
+
+    def forward(torch: Any, aten: Any) -> Any:
+        (a,) = as_torch(torch, x)
+        return lambda: torch.nn.functional.max_pool2d(a, 2)
+
+    def backward(torch: Any, aten: Any) -> Any:
+        a, d = as_torch(torch, x, dout)
+        sizes = [2, 2], [2, 2], [0, 0], [1, 1], False
+        indices = aten.max_pool2d_with_indices(a, *sizes)[1]
+        return lambda: aten.max_pool2d_with_indices_backward(d, a, *sizes, indices)
+
     return {
-        "max_pool2d": lambda b: b.max_pool2d(x, g)[0],
-        "avg_pool2d": lambda b: b.avg_pool2d(x, g),
-        "relu": lambda b: b.relu(x),
-        "batch_norm": lambda b: b.batch_norm(x, ones, ones, 1e-5)[0],
-        "cross_entropy": lambda b: b.cross_entropy(logits, labels, 0.0)[0],
-    }[name]
+        "forward": Case(lambda b: b.max_pool2d(x, g)[0], forward, largest),
+        "backward": Case(
+            lambda b: b.max_pool2d_backward(dout, argmax, g),
+            backward,
+            twice(dout) * (x == twice(largest)),
+        ),
+    }
 
 
+def avg_pool2d() -> dict[str, Case]:
+    x, _ = images()
+    g = pool2d_geometry("avg_pool2d", SHAPE, 2)
+    dout = cpu_numpy.as_batch_last(normal(N, C, H // 2, W // 2))
+
+    def forward(torch: Any, aten: Any) -> Any:
+        (a,) = as_torch(torch, x)
+        return lambda: torch.nn.functional.avg_pool2d(a, 2)
+
+    def backward(torch: Any, aten: Any) -> Any:
+        a, d = as_torch(torch, x, dout)
+        options = [2, 2], [2, 2], [0, 0], False, True, None
+        return lambda: aten.avg_pool2d_backward(d, a, *options)
+
+    return {
+        "forward": Case(lambda b: b.avg_pool2d(x, g), forward, squares(x).mean((3, 5))),
+        "backward": Case(lambda b: b.avg_pool2d_backward(dout, g), backward, twice(dout) / 4),
+    }
+
+
+def relu() -> dict[str, Case]:
+    x, dout = images()
+    out = np.maximum(x, 0)
+
+    def forward(torch: Any, aten: Any) -> Any:
+        (a,) = as_torch(torch, x)
+        return lambda: torch.relu(a)
+
+    def backward(torch: Any, aten: Any) -> Any:
+        o, d = as_torch(torch, out, dout)
+        return lambda: aten.threshold_backward(d, o, 0)
+
+    return {
+        "forward": Case(lambda b: b.relu(x), forward, out),
+        "backward": Case(lambda b: b.relu_backward(dout, out), backward, dout * (x > 0)),
+    }
+
+
+def batch_norm() -> dict[str, Case]:
+    x, dout = images()
+    scale, shift = normal(2, C)
+
+    def per_channel(a: Array) -> Array:
+        return a[:, None, None]
+
+    mean, inv_std = x.mean((0, 2, 3)), 1 / np.sqrt(x.var((0, 2, 3)) + np.float32(EPS))
+    standard = (x - per_channel(mean)) * per_channel(inv_std)
+    along_mean, along_x = (per_channel(a.mean((0, 2, 3))) for a in (dout, dout * standard))
+    dx = per_channel(scale * inv_std) * (dout - along_mean - standard * along_x)
+
+    def forward(torch: Any, aten: Any) -> Any:
+        a, gamma, beta = as_torch(torch, x, scale, shift)
+        return lambda: aten.native_batch_norm(a, gamma, beta, None, None, True, 0.1, EPS)[0]
+
+    def backward(torch: Any, aten: Any) -> Any:
+        d, a, gamma, m, s = as_torch(torch, dout, x, scale, mean, inv_std)
+        options = True, EPS, [True, True, True]
+        return lambda: aten.native_batch_norm_backward(d, a, gamma, None, None, m, s, *options)[0]
+
+    return {
+        "forward": Case(
+            lambda b: b.batch_norm(x, scale, shift, EPS)[0],
+            forward,
+            standard * per_channel(scale) + per_channel(shift),
+        ),
+        "backward": Case(
+            lambda b: b.batch_norm_backward(dout, x, scale, mean, inv_std)[0], backward, dx
+        ),
+    }
+
+
+def cross_entropy() -> dict[str, Case]:
+    logits, labels = normal(N, 10), np.arange(N) % 10
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    log_probs = cpu_numpy.as_batch_last(np.log(probabilities))
+    dlosses = np.full(N, 1 / N, np.float32)
+
+    def forward(torch: Any, aten: Any) -> Any:
+        z, target = as_torch(torch, logits, labels)
+        return lambda: torch.nn.functional.cross_entropy(z, target, reduction="none")
+
+    return {
+        "forward": Case(
+            lambda b: b.cross_entropy(logits, labels, 0.0)[0],
+            forward,
+            -log_probs[np.arange(N), labels],
+        ),
+        "backward": Case(
+            lambda b: b.cross_entropy_backward(dlosses, log_probs, labels, 0.0),
+            None,  # PyTorch's is two calls
+            (probabilities - np.eye(10)[labels]) / N,
+        ),
+    }
+
+
+def sgd() -> dict[str, Case]:
+    before, grad = normal(2, 102_400)
+    w, velocity = before.copy(), np.zeros_like(before)
+
+    def step(b: Any) -> Array:
+        w[:], velocity[:] = before, 0
+        b.sgd_step(w, grad, velocity, 0.1, 0.9, 0.0, 0.0, False)
+        return w
+
+    return {"step": Case(step, None, before - np.float32(0.1) * grad)}
+
+
+OPS = [max_pool2d, avg_pool2d, relu, batch_norm, cross_entropy, sgd]
+DIRECTIONS = {sgd: ("step",)}
+
+
+@pytest.mark.parametrize("who", ["cython", "numpy", "torch"])
 @pytest.mark.parametrize(
-    "name", ["max_pool2d", "avg_pool2d", "relu", "batch_norm", "cross_entropy"]
+    ("op", "direction"),
+    [(op, d) for op in OPS for d in DIRECTIONS.get(op, ("forward", "backward"))],
 )
-@pytest.mark.parametrize("who", ["cython", "numpy"])
-def test_op(benchmark: Any, name: str, who: str) -> None:
-    if who == "cython" and cc.backends.backend_name() != "cython":
-        pytest.skip("the kernels are not compiled")
-    run = case(name)
-    backend = cpu_numpy if who == "numpy" else backend_of(None)
-    np.testing.assert_allclose(run(backend), run(cpu_numpy), rtol=1e-5, atol=1e-5)
-    benchmark.group = name
-    benchmark(run, backend)
-    benchmark.extra_info.update(facts(who, 0, benchmark), shape=str(SHAPE))
+def test_op(benchmark: Any, op: Callable[[], dict[str, Case]], direction: str, who: str) -> None:
+    skip_if_missing(who)
+    case = op()[direction]
+    if who == "torch":
+        if case.torch is None:
+            pytest.skip("PyTorch has no such call")
+        import torch
 
+        run = case.torch(torch, torch.ops.aten)
+    else:
+        backend = cpu_numpy if who == "numpy" else backend_of(case.expected)
 
-def test_training_step(benchmark: Any) -> None:
-    """Forward, backward and SGD of the notebook's network, batch 64."""
-    step = cyconv_step(64)
-    first = step()
-    assert np.isfinite(first)
-    assert all(step() < first for _ in range(3))  # the same batch again: the loss must fall
-    benchmark.group = "training step"
-    benchmark(step)
-    benchmark.extra_info.update(facts(cc.backends.backend_name(), 0, benchmark))
+        def run() -> Any:
+            return case.cyconv(backend)
+
+    np.testing.assert_allclose(np.asarray(run()), case.expected, rtol=1e-4, atol=1e-5)
+    benchmark.group = f"{op.__name__} {direction}"
+    benchmark(run)
+    record(benchmark, who, case.expected.shape, 0)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import cyconv as cc
+
+PEERS = ("torch", "torch channels_last")
+COMPILED = ("cython", "auto", "direct", "im2col", "winograd")  # cyconv's kernels, or one algorithm
 
 
 @cache
@@ -26,14 +32,28 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def facts(who: str, macs: int, benchmark: Any) -> dict[str, Any]:
-    """Backend, threads, instruction set, commit and, if it was timed, GFLOP/s at best."""
-    found = {
-        "backend": who if who in ("torch", "numpy") else cc.backends.backend_name(),
-        "threads": cc.get_num_threads(),
-        "instruction_set": dict(cc.config.describe()).get("instruction set", "numpy"),
-        "commit": commit(),
-    }
-    if benchmark.stats is not None:
-        found["gflops"] = round(2 * macs / benchmark.stats.stats.min / 1e9, 1)
-    return found
+def skip_if_missing(who: str) -> None:
+    """Skip the row of a peer that is not installed, or of kernels that are not compiled."""
+    if who in PEERS:
+        if not importlib.util.find_spec("torch"):
+            pytest.skip("PyTorch is not installed")
+        import torch
+
+        torch.set_num_threads(cc.get_num_threads())
+    elif who in COMPILED and cc.backends.backend_name() != "cython":
+        pytest.skip("the kernels are not compiled")
+
+
+def record(benchmark: Any, who: str, shape: Any, macs: int) -> None:
+    """Fill in ``extra_info``; ``macs`` are multiply-adds, 0 if nobody counts them."""
+    compiled = who in COMPILED
+    benchmark.extra_info.update(
+        shape=str(shape),
+        algorithm=who if compiled and who != "cython" else "auto",
+        backend="cython" if compiled else who,
+        threads=cc.get_num_threads(),
+        instruction_set=dict(cc.config.describe())["instruction set"] if compiled else "",
+        commit=commit(),
+    )
+    if benchmark.stats is not None and macs:  # there are no stats in an untimed run
+        benchmark.extra_info["gflops"] = round(2 * macs / benchmark.stats.stats.min / 1e9, 1)

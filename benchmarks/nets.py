@@ -1,7 +1,8 @@
-"""The notebook's network as a training step, in cyconv and in each peer that is installed.
+"""The notebook's network in cyconv, in each peer, and in plain NumPy to check them with.
 
-A step is forward, backward and SGD on one batch; every function returns a callable that does one
-and returns the loss. All of them start from the same weights.
+A step is forward, backward and SGD on one batch; every ``..._step`` returns a callable that does
+one and returns the loss, every ``..._inference`` one that returns the logits. All of them start
+from the same weights.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from cyconv.geometry import conv2d_geometry
+
+from .reference import convolution
+
 Step = Callable[[], float]
 
 SHAPES = [(20, 1, 3, 3), (20,), (50, 20, 5, 5), (50,), (128, 800), (128,), (10, 128), (10,)]
 LEARNING_RATE = 0.01
+MACS = (26 * 26 * 20 * 9, 9 * 9 * 50 * 20 * 25, 800 * 128, 128 * 10)  # of each layer, per image
 
 
 def weights() -> list[np.ndarray]:
@@ -28,16 +34,50 @@ def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, 10, size)
 
 
-def cyconv_step(size: int) -> Step:
+def expected_logits(size: int) -> np.ndarray:
+    """What the net answers, in float64."""
+    w1, b1, w2, b2, w3, b3, w4, b4 = (w.astype(np.float64) for w in weights())
+
+    def block(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        g = conv2d_geometry(x.shape, w.shape, 1, 0, 1, 1)
+        out = convolution("forward", x, w, np.zeros(g.out_shape), g) + b[:, None, None]
+        n, c, rows, columns = out.shape
+        squares = np.maximum(out, 0)[:, :, : rows // 2 * 2, : columns // 2 * 2]
+        return squares.reshape(n, c, rows // 2, 2, columns // 2, 2).mean((3, 5))
+
+    h = block(block(batch(size)[0].astype(np.float64), w1, b1), w2, b2)
+    h = np.maximum(h.reshape(size, -1) @ w3.T + b3, 0)
+    return h @ w4.T + b4
+
+
+def expected_loss(size: int) -> float:
+    logits, labels = expected_logits(size), batch(size)[1]
+    return float(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(size), labels]))
+
+
+def cyconv_net(size: int) -> tuple[Any, Any]:
+    """The net with its weights, and the images of a batch in the memory order of the kernels."""
     import cyconv as cc
     from cyconv.backends import backend_of
 
     net = cc.nn.models.lenet()
     for parameter, values in zip(net.parameters(), weights()):
         parameter[...] = values
+    images = batch(size)[0]
+    return net, cc.as_tensor(backend_of(images).as_batch_last(images))
+
+
+def cyconv_inference(size: int) -> Callable[[], np.ndarray]:
+    net, x = cyconv_net(size)
+    return lambda: net(x).numpy()
+
+
+def cyconv_step(size: int) -> Step:
+    import cyconv as cc
+
+    net, x = cyconv_net(size)
     optimizer = cc.optim.SGD(net.parameters(), lr=LEARNING_RATE)
-    images, labels = batch(size)
-    x = cc.as_tensor(backend_of(images).as_batch_last(images))
+    labels = batch(size)[1]
 
     def step() -> float:
         with cc.record():
@@ -49,27 +89,44 @@ def cyconv_step(size: int) -> Step:
     return step
 
 
-def torch_step(size: int, channels_last: bool) -> Step:
+def torch_net(size: int, channels_last: bool) -> tuple[Any, Any]:
     import torch
-    import torch.nn.functional as F
+    from torch import nn
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    w1, b1, w2, b2, w3, b3, w4, b4 = parameters = [
-        torch.tensor(w).contiguous(memory_format=layout) if w.ndim == 4 else torch.tensor(w)
-        for w in weights()
-    ]
-    for parameter in parameters:
-        parameter.requires_grad_()
-    optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE)
-    images, labels = batch(size)
-    x = torch.tensor(images).contiguous(memory_format=layout)
-    y = torch.tensor(labels)
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 20, 3), nn.ReLU(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.AvgPool2d(2)),
+        *(nn.Flatten(), nn.Linear(800, 128), nn.ReLU(), nn.Linear(128, 10)),
+    )
+    with torch.no_grad():
+        for parameter, values in zip(net.parameters(), weights()):
+            parameter.copy_(torch.from_numpy(values))
+    images = torch.from_numpy(batch(size)[0])
+    return net.to(memory_format=layout), images.contiguous(memory_format=layout)
+
+
+def torch_inference(size: int) -> Callable[[], np.ndarray]:
+    import torch
+
+    net, x = torch_net(size, channels_last=False)
+
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            return net(x).numpy()
+
+    return run
+
+
+def torch_step(size: int, channels_last: bool) -> Step:
+    import torch
+
+    net, x = torch_net(size, channels_last)
+    optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE)
+    y = torch.from_numpy(batch(size)[1])
 
     def step() -> float:
-        h = F.avg_pool2d(F.relu(F.conv2d(x, w1, b1)), 2)
-        h = F.avg_pool2d(F.relu(F.conv2d(h, w2, b2)), 2)
-        h = F.relu(F.linear(h.flatten(1), w3, b3))
-        loss = F.cross_entropy(F.linear(h, w4, b4), y)
+        loss = torch.nn.functional.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -52,7 +52,8 @@ class Bar:
         wait = time.monotonic() - self.last
         if wait >= (BETWEEN_TEXTS if self.terminal else BETWEEN_LINES):
             self.last += wait
-            text = f"loss {now.history.losses[-1]:#.4g}, {now.images / now.seconds:,.0f} images/s"
+            speed = now.images / max(now.seconds, 1e-9)
+            text = f"loss {now.history.losses[-1]:#.4g}, {speed:,.0f} images/s"
             if self.terminal:
                 self.bar.set_postfix_str(text, refresh=False)
             else:

@@ -152,7 +152,9 @@ def convolutions() -> Iterator[Check]:
     yield call("conv2d", [normal(1, 2, *x), normal(3, 2, *x)])  # one output pixel
     yield call("conv2d", [normal(9, 1, 3, 3), normal(7, 1, 2, 2)])  # more than one vector
     yield call("conv2d", [normal(8, 3, 3, 2), normal(2, 3, 1, 1)], stride=(2, 1))
-    yield call("conv2d", [normal(2, 1, 5, 5), normal(1, 1, 3, 3)], padding=1)
+    for padding in (0, 1, ((2, 0), (0, 3))):
+        inputs = [normal(2, 2, 5, 6), normal(3, 2, 3, 3), normal(3)]
+        yield call("conv2d", inputs, padding=padding, algo="winograd")
     for options in (
         {},
         {"stride": 2, "output_padding": 1},

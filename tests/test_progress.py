@@ -37,6 +37,8 @@ def test_without_a_terminal_a_line_now_and_then(
     assert len(lines) == 7
     assert lines[0].startswith("Epoch 0: batch 1 of 7, loss ")
     assert lines[0].endswith(" images/s")
+    fit(net, loader(), optimizer=sgd(net), progress=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_bar_on_a_terminal(
@@ -47,6 +49,6 @@ def test_a_bar_on_a_terminal(
     net = small_net()
     fit(net, loader(), optimizer=sgd(net), epochs=2, callbacks=[lambda now: time.sleep(0.03)])
     out, err = capsys.readouterr()
-    assert "Epoch 1 (of 2)" in err
+    assert "Epoch 1 (of 2)" in err and "\n" not in err
     assert "images/s" in err and "loss" in err and "measuring the accuracy" in err
     assert len(out.splitlines()) == 2
