@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import cyconv as cc
@@ -52,21 +53,36 @@ def candidates(batch_size: int, threads: int) -> dict[str, Step]:
     return found
 
 
-def best_times(steps: dict[str, Step], seconds: float) -> dict[str, float]:
-    """The best time of each, in seconds, alternating until the time is up."""
+def best_times(steps: dict[str, Step], seconds: float) -> tuple[dict[str, float], int]:
+    """The best time of each, in seconds, alternating until the time is up; and the rounds."""
     losses = {name: step() for name, step in steps.items()}
     spread = max(losses.values()) - min(losses.values())
     if spread > 1e-4:
         raise SystemExit(f"the candidates do not compute the same: {losses}")
     best = dict.fromkeys(steps, float("inf"))
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    end, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or not rounds:
+        rounds += 1
         for name, step in steps.items():
             step()  # the one before left its data in the cache and its threads spinning
             start = time.perf_counter()
             step()
             best[name] = min(best[name], time.perf_counter() - start)
-    return best
+    return best, rounds
+
+
+def machine(threads: int) -> str:
+    """What the figures depend on, in one line."""
+    isa = dict(cc.config.describe()).get("instruction set", "not compiled").split()[0]
+    peers = [
+        f"{title} {version(module)}"
+        for module, title in (("numpy", "NumPy"), ("torch", "PyTorch"), ("mygrad", "MyGrad"))
+        if importlib.util.find_spec(module)
+    ]
+    return (
+        f"{processor()}, {threads} threads, float32; "
+        f"cyconv {cc.__version__} ({isa}), {', '.join(peers)}"
+    )
 
 
 def main() -> None:
@@ -76,16 +92,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure")
     options = parser.parse_args()
     cc.set_num_threads(options.threads)
-    configuration = dict(cc.config.describe())
-    best = best_times(candidates(options.batch_size, options.threads), options.seconds)
+    header = machine(options.threads)
+    best, rounds = best_times(candidates(options.batch_size, options.threads), options.seconds)
     reference = next(iter(best))
-    print(f"Processor: {processor()}, {options.threads} threads, float32  ")
-    print(f"cyconv {configuration['cyconv']}, {configuration.get('instruction set', 'numpy')}\n")
+    print(f"{header}; best of {rounds} rounds\n")
     print(f"| the notebook's network, training step, batch {options.batch_size} | ms | against |")
     print("| --- | ---: | ---: |")
     for name, seconds in best.items():
-        ratio = seconds / best[reference]
-        print(f"| {name} | {seconds * 1e3:.2f} | {ratio:.2f} |")
+        print(f"| {name} | {seconds * 1e3:.2f} | {seconds / best[reference]:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """Files: a net with its architecture, or named arrays, in the safetensors format.
 
 A file holds numbers and text only; reading one never runs code. It is written whole or not at
-all: into a temporary file beside it, flushed to the disk, renamed. After a crash or kill -9 at any
-moment the file is the old one or the new one (and a hidden ``.name.*.tmp`` may be left over).
+all, as ``atomic`` says.
 
-In the header's metadata stand "cyconv", JSON text with the net's ``config()`` and the user's
-metadata, and "crc32", a checksum of that text and of all arrays.
+In the header's metadata stands "cyconv", JSON text with "crc32", a checksum of what follows it and
+of all arrays, "config", the net's ``config()``, and the user's "metadata". It is one entry because
+the format does not keep the order of several: equal contents give equal bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import zlib
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import nn
+from .atomic import FilePath, write_file
 from .nn import init
 
 DTYPES = (
@@ -27,8 +27,6 @@ DTYPES = (
     *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
 )
 MOST_HEADER_BYTES = 100_000_000  # the format's own limit
-
-FilePath = str | os.PathLike[str]
 
 
 def save(path: FilePath, net: nn.Module, metadata: Mapping[str, Any] | None = None) -> None:
@@ -109,12 +107,12 @@ def _write(
     if not isinstance(arrays, Mapping):
         raise TypeError(f"{where}: arrays must be a dict, got {type(arrays).__name__}")
     try:
-        text = json.dumps({"config": config, "metadata": dict(metadata or {})})
+        text = json.dumps({"config": config, "metadata": dict(metadata or {})})[1:]
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"{where}: metadata must be what JSON can hold ({error})") from None
     ready = {name: _storable(where, name, value) for name, value in arrays.items()}
-    header = {"cyconv": text, "crc32": _checksum(text, ready)}
-    _replace(where, path, safetensors.save(ready, header))
+    text = f'{{"crc32": "{_checksum(text, ready)}", {text}'
+    write_file(where, path, safetensors.save(ready, {"cyconv": text}))
 
 
 def _storable(where: str, name: Any, value: Any) -> np.ndarray:
@@ -143,10 +141,12 @@ def _read(where: str, path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, 
     except (SafetensorError, ValueError, KeyError, RecursionError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{where}: {path} is damaged or no safetensors file ({reason})") from None
-    if "crc32" in texts and texts["crc32"] != _checksum(texts.get("cyconv", ""), arrays):
-        raise ValueError(f"{where}: {path} is damaged: its contents do not match its checksum")
     if not isinstance(content, dict) or not isinstance(content.get("metadata", {}), dict):
         raise ValueError(f"{where}: {path} has unreadable metadata")
+    if "crc32" in content:
+        text = texts["cyconv"].partition('", ')[2]
+        if content["crc32"] != _checksum(text, arrays):
+            raise ValueError(f"{where}: {path} is damaged: its contents do not match its checksum")
     return arrays, content
 
 
@@ -174,27 +174,3 @@ def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
         crc = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), crc)
         crc = zlib.crc32(array.tobytes(), crc)
     return f"{crc:08x}"
-
-
-def _replace(where: str, path: FilePath, data: bytes) -> None:
-    """Put a file in its place in one step that either happened or did not."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{where}: folder {target.parent} does not exist")
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name must reach the disk too
-        finally:
-            os.close(folder)

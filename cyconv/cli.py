@@ -271,7 +271,8 @@ def _predict(args: argparse.Namespace) -> int:
     shape, classes = facts.get("image_shape"), facts.get("classes")
     if not shape or not classes:
         raise ValueError(f"{path} does not say what its images and classes are: not of a run")
-    images = [read_image(image, shape) for image in args.images]
+    digit = facts.get("data") == "mnist"
+    images = [read_image(image, shape, digit=digit) for image in args.images]
     probabilities = train.predict(net, np.stack([image.pixels for image in images]))
     for file, image, row in zip(args.images, images, probabilities):
         best = np.argsort(-row, kind="stable")[:3]

@@ -16,11 +16,11 @@ _NAMES = {*DTYPES, *(np.dtype(name).str[1:] for name in DTYPES)}  # "float32" an
 
 def valid_dtype(where: str, dtype: Any) -> np.dtype:
     """One of DTYPES, given by its name or as NumPy's type or dtype."""
+    # NumPy takes much else for a dtype: None for float64, some strings with a warning
+    known = dtype in _NAMES if isinstance(dtype, str) else isinstance(dtype, (type, np.dtype))
     try:
-        # of other strings NumPy takes many, some with a warning, and None for float64
-        known = dtype in _NAMES if isinstance(dtype, str) else dtype is not None
         result = np.dtype(dtype if known else object)
-    except (TypeError, ValueError):
+    except TypeError:
         result = np.dtype(object)
     if result.name not in DTYPES:
         raise TypeError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -43,7 +43,8 @@ def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     except (TypeError, ValueError) as error:
         raise TypeError(f"tensor: data must be numbers in a rectangular shape ({error})") from None
     if wanted.kind in "iu" and source.size:
-        low, high = source.min().item(), source.max().item()
+        ends = source.min(), source.max()
+        low, high = (float(end) if source.dtype.kind == "f" else end.item() for end in ends)
         limits = np.iinfo(wanted)
         if not (limits.min - 1 < low and high < limits.max + 1):  # NaN is not within either
             raise ValueError(f"tensor: values from {low} to {high} do not fit into {wanted}")

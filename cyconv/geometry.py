@@ -105,7 +105,7 @@ class Pool2dGeometry:
 
 def integer(where: str, value: Any, least: int, most: int = LARGEST) -> int:
     """``value`` as an int within [least, most]; ``where`` begins the message ("conv2d: stride")."""
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{where} must be an integer, got {value!r}")
     try:
         number = operator.index(value)

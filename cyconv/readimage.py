@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint import FilePath
+from .atomic import FilePath
 
 
 class Picture(NamedTuple):
@@ -16,12 +16,14 @@ class Picture(NamedTuple):
     note: str  # what was changed, for the user; may be empty
 
 
-def read_image(path: FilePath, shape: Sequence[int]) -> Picture:
+def read_image(path: FilePath, shape: Sequence[int], *, digit: bool = False) -> Picture:
     """The image in a file of any format that Pillow reads, as uint8 of ``shape`` (C, H, W).
 
     It is padded to a square with the colour of its edge and resized with antialiasing. For a net
     with one channel it turns grey, and light backgrounds dark, as the data sets of this kind are:
     the background is the median of the pixels at the edge. Transparent pixels count as white.
+    ``digit`` also brings what is drawn to the size and place that digits have in MNIST, unless the
+    image has the size of MNIST's already.
 
     OSError or ValueError, in one sentence, if the file cannot be read or is no image.
     """
@@ -34,8 +36,8 @@ def read_image(path: FilePath, shape: Sequence[int]) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it also warns of damage that it can live with
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image = _opaque(_eight_bits(ImageOps.exif_transpose(image)))
+            with Image.open(path) as file:
+                image = _opaque(_eight_bits(ImageOps.exif_transpose(file)))
                 image = image.convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image of a known format") from None
@@ -45,13 +47,45 @@ def read_image(path: FilePath, shape: Sequence[int]) -> Picture:
         if isinstance(error, OSError) and error.filename is not None:  # missing, not allowed
             raise
         raise ValueError(f"{path} cannot be read: {error}") from None
+    notes = []
+    if channels == 1 and np.median(_edge(np.asarray(image))) > 127:
+        image = ImageOps.invert(image)
+        notes.append("inverted: its background is light")
+    if digit and image.size != (width, height):
+        image, moved = _centred(image, width)
+        notes += ["centred"] * moved
     image = _square(image).resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
-    note = ""
-    if channels == 1 and np.median(_edge(pixels)) > 127:
-        pixels = 255 - pixels
-        note = "  [inverted: its background is light]"
-    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), note)
+    pixels = np.asarray(image, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+    return Picture(np.ascontiguousarray(pixels), f"  [{'; '.join(notes)}]" if notes else "")
+
+
+def _centred(image: Any, size: int) -> tuple[Any, bool]:
+    """A light digit on dark as in MNIST, and whether there is one.
+
+    The longer side is 20 of 28 pixels long, and the centre of mass is in the middle, as described
+    at the end of LeCun et al., "Gradient-based learning applied to document recognition", 1998,
+    section III A.
+    """
+    from PIL import Image
+
+    image = image.convert("L")
+    background = float(np.median(_edge(np.asarray(image))))
+    ink = image.point(lambda value: max(0, value - background))
+    least = 0.25 * ink.getextrema()[1]  # what is fainter is noise
+    box = ink.point(lambda value: 255 * (value > least)).getbbox()
+    if box is None:
+        return image, False
+    drawn = ink.crop(box)
+    scale = size * 20 / 28 / max(drawn.size)
+    fitting = [max(1, round(scale * side)) for side in drawn.size]
+    drawn = drawn.resize(fitting, Image.Resampling.LANCZOS)
+    mass = np.asarray(drawn, float)
+    mass /= mass.sum() or 1.0
+    x = size / 2 - mass.sum(axis=0) @ np.arange(mass.shape[1])  # MNIST's middle is pixel 14
+    y = size / 2 - mass.sum(axis=1) @ np.arange(mass.shape[0])
+    centred = Image.new("L", (size, size))
+    centred.paste(drawn, (round(x), round(y)))
+    return centred, True
 
 
 def _eight_bits(image: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, random
-from .checkpoint import FilePath
+from .atomic import FilePath, write_file
 from .nn import Module
 from .optim import Optimizer
 from .schedules import Schedule
@@ -95,7 +95,7 @@ def save_history(folder: Path, history: History) -> None:
 def save_bytes(path: Path, data: bytes) -> None:
     """Write a file in one step that either happened or did not."""
     with _writing(path):
-        checkpoint._replace("save_bytes", path, data)
+        write_file("save_bytes", path, data)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ class Checkpoint:
         if self.metadata.get("format") != FORMAT:
             raise ValueError(f"{self.path} is no checkpoint of a run of this version of cyconv")
         self.settings: dict[str, Any] = self.metadata["settings"]
-        for left_over in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+        for left_over in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
             left_over.unlink()
 
     def restore(self, net: Module, optimizer: Optimizer, schedule: Schedule | None) -> Progress:

@@ -152,7 +152,7 @@ class Tensor:
         as zeros. The tensor becomes a starting point: what computed it is not differentiated.
         Returns the tensor itself.
         """
-        if mode not in ("write", "add"):
+        if not isinstance(mode, str) or mode not in ("write", "add"):
             raise ValueError(f"attach_grad: mode must be 'write' or 'add', got {mode!r}")
         if self.dtype.name not in FLOATS:
             raise TypeError(f"attach_grad: only float tensors have gradients, got {self.dtype}")

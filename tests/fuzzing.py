@@ -7,7 +7,6 @@ raises one of `REFUSALS` with a message, soon, without a warning.
 from __future__ import annotations
 
 import inspect
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -41,7 +40,21 @@ NUMBERS: list[Any] = [
     10**400,
 ]
 ODDITIES: list[Any] = [
-    *(None, "", "a", "mean", "sum", "none", "auto", "direct", "im2col", "same", "valid", "tanh"),
+    *(
+        None,
+        "",
+        "a",
+        "mean",
+        "sum",
+        "none",
+        "auto",
+        "direct",
+        "im2col",
+        "winograd",
+        "same",
+        "valid",
+        "tanh",
+    ),
     *(b"", b"1", (), [], {}, {1}, (None,), [[]], [[1], [1, 2]], [1, "a"], {"a": 1}, object()),
     *(object, len, lambda *a: a, range(3), slice(None), ..., iter([1]), type),
     *("float32", "float64", "int64", "float16", np.float32, "cpu", "cuda", "write", "add", "less"),
@@ -219,6 +232,8 @@ def targets() -> list[tuple[str, Callable[[Fuzzer], Callable[..., Any]]]]:
         thing = getattr(nn, name)
         if inspect.isclass(thing) and issubclass(thing, nn.Module):
             found.append((f"nn.{name}", lambda f, thing=thing: layer(f, thing)))
+    for name in (name for name in dir(nn.init) if name.endswith("_") and name[0] != "_"):
+        found.append((f"nn.init.{name}", lambda f, name=name: getattr(nn.init, name)))
     for name in cc.optim.__all__:
         found.append((f"optim.{name}", lambda f, name=name: getattr(cc.optim, name)))
     return found
@@ -277,6 +292,8 @@ def brief(value: Any) -> str:
 
 def main(seed: int, rounds: int) -> None:
     """Call everything so many times."""
+    import resource  # not on Windows
+
     resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
     fuzzer, counts = Fuzzer(seed), dict[str, int]()
     everything = targets()

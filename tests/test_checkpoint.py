@@ -119,6 +119,14 @@ def test_files_of_other_libraries(tmp_path: Path) -> None:
     assert safetensors.load_file(path).keys() == state.keys()
 
 
+def test_equal_nets_give_equal_files(tmp_path: Path) -> None:
+    net = small()
+    for name in "ab":
+        cc.save(tmp_path / name, net, {"epoch": 3})
+        net = cc.load(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
     cc.save(tmp_path / "net", small())
     before = cc.random.generator().bit_generator.state
@@ -157,7 +165,7 @@ for _ in range(rounds):
     os.waitpid(child, 0)
     found = {float(n) for a in cc.load(path).state_dict().values() for n in np.unique(a)}
     assert found == {cc.checkpoint.load_metadata(path)["value"]}, found
-    litter = [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
+    litter = [name for name in os.listdir(os.path.dirname(path)) if ".tmp" in name]
     cut_short += len(litter)
     for name in litter:
         os.unlink(os.path.join(os.path.dirname(path), name))
@@ -176,7 +184,7 @@ def test_killed_fifty_times_the_last_file_is_whole(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     cut_short, saved = map(int, run.stdout.split())
-    assert saved > 50  # the loop did save
+    assert saved > 20  # the loop did save: more than once in two kills
     assert cut_short > 0  # and some kills hit it in the middle of writing
 
 

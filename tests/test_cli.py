@@ -310,7 +310,7 @@ def test_predict(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     share = r"\d+\.\d %"
     assert re.fullmatch(rf"seven.png: 7 \({share}\), \d \({share}\), \d \({share}\)", lines[0])
     assert lines[1].startswith("paper.jpg: 7 (")
-    assert lines[1].endswith("  [inverted: its background is light]")
+    assert lines[1].endswith("  [inverted: its background is light; centred]")
     for model in (str(trained), str(trained / "model.safetensors")):
         assert main("predict", "--model", model, "seven.png") == 0
         assert capsys.readouterr().out.splitlines() == lines[:1]

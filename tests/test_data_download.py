@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import cyconv
+from cyconv import atomic
 from cyconv.data import MNIST, FashionMNIST, fetch, mnist
 from cyconv.data.idx import KnownFile, gz_limit
 
@@ -31,6 +32,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr(fetch, "PATIENCE", 10.0)
     monkeypatch.setattr(fetch, "_silent", {})
+    monkeypatch.setattr(mnist, "_said", set())
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
@@ -230,11 +232,11 @@ def test_a_damaged_file_is_not_replaced(tmp_path, served, server, mirrors):
 def test_atomic_file_leaves_the_old_content_until_it_is_committed(tmp_path):
     target = tmp_path / "file.gz"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), fetch.atomic_file(target) as part:
+    with pytest.raises(KeyboardInterrupt), atomic.atomic_file(target) as part:
         part.file.write(b"new")
         raise KeyboardInterrupt
     assert target.read_bytes() == b"old" and files_in(tmp_path) == ["file.gz"]
-    with fetch.atomic_file(target) as part:
+    with atomic.atomic_file(target) as part:
         part.file.write(b"new")
         assert target.read_bytes() == b"old" and part.name.suffix == ".gz"
         part.commit()
@@ -244,9 +246,9 @@ def test_atomic_file_leaves_the_old_content_until_it_is_committed(tmp_path):
 def test_what_is_written_reaches_the_disk_before_the_rename(tmp_path, monkeypatch):
     events = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(fetch.os, "fsync", lambda fd: (events.append("fsync"), fsync(fd)))
-    monkeypatch.setattr(fetch.os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
-    with fetch.atomic_file(tmp_path / "file") as part:
+    monkeypatch.setattr(atomic.os, "fsync", lambda fd: (events.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(atomic.os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
+    with atomic.atomic_file(tmp_path / "file") as part:
         part.file.write(b"new")
         part.commit()
     assert events == ["fsync", "rename"] + ["fsync"] * (os.name == "posix")
@@ -265,7 +267,7 @@ def test_killed_in_the_middle_of_a_download(tmp_path, served, server):
     try:
         folder = tmp_path / "mnist"
         deadline = time.monotonic() + 20
-        while not any(path.stat().st_size for path in folder.glob(".part-*")):
+        while not any(path.stat().st_size for path in folder.glob(".*.tmp*")):
             assert time.monotonic() < deadline and child.poll() is None
             time.sleep(0.02)
     finally:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,20 @@ NEEDED = ("cyconv", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIF
 pytest.importorskip("setuptools", reason="building needs setuptools")
 if not (ROOT / "setup.py").exists():
     pytest.skip("not in a checkout", allow_module_level=True)
+if os.environ.get("CYCONV_NO_EXTENSIONS") or os.environ.get("CYCONV_ISA"):
+    pytest.skip("runs once, with all extensions", allow_module_level=True)
+if not list(distributions(name="pip")):  # importing pip would disable setuptools' distutils
+    pytest.skip("installing needs pip", allow_module_level=True)
+
+MACHINE = platform.machine().lower()
+ISA = {"x86_64": "avx2", "amd64": "avx2", "aarch64": "neon", "arm64": "neon"}.get(
+    MACHINE, "generic"
+)
+FOREIGN = "avx2" if ISA == "neon" else "neon"  # no build for this processor has it
+
+
+# how to unpack: what Python 3.14 does by itself, and 3.12 warns that it will
+FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 def run(
@@ -80,29 +97,73 @@ def test_without_a_compiler_the_installation_succeeds(source: Path, tmp_path: Pa
 
 
 def test_required_extensions_are_required(source: Path) -> None:
-    build = [sys.executable, "setup.py", "-q", "build_ext"]
-    done = run(build, source, check=False, CC="false", CYCONV_REQUIRE_EXTENSIONS="1")
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "."]
+    done = run(pip, source, check=False, CC="false", CYCONV_REQUIRE_EXTENSIONS="1")
     assert done.returncode != 0
-    assert "the kernels were not built: RuntimeError: no working C compiler" in done.stderr
+    said = done.stdout + done.stderr
+    assert "cyconv: the kernels were not built: RuntimeError: no working C compiler" in said
+
+
+def test_an_editable_installation_leaves_nothing_of_an_earlier_build(source: Path) -> None:
+    kernels = source / "cyconv" / "kernels"
+    (kernels / f"{ISA}_float32").mkdir()
+    old = [kernels / "cpu.so", kernels / f"{ISA}_float32" / "conv.so"]
+    for path in old:
+        path.touch()
+    build = "from setuptools import build_meta; build_meta.build_editable('..')"
+    run([sys.executable, "-c", build], source, CYCONV_PURE_PYTHON="1")
+    assert not any(path.exists() for path in (*old, old[1].parent))
+
+
+def test_an_unknown_instruction_set_is_not_built(source: Path) -> None:
+    build = [sys.executable, "setup.py", "-q", "build_ext"]
+    done = run(build, source, check=False, CYCONV_BUILD_ISA=f"{FOREIGN} {ISA}")
+    assert done.returncode != 0
+    assert "CYCONV_BUILD_ISA must name some of" in done.stderr
+    assert done.stderr.rstrip().endswith(f"got {FOREIGN}")
+
+
+@pytest.fixture
+def unpacked(source: Path) -> Path:
+    """What a source distribution holds."""
+    build = "from setuptools import build_meta; build_meta.build_sdist('..')"
+    run([sys.executable, "-c", build], source, CYCONV_PURE_PYTHON="1")
+    (archive,) = source.parent.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+        packed.extractall(source.parent / "sdist", **FILTER)
+    assert not [name for name in names if name.endswith((".c", ".so", ".pyc"))]
+    (folder,) = (source.parent / "sdist").iterdir()
+    return folder
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-def test_compiled_wheel_is_small(source: Path, tmp_path: Path) -> None:
-    isa = {"x86_64": "avx2", "amd64": "avx2", "aarch64": "neon", "arm64": "neon"}
-    wanted = isa.get(os.uname().machine.lower(), "generic")
-    required = {"CYCONV_REQUIRE_EXTENSIONS": "1", "CYCONV_BUILD_ISA": wanted}
-    found = wheel(source, **required)
+def test_a_source_distribution_becomes_a_small_compiled_wheel(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    found = wheel(unpacked, CYCONV_REQUIRE_EXTENSIONS="1", CYCONV_BUILD_ISA=ISA)
     # the kernels of one of at most three instruction sets, and the data
     with zipfile.ZipFile(found) as archive:
         kernels = sum(i.compress_size for i in archive.infolist() if i.filename.endswith(".so"))
+        names = archive.namelist()
     assert found.stat().st_size + 2 * kernels < 5e6
+    for name in ("py.typed", "kernels/conv.pyi", "kernels/conv.pyx", "kernels/tile.pxd"):
+        assert f"cyconv/{name}" in names
+    assert not [name for name in names if not name.startswith("cyconv")]
     assert "compiled backend" not in info_of(found, tmp_path)
 
 
-def test_a_forced_instruction_set_that_is_not_there_is_an_error() -> None:
-    done = run([sys.executable, "-c", "import cyconv"], ROOT, check=False, CYCONV_ISA="mmx")
+@pytest.mark.parametrize(
+    ("isa", "message"),
+    [
+        ("mmx", "CYCONV_ISA must be one of avx512, avx2, sse2, neon, generic, got 'mmx'"),
+        (FOREIGN, f"CYCONV_ISA={FOREIGN}: no kernels were built for it"),
+    ],
+)
+def test_a_forced_instruction_set_that_is_not_there_is_an_error(isa: str, message: str) -> None:
+    done = run([sys.executable, "-c", "import cyconv"], ROOT, check=False, CYCONV_ISA=isa)
     assert done.returncode == 1
-    assert "CYCONV_ISA must be one of avx512, avx2, sse2, neon, generic, got 'mmx'" in done.stderr
+    assert message in done.stderr
 
 
 def test_import_is_quick(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if backends.backend_name() != "cython":
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_garbage_is_refused(dtype: str) -> None:
     printed = in_a_process(
-        f"import kernel_calls; kernel_calls.main({dtype!r}, 1)", 300, OMP_NUM_THREADS="2"
+        f"import kernel_garbage; kernel_garbage.main({dtype!r}, 1)", 300, OMP_NUM_THREADS="2"
     )
     refused, taken = map(int, printed.split())
     assert refused > 4000 and taken < refused / 4
@@ -25,7 +25,7 @@ def test_garbage_is_refused(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_arrays_that_share_memory_cause_no_crash(dtype: str) -> None:
-    in_a_process(f"import kernel_calls; kernel_calls.overlapping({dtype!r})", 60)
+    in_a_process(f"import kernel_garbage; kernel_garbage.overlapping({dtype!r})", 60)
 
 
 def test_no_entry_is_missing() -> None:

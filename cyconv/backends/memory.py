@@ -3,7 +3,8 @@
 Fresh memory is slow: the system clears each page when it is first touched. A training step asks
 for the same sizes again and again, so a block whose last array dies is kept for the next array
 of its size. Small pages are slow too: a convolution writes to many planes at a time, more than
-the processor can keep the addresses of.
+the processor can keep the addresses of. What waits to be used again, at most 512 MB, counts as the
+process's memory and is given back at its end.
 """
 
 from __future__ import annotations

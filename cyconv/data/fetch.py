@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from ..atomic import PartFile, atomic_file
+
 T = TypeVar("T")
 
 ENV_DIR = "CYCONV_DATA_DIR"
@@ -118,7 +120,7 @@ class Location:
             try:
                 if time.monotonic() - _silent.get(mirror, -MEMORY) < MEMORY:
                     raise TimeoutError("was silent before")
-                with atomic_file(self.target / name) as file:
+                with _in_folder(self.target / name) as file:
                     _http_get(mirror + name, file, max_bytes)
                     result = check(file.name, mirror + name)
                     file.commit()
@@ -129,39 +131,15 @@ class Location:
         raise ConnectionError(", ".join(reasons) or "no mirror is left")
 
 
-class _PartFile:
-    """A temporary file in the folder of ``target``, which ``commit`` moves to its place."""
-
-    def __init__(self, target: Path):
-        self.target = target
-        # the ending stays: it tells whether the file is gzipped
-        self.name = target.with_name(f".part-{os.urandom(4).hex()}-{target.name}")
-        self.file: IO[bytes] = open(self.name, "xb", buffering=0)  # noqa: SIM115
-
-    def commit(self) -> None:
-        os.fsync(self.file.fileno())
-        self.file.close()
-        os.replace(self.name, self.target)
-        if os.name == "posix":  # the new name has to reach the disk, too
-            folder = os.open(self.target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-
 @contextmanager
-def atomic_file(target: Path) -> Iterator[_PartFile]:
-    """A new file to write into; it becomes ``target`` by ``commit``, and else leaves no trace."""
+def _in_folder(target: Path) -> Iterator[PartFile]:
+    """``atomic_file`` that makes the folders of ``target``, and leaves none that stay empty."""
     missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = _PartFile(target)
     try:
-        yield part
+        with atomic_file(target) as part:
+            yield part
     finally:
-        part.file.close()
-        with suppress(FileNotFoundError):
-            os.unlink(part.name)
         with suppress(OSError):  # folders with something in them stay
             for folder in missing:
                 folder.rmdir()
@@ -185,7 +163,7 @@ class _Sink:
         """Called after each chunk; the file is not buffered."""
 
 
-def _http_get(url: str, file: _PartFile, max_bytes: int) -> None:
+def _http_get(url: str, file: PartFile, max_bytes: int) -> None:
     """Fetch ``url`` into ``file``; TimeoutError if nothing comes for PATIENCE seconds.
 
     In a thread of its own, because no setting of the HTTP client bounds the look-up of the name,

@@ -111,6 +111,8 @@ CLOTHES = (
     "ankle boot",
 )
 
+_said: set[str] = set()  # places whose lack of MNIST the user was told of
+
 
 class MNIST(ArrayDataset):
     """Handwritten digits: 60,000 images to train with and 10,000 to test.
@@ -119,7 +121,7 @@ class MNIST(ArrayDataset):
     for in ``root`` if it is given, else in the folder that CYCONV_DATA_DIR names and in the user's
     cache (in each: in ``mnist`` and in the folder itself), and downloaded if ``download`` allows
     it. Where there is neither file nor network, the first 10,000 and 2,000 images, which lie in
-    the package, serve, and a line on stderr says so. ``source`` tells where the images came from.
+    the package, serve, and one line on stderr says so. ``source`` tells where the images came from.
 
     ValueError if a file is there but damaged: its content is checked by SHA-256.
 
@@ -138,10 +140,13 @@ class MNIST(ArrayDataset):
         except DataNotFound as error:
             images, labels, source = _load_built_in(train)
             places = ", ".join(map(str, location.bases))
-            print(
-                f"cyconv: MNIST is not in {places}, and {error.reason}: using the {source}",
-                file=sys.stderr,
-            )
+            if places not in _said:  # the training and the test images are missing together
+                _said.add(places)
+                print(
+                    f"cyconv: MNIST is not in {places}, and {error.reason}: using the built-in "
+                    "first 10,000 training and 2,000 test images",
+                    file=sys.stderr,
+                )
         super().__init__(images, labels, classes=DIGITS, source=source)
 
     @staticmethod

@@ -195,7 +195,7 @@ cdef Problem problem_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow
 ) except *:
     cdef Problem p
-    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24:
+    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**40:
         raise ValueError("kernel: winograd got a size out of range")
     p.blocks = (f + MR_MAX - 1) // MR_MAX
     p.mr = (f + p.blocks - 1) // p.blocks

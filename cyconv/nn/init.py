@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
+from ..geometry import number
 from ..random import generator
 from ..tensor import FLOATS, Tensor
 
@@ -39,11 +40,15 @@ def skipped() -> Iterator[None]:
 
 def normal_(t: Tensor, std: float = 1.0, mean: float = 0.0) -> Tensor:
     """Normal distribution of this mean and standard deviation."""
+    mean, std = number("normal_: mean", mean), _not_negative("normal_: std", std)
     return _fill("normal_", t, lambda: _standard_normal(t) * std + mean)
 
 
 def uniform_(t: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
     """Uniform distribution over [low, high)."""
+    low, high = number("uniform_: low", low), number("uniform_: high", high)
+    if not low <= high:
+        raise ValueError(f"uniform_: low must be at most high, got {low} and {high}")
     return _fill("uniform_", t, lambda: _random(t) * (high - low) + low)
 
 
@@ -53,12 +58,14 @@ def xavier_normal_(t: Tensor, gain: float = 1.0) -> Tensor:
     Keeps the variance of activations and gradients through layers that are linear near 0, as tanh.
     """
     fan_in, fan_out = fans("xavier_normal_", t)
+    gain = _not_negative("xavier_normal_: gain", gain)
     return normal_(t, gain * math.sqrt(2 / (fan_in + fan_out)))
 
 
 def xavier_uniform_(t: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform over [-a, a), a = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     fan_in, fan_out = fans("xavier_uniform_", t)
+    gain = _not_negative("xavier_uniform_: gain", gain)
     bound = gain * math.sqrt(6 / (fan_in + fan_out))
     return uniform_(t, -bound, bound)
 
@@ -97,8 +104,14 @@ def fans(where: str, t: Tensor) -> tuple[int, int]:
     return max(1, t.shape[1] * taps), max(1, t.shape[0] * taps)
 
 
+def _not_negative(where: str, value: Any) -> float:
+    if number(where, value) < 0:
+        raise ValueError(f"{where} must not be negative, got {value!r}")
+    return float(value)
+
+
 def _fan(where: str, t: Tensor, mode: str) -> int:
-    if mode not in ("fan_in", "fan_out"):
+    if not isinstance(mode, str) or mode not in ("fan_in", "fan_out"):
         raise ValueError(f"{where}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
     return fans(where, t)[mode == "fan_out"]
 

@@ -160,7 +160,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
     ``approximate="tanh"`` replaces Phi by (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
     """
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return apply(GELU(approximate), tensor_in("gelu", "input", x))
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..creation import as_tensor
-from ..tensor import FLOATS, Tensor
+from ..tensor import Tensor
+
+FLOAT_CHARS = "fd"  # the dtypes' characters, which are quicker to get than their names
 
 
 def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
@@ -19,7 +21,7 @@ def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
             value = as_tensor(value, dtype)
         except TypeError as error:
             raise TypeError(f"{op}: {name} must be an array of numbers: {error}") from None
-    if value.dtype.char not in "fd":  # quicker than .name
+    if value.dtype.char not in FLOAT_CHARS:
         raise TypeError(f"{op}: {name} must be float32 or float64, got {value.dtype}")
     return value
 
@@ -40,12 +42,9 @@ def tensors_in(op: str, *, bias: Any = None, **values: Any) -> list[Tensor]:
 def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two operands of one float dtype: a number or an array takes the dtype of the tensor."""
     dtypes = [t.dtype for kind in (Tensor, np.ndarray) for t in (a, b) if isinstance(t, kind)]
-    dtype = next((d for d in dtypes if d.name in FLOATS), np.dtype(np.float32))
-    x, y = (
-        t if isinstance(t, Tensor) else tensor_in(op, "operand", _constant(op, t, dtype))
-        for t in (a, b)
-    )
-    if x.dtype.name not in FLOATS or y.dtype.name not in FLOATS:
+    dtype = np.dtype(next((d.char for d in dtypes if d.char in FLOAT_CHARS), "f"))  # in native order
+    x, y = (t if isinstance(t, Tensor) else Tensor(_constant(op, t, dtype)) for t in (a, b))
+    if x.dtype.char not in FLOAT_CHARS or y.dtype.char not in FLOAT_CHARS:
         x, y = _integers_as_floats(op, x, y)
     if x.dtype != y.dtype:
         raise TypeError(f"{op}: operands are {x.dtype} and {y.dtype}; use astype on one of them")
@@ -70,8 +69,8 @@ def _constant(op: str, value: Any, dtype: Any = None) -> np.ndarray:
 
 def _integers_as_floats(op: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Tensors of integers and bools take part as constants in the other operand's float dtype."""
-    dtype = next((t.dtype for t in (x, y) if t.dtype.name in FLOATS), np.dtype(np.float32))
-    return tuple(t if t.dtype.name in FLOATS else t.astype(dtype) for t in (x, y))  # type: ignore
+    dtype = next((t.dtype for t in (x, y) if t.dtype.char in FLOAT_CHARS), np.dtype(np.float32))
+    return tuple(t if t.dtype.char in FLOAT_CHARS else t.astype(dtype) for t in (x, y))  # type: ignore
 
 
 def comparable(relation: str, value: Any) -> Any:

@@ -1,0 +1,259 @@
+"""Proof that the tests see: bugs of one line each are planted in copies of the package.
+
+Each copy must turn tests red. Runs once, with the build that import chooses: not again without
+extensions nor for a forced instruction set.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from seeding import Bug, build, caught, plant, why_not
+
+if os.environ.get("CYCONV_NO_EXTENSIONS") or os.environ.get("CYCONV_ISA"):
+    pytest.skip("runs once, with all extensions", allow_module_level=True)
+
+RECORDED = ("test_recorded.py",)
+CONV = ("test_recorded.py", "test_integers.py")
+POOL = ("test_recorded.py", "test_ops_pool.py")
+NORM = ("test_recorded.py", "test_ops_norm_loss.py")
+OPTIM = ("test_optim.py",)
+LAYOUTS = ("test_recorded.py", "test_layouts.py")
+
+
+def kernel(
+    name: str, path: str, before: str, after: str, tests: tuple[str, ...], *modules: str
+) -> Bug:
+    """A bug in a file of the kernels; it is in the module of that name if none is given."""
+    return Bug(name, f"kernels/{path}", before, after, tests, modules or (path.split(".")[0],))
+
+
+def numpy(name: str, before: str, after: str, tests: tuple[str, ...]) -> Bug:
+    """A bug in the NumPy backend."""
+    return Bug(name, "backends/cpu_numpy.py", before, after, tests)
+
+
+WINDOWS = ("conv", "pool")
+KERNEL_BUGS = [
+    kernel(
+        "padding off by one",
+        "window.pxd",
+        "o * a.stride - a.before + k * a.dilation",
+        "o * a.stride - a.before + 1 + k * a.dilation",
+        RECORDED,
+        *WINDOWS,
+    ),
+    kernel(
+        "first row and column unread",
+        "window.pxd",
+        "return i if 0 <= i < a.size",
+        "return i if 0 < i < a.size",
+        RECORDED,
+        *WINDOWS,
+    ),
+    kernel(
+        "stride forgotten in the gradient",
+        "window.pxd",
+        "if i < 0 or i % a.stride != 0:",
+        "if i < 0:",
+        RECORDED,
+        *WINDOWS,
+    ),
+    kernel(
+        "last lane missing",
+        "tile.pxd",
+        "a[i], min(lanes, <Py_ssize_t>VLEN))",
+        "a[i], min(lanes, <Py_ssize_t>VLEN) - 1)",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "last channel of a block skipped",
+        "tile.pxd",
+        "if i < fcount:",
+        "if i < fcount - 1:",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "bias forgotten",
+        "conv.pyx",
+        "dst[i] = bias[row + i] if bias != NULL and i < count else 0",
+        "dst[i] = 0",
+        RECORDED,
+    ),
+    kernel(
+        "strides of the weights swapped",
+        "conv.pyx",
+        "rowstride = taps if swapped else cols * taps",
+        "rowstride = cols * taps if swapped else taps",
+        RECORDED,
+    ),
+    kernel(
+        "taps in the wrong order",
+        "conv.pyx",
+        "s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr",
+        "s.woff[taps] = (kw * p.rows.kernel + kh) * p.mr",
+        CONV,
+    ),
+    kernel(
+        "images mixed up in a panel",
+        "conv.pyx",
+        "image[l] = (position + l) % p.out.n",
+        "image[l] = position % p.out.n",
+        CONV,
+    ),
+    kernel(
+        "tail of a row skipped", "conv_weight_grad.pyx", "if whole < length:", "if False:", CONV
+    ),
+    kernel(
+        "top for left",
+        "conv_weight_grad.pyx",
+        "iw = j * p.sw + phase - p.left",
+        "iw = j * p.sw + phase - p.top",
+        RECORDED,
+    ),
+    kernel(
+        "columns sorted wrongly",
+        "conv_weight_grad.pyx",
+        "(column % p.sw * p.cols + column // p.sw)",
+        "(column // p.sw * p.cols + column % p.sw)",
+        RECORDED,
+    ),
+    kernel(
+        "one number of a transform",
+        "winograd.pyx",
+        "y[2 * ystep] = p + r * 4",
+        "y[2 * ystep] = p + r * 2",
+        ("test_ops_conv.py::test_winograd",),
+    ),
+    kernel(
+        "divisor beyond the padding",
+        "pool.pyx",
+        "min(first + a.kernel, size + after)",
+        "first + a.kernel",
+        RECORDED,
+    ),
+    kernel(
+        "a lower tap wins too", "pool.pyx", "if where[n] == tap", "if where[n] <= tap", RECORDED
+    ),
+    kernel(
+        "variance over n - 1",
+        "norm.pyx",
+        "squares_of(x, count, m) / count",
+        "squares_of(x, count, m) / max(count - 1, 1)",
+        RECORDED,
+    ),
+    kernel(
+        "label smoothing not shared out",
+        "loss.pyx",
+        "wanted = smoothing / lp.c",
+        "wanted = smoothing",
+        RECORDED,
+    ),
+    kernel(
+        "gradient at zero",
+        "elementwise.pyx",
+        "if out[i] <= 0",
+        "if out[i] < 0",
+        ("test_ops_activation.py",),
+    ),
+    kernel(
+        "weight decay with the wrong sign",
+        "elementwise.pyx",
+        "w[i] = w[i] - lr * (grad[i] + decay * w[i])",
+        "w[i] = w[i] - lr * (grad[i] - decay * w[i])",
+        OPTIM,
+    ),
+    kernel(
+        "pixels left over",
+        "elementwise.pyx",
+        "blocks = (pixels + SQUARE - 1) // SQUARE",
+        "blocks = max(pixels // SQUARE, 1)",
+        LAYOUTS,
+    ),
+]
+NUMPY_BUGS = [
+    numpy("last tap skipped", "last_tap = min(kernel - 1,", "last_tap = min(kernel - 2,", RECORDED),
+    numpy(
+        "rounded the wrong way",
+        "max(low, -(offset // stride))",
+        "max(low, -offset // stride)",
+        CONV,
+    ),
+    numpy(
+        "bias forgotten",
+        "        if b is not None:\n            tile +=",
+        "        if False:\n            tile +=",
+        RECORDED,
+    ),
+    numpy(
+        "overlap lost",
+        "_planes(dx)[:, iy, ix] += cols[",
+        "_planes(dx)[:, iy, ix] = cols[",
+        RECORDED,
+    ),
+    numpy(
+        "only the last tile counts",
+        "        dw += np.matmul",
+        "        dw[...] = np.matmul",
+        ("test_ops_conv.py",),
+    ),
+    numpy(
+        "last of equals wins", "in reversed(list(_taps(g.window))):", "in _taps(g.window):", POOL
+    ),
+    numpy(
+        "padding counted the wrong way round",
+        "if not g.count_include_pad:",
+        "if g.count_include_pad:",
+        RECORDED,
+    ),
+    numpy(
+        "variance over n - 1",
+        "var = np.square(out).sum(axis=1) / count",
+        "var = np.square(out).sum(axis=1) / max(1, count - 1)",
+        RECORDED,
+    ),
+    numpy(
+        "gradient at zero",
+        "~(as_batch_last(out) <= 0)",
+        "~(as_batch_last(out) < 0)",
+        ("test_ops_activation.py",),
+    ),
+    numpy(
+        "label smoothing not shared out",
+        "dlogits -= smoothing / dlogits.shape[1]",
+        "dlogits -= smoothing",
+        RECORDED,
+    ),
+    numpy(
+        "first moment's decay for the second's",
+        "math.sqrt(1 - beta2**step)",
+        "math.sqrt(1 - beta1**step)",
+        OPTIM,
+    ),
+]
+
+
+@pytest.mark.parametrize("bug", NUMPY_BUGS, ids=str)
+def test_a_bug_in_the_numpy_backend_is_caught(bug: Bug, tmp_path: Path) -> None:
+    plant(bug, tmp_path)
+    assert caught(tmp_path, bug.caught_by, "numpy"), f"nothing in {bug.caught_by} failed"
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+@pytest.mark.parametrize("bug", KERNEL_BUGS, ids=str)
+def test_a_bug_in_a_kernel_is_caught(bug: Bug, tmp_path: Path) -> None:
+    plant(bug, tmp_path)
+    build(tmp_path, bug.modules)
+    assert caught(tmp_path, bug.caught_by, "cython"), f"nothing in {bug.caught_by} failed"
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_without_a_bug_nothing_fails(tmp_path: Path) -> None:
+    """Else the copy, the build or the tests would be what fails above."""
+    plant(None, tmp_path)
+    build(tmp_path, tuple(sorted({m for bug in KERNEL_BUGS for m in bug.modules})))
+    assert not caught(tmp_path, ("test_recorded.py", "test_ops_activation.py"), "cython")
