@@ -42,7 +42,8 @@ def tensors_in(op: str, *, bias: Any = None, **values: Any) -> list[Tensor]:
 def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two operands of one float dtype: a number or an array takes the dtype of the tensor."""
     dtypes = [t.dtype for kind in (Tensor, np.ndarray) for t in (a, b) if isinstance(t, kind)]
-    dtype = np.dtype(next((d.char for d in dtypes if d.char in FLOAT_CHARS), "f"))  # in native order
+    char = next((d.char for d in dtypes if d.char in FLOAT_CHARS), "f")
+    dtype = np.dtype(char)  # in native order, whatever the operand's
     x, y = (t if isinstance(t, Tensor) else Tensor(_constant(op, t, dtype)) for t in (a, b))
     if x.dtype.char not in FLOAT_CHARS or y.dtype.char not in FLOAT_CHARS:
         x, y = _integers_as_floats(op, x, y)
