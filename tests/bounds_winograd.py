@@ -1,4 +1,4 @@
-"""How far Winograd's F(4x4, 3x3) may lie from the exact convolution.
+"""How far Winograd's F(4x4, 3x3), and F(3x3, 4x4) for the weights, may lie from the exact values.
 
 Each step of Y = At (sum over c of (G w Gt) (Bt x B)) A is a short sum of products, so the error is
 at most n * eps times the same formula with every number replaced by its absolute value, where n
@@ -38,19 +38,28 @@ G = np.array(
     ]
 )
 AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+# of the weight gradient, which swaps the roles of the 3 weights and the 4 outputs
+G_GRAD = np.stack([*(AT.T[:5] * G[:5, :1]), AT.T[5]])
+AT_GRAD = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]])
 TRANSFORMS = 30  # roundings of the three transforms, both passes each
+
+
+def window(a: Array, padding: tuple[int, int], rows: int, columns: int) -> Array:
+    """|a| as float64, moved by (top, left), in zeros of this many rows and columns."""
+    moved = np.zeros((*a.shape[:2], rows, columns))
+    top, left = padding
+    for i in range(rows):
+        for j in range(columns):
+            if 0 <= i - top < a.shape[2] and 0 <= j - left < a.shape[3]:
+                moved[:, :, i, j] = abs(a[:, :, i - top, j - left].astype(np.float64))
+    return moved
 
 
 def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]) -> Array:
     """The formula in absolute values: (N, F, OH, OW) of this size, from (top, left) padding."""
-    x, w = abs(x.astype(np.float64)), abs(w.astype(np.float64))
+    w = abs(w.astype(np.float64))
     rows, columns = (-(-length // 4) for length in size)
-    padded = np.zeros((*x.shape[:2], 4 * rows + 2, 4 * columns + 2))
-    top, left = padding
-    for i in range(padded.shape[2]):
-        for j in range(padded.shape[3]):
-            if 0 <= i - top < x.shape[2] and 0 <= j - left < x.shape[3]:
-                padded[:, :, i, j] = x[:, :, i - top, j - left]
+    padded = window(x, padding, 4 * rows + 2, 4 * columns + 2)
     u = np.einsum("pk,fckl,ql->fcpq", abs(G), w, abs(G))
     out = np.zeros((len(x), len(w), 4 * rows, 4 * columns))
     for i in range(0, 4 * rows, 4):
@@ -62,16 +71,34 @@ def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int
     return out[:, :, : size[0], : size[1]]
 
 
+def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int]) -> Array:
+    """The weight gradient's formula in absolute values: (F, C, 3, 3)."""
+    rows, columns = (-(-length // 4) * 4 for length in dout.shape[2:])
+    padded = window(x, padding, rows + 2, columns + 2)
+    grads = window(dout, (0, 0), rows, columns)
+    m = np.zeros((dout.shape[1], x.shape[1], 6, 6))
+    for i in range(0, rows, 4):
+        for j in range(0, columns, 4):
+            tile, grad = padded[:, :, i : i + 6, j : j + 6], grads[:, :, i : i + 4, j : j + 4]
+            v = np.einsum("pk,nckl,ql->ncpq", abs(BT), tile, abs(BT))
+            d = np.einsum("pk,nfkl,ql->nfpq", abs(G_GRAD), grad, abs(G_GRAD))
+            m += np.einsum("nfpq,ncpq->fcpq", d, v)
+    return np.einsum("ip,fcpq,jq->fcij", abs(AT_GRAD), m, abs(AT_GRAD))
+
+
 def conv2d(
     x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any]
 ) -> dict[str, Array]:
-    """Bounds of out and x (the gradient) of conv2d with 3x3 kernels and stride 1."""
+    """Bounds of out and of the gradients x and w of conv2d with 3x3 kernels and stride 1."""
     (top, _), (left, _) = oracle.sides(options.get("padding", 0))
     shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
     forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift
     turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
     backward = magnitude(dout, turned, (2 - top, 2 - left), x.shape[2:])
+    tiles = -(-dout.shape[2] // 4) * -(-dout.shape[3] // 4)
+    weights = weight_magnitude(x, dout, (top, left))
     return {
         "out": (w.shape[1] + TRANSFORMS) * eps(x) * forward,
         "x": (w.shape[0] + TRANSFORMS) * eps(x) * backward,
+        "w": (len(x) * tiles + TRANSFORMS) * eps(x) * weights,
     }

@@ -80,6 +80,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     turned = line(dtype, k.winograd.packed_size(C, F))
     tiles = line(dtype, 2 * k.winograd.scratch_size(*winograd.values()))
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
+    panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
     average = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1, 0, 1)}
     gammas = {name: line(dtype, C) for name in ("gamma", "beta", "mean", "var", "inv_std")}
@@ -127,6 +128,17 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "scratch": tiles}
             | {"top": 1, "left": 1, "threads": 2},
             ("out", "scratch"),
+        ),
+        "winograd_weight_grad.scratch_size": (
+            k.winograd_weight_grad.scratch_size,
+            {**winograd, "threads": 2},
+            (),
+        ),
+        "winograd_weight_grad.weight_grad": (
+            k.winograd_weight_grad.weight_grad,
+            {"x": x, "dout": out, "dw": line(dtype, F * C * 9), "scratch": line(dtype, panels)}
+            | {"top": 1, "left": 1, "threads": 2},
+            ("dw", "scratch"),
         ),
         "conv_weight_grad.scratch_size": (
             k.conv_weight_grad.scratch_size,

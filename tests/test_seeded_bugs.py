@@ -130,6 +130,20 @@ KERNEL_BUGS = [
         ("test_ops_conv.py::test_winograd",),
     ),
     kernel(
+        "a product added twice",
+        "winograd_weight_grad.pyx",
+        "if first == 0:",
+        "if first < 0:",
+        ("test_ops_conv.py::test_winograd",),
+    ),
+    kernel(
+        "one weight's power of the point 2 wrong",
+        "winograd_weight_grad.pyx",
+        "p + r * 4 + load(m + 5 * step)",
+        "p + r * 2 + load(m + 5 * step)",
+        ("test_ops_conv.py::test_winograd",),
+    ),
+    kernel(
         "divisor beyond the padding",
         "pool.pyx",
         "min(first + a.kernel, size + after)",

@@ -10,12 +10,10 @@ import numpy as np
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
 from .algorithm import choose
-from .memory import aligned_empty
+from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last, native
 
 Array = Any
 
-CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
-CACHE_GAP = 192  # bytes, an odd number of cache lines
 SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as these
 
 isa = kernels.choose()
@@ -41,26 +39,10 @@ def _threads(work: int) -> int:
 # ------------------------------------------------------------------ memory
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """A new array of arbitrary values; shapes (N, C) and (N, C, H, W) lie batch-last."""
-    dtype = np.dtype(dtype)
-    if len(shape) == 2:
-        return aligned_empty(shape[::-1], dtype).T
-    if len(shape) != 4:
-        return aligned_empty(shape, dtype)
-    n, c, h, w = shape
-    plane = h * w * n
-    # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache
-    crowded = plane and plane * dtype.itemsize % CACHE_PERIOD == 0
-    gap = CACHE_GAP // dtype.itemsize if crowded else 0
-    memory = aligned_empty((c, plane + gap), dtype)
-    return memory[:, :plane].reshape(c, h, w, n).transpose(3, 0, 1, 2)
-
-
 def as_batch_last(a: Array) -> Array:
     """``a`` in native byte order, aligned and batch-last: the same object if it is so already."""
-    a = _native(a)
-    if a.ndim not in (2, 4) or _is_batch_last(a):
+    a = native(a)
+    if a.ndim not in (2, 4) or is_batch_last(a):
         return a
     out = empty(a.shape, a.dtype)
     if a.flags.c_contiguous and a.dtype.char in "fd":
@@ -71,22 +53,6 @@ def as_batch_last(a: Array) -> Array:
     return out
 
 
-def _is_batch_last(a: Array) -> bool:
-    """True if each channel's plane (H, W, N) is contiguous and planes do not overlap."""
-    expected = a.itemsize
-    for axis in (0, 3, 2) if a.ndim == 4 else (0,):
-        if a.shape[axis] != 1 and a.strides[axis] != expected:
-            return a.size == 0
-        expected *= a.shape[axis]
-    return a.shape[1] == 1 or a.strides[1] >= expected or a.size == 0
-
-
-def _native(a: Array) -> Array:
-    if a.dtype.isnative and a.flags.aligned:
-        return a
-    return np.require(a, a.dtype.newbyteorder("="), ["A"])
-
-
 def _images(a: Array) -> Array:
     """A batch-last (N, C, H, W) array, whatever came in."""
     a = as_batch_last(a)
@@ -95,15 +61,6 @@ def _images(a: Array) -> Array:
     if a.ndim == 2:
         return a[:, :, None, None]
     return as_batch_last(a.reshape(*a.shape[:2], -1, 1))
-
-
-def _flat(a: Array) -> Array:
-    """The numbers as a contiguous 1-d array in C order."""
-    return np.ascontiguousarray(_native(a)).reshape(-1)
-
-
-def _flat_or_none(a: Array | None) -> Array | None:
-    return None if a is None else _flat(a)
 
 
 def _sliding(window: Window) -> tuple[tuple[int, int], ...]:
@@ -157,7 +114,7 @@ def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "aut
 def _correlate(
     x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str, transposed: bool
 ) -> Array:
-    x, w = _images(x), _flat(w)
+    x, w = _images(x), flat(w)
     dtype = x.dtype
     conv = _of(x).conv
     window = g.window
@@ -174,7 +131,7 @@ def _correlate(
     threads = _threads(g.macs)
     name = _choose(g, dtype.char, algo)[0]
     scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed) * threads,), dtype)
-    bias = _flat_or_none(b)
+    bias = flat_or_none(b)
     if name == "winograd":
         winograd = _of(x).winograd
         top, _, left, _ = window.padding
@@ -201,6 +158,13 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
         return _linear_weight_grad(x, dout, g)
     x, dout = _images(x), _images(dout)
     dw = np.empty(g.w_shape, dtype)
+    if _choose(g, dtype.char, algo)[0] == "winograd":
+        winograd = _of(x).winograd_weight_grad
+        size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, threads)
+        scratch = aligned_empty((size,), dtype)
+        top, _, left, _ = window.padding
+        winograd.weight_grad(x, dout, dw.reshape(-1), scratch, top, left, threads)
+        return dw
     kernel = _of(x).conv_weight_grad
     sizes = (g.groups, *_sliding(window))
     scratch = aligned_empty((kernel.scratch_size(x, dout, *sizes) * threads,), dtype)
@@ -213,7 +177,7 @@ def _linear_weight_grad(x: Array, dout: Array, g: Conv2dGeometry) -> Array:
 
     Row-major x (N, C) is the batch-last memory of C images with N channels.
     """
-    features = np.ascontiguousarray(_native(x)[:, :, 0, 0]).T[:, :, None, None]  # (C, N, 1, 1)
+    features = np.ascontiguousarray(native(x)[:, :, 0, 0]).T[:, :, None, None]  # (C, N, 1, 1)
     weights = dout[:, :, 0, 0].T  # (F, N)
     swapped = Conv2dGeometry(g.c, g.n, g.f, 1, g.window)
     out = conv2d(features, weights, None, swapped)  # (C, F, 1, 1), lying as (F, C)
@@ -281,7 +245,7 @@ def batch_norm(
     out = empty(images.shape, x.dtype)
     mean, var, inv_std = np.zeros((3, x.shape[1]), x.dtype)
     if x.size:
-        scale_shift = _flat_or_none(gamma), _flat_or_none(beta)
+        scale_shift = flat_or_none(gamma), flat_or_none(beta)
         options = (mean, var, inv_std, eps, _threads(x.size))
         _of(images).norm.batch_norm(images, out, *scale_shift, *options)
     return out.reshape(x.shape), mean, var, inv_std
@@ -296,7 +260,7 @@ def batch_norm_backward(
     dgamma, dbeta = np.zeros((2, x.shape[1]), x.dtype)
     if x.size:
         _of(images).norm.batch_norm_backward(
-            d, images, dx, _flat_or_none(gamma), mean, inv_std, dgamma, dbeta, _threads(x.size)
+            d, images, dx, flat_or_none(gamma), mean, inv_std, dgamma, dbeta, _threads(x.size)
         )
     return dx.reshape(x.shape), dgamma, dbeta
 
@@ -317,7 +281,7 @@ def cross_entropy_backward(
     lp = _images(log_probs)
     dlogits = empty(lp.shape, lp.dtype)
     target = np.ascontiguousarray(target, np.int64)
-    _of(lp).loss.cross_entropy_backward(_flat(dlosses), lp, target, label_smoothing, dlogits)
+    _of(lp).loss.cross_entropy_backward(flat(dlosses), lp, target, label_smoothing, dlogits)
     return dlogits[:, :, 0, 0]
 
 
@@ -342,7 +306,7 @@ def relu_backward(dout: Array, out: Array) -> Array:
 
 def _planes(a: Array) -> Array:
     """Any array as (N, C, H, W) for an elementwise kernel."""
-    return _images(a) if a.ndim in (2, 4) else _flat(a)[:, None, None, None]
+    return _images(a) if a.ndim in (2, 4) else flat(a)[:, None, None, None]
 
 
 def sgd_step(
@@ -361,10 +325,10 @@ def sgd_step(
     w -= lr * velocity, or with Nesterov's momentum lr * (g + momentum * velocity).
     """
     kept = (w,) if velocity is None else (w, velocity)
-    lines = [_flat(a) for a in kept]
+    lines = [flat(a) for a in kept]
     velocity_line = lines[1] if velocity is not None else None
     options = (lr, momentum, dampening, weight_decay, nesterov)
-    _of(w).elementwise.sgd_step(lines[0], _flat(grad), velocity_line, *options, _threads(w.size))
+    _of(w).elementwise.sgd_step(lines[0], flat(grad), velocity_line, *options, _threads(w.size))
     _write_back(kept, lines)
 
 
@@ -387,9 +351,9 @@ def adam_step(
     w -= lr * m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps).
     """
     kept = (w, m, v)
-    lines = [_flat(a) for a in kept]
+    lines = [flat(a) for a in kept]
     options = (step, lr, beta1, beta2, eps, weight_decay, decoupled)
-    _of(w).elementwise.adam_step(lines[0], _flat(grad), *lines[1:], *options, _threads(w.size))
+    _of(w).elementwise.adam_step(lines[0], flat(grad), *lines[1:], *options, _threads(w.size))
     _write_back(kept, lines)
 
 

@@ -1,4 +1,6 @@
-"""Memory for large arrays: page-aligned, in huge pages, and used again once its array is gone.
+"""Memory for arrays, and how they lie in it.
+
+Large ones are page-aligned, in huge pages, and their memory is used again once they are gone.
 
 Fresh memory is slow: the system clears each page when it is first touched. A training step asks
 for the same sizes again and again, so a block whose last array dies is kept for the next array
@@ -10,12 +12,17 @@ process's memory and is given back at its end.
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
 import numpy as np
+
+Array = Any
 
 SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
 HUGE = 2 * 2**20  # bytes of a huge page
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
+CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
+CACHE_GAP = 192  # bytes, an odd number of cache lines
 
 # a forked child gets a copy of its own, where there is fork
 PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -70,3 +77,47 @@ def _give_back(memory: mmap.mmap) -> None:
         _kept = 0
     _kept += size
     _free.setdefault(size, []).append(memory)
+
+
+# ------------------------------------------------------------------ layouts
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """A new array of arbitrary values; shapes (N, C) and (N, C, H, W) lie batch-last."""
+    dtype = np.dtype(dtype)
+    if len(shape) == 2:
+        return aligned_empty(shape[::-1], dtype).T
+    if len(shape) != 4:
+        return aligned_empty(shape, dtype)
+    n, c, h, w = shape
+    plane = h * w * n
+    # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache
+    crowded = plane and plane * dtype.itemsize % CACHE_PERIOD == 0
+    gap = CACHE_GAP // dtype.itemsize if crowded else 0
+    memory = aligned_empty((c, plane + gap), dtype)
+    return memory[:, :plane].reshape(c, h, w, n).transpose(3, 0, 1, 2)
+
+
+def is_batch_last(a: Array) -> bool:
+    """True if each channel's plane (H, W, N) is contiguous and planes do not overlap."""
+    expected = a.itemsize
+    for axis in (0, 3, 2) if a.ndim == 4 else (0,):
+        if a.shape[axis] != 1 and a.strides[axis] != expected:
+            return a.size == 0
+        expected *= a.shape[axis]
+    return a.shape[1] == 1 or a.strides[1] >= expected or a.size == 0
+
+
+def native(a: Array) -> Array:
+    if a.dtype.isnative and a.flags.aligned:
+        return a
+    return np.require(a, a.dtype.newbyteorder("="), ["A"])
+
+
+def flat(a: Array) -> Array:
+    """The numbers as a contiguous 1-d array in C order."""
+    return np.ascontiguousarray(native(a)).reshape(-1)
+
+
+def flat_or_none(a: Array | None) -> Array | None:
+    return None if a is None else flat(a)

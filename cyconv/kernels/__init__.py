@@ -13,7 +13,10 @@ import os
 from types import ModuleType, SimpleNamespace
 
 ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
-MODULES = ("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool", "winograd")
+MODULES = (
+    *("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool"),
+    *("winograd", "winograd_weight_grad"),
+)
 
 
 def built() -> list[str]:

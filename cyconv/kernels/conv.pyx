@@ -52,10 +52,10 @@ cdef void run_blocks(
         w = p.w + (group * p.blocks + block) * length
         out = p.out.data + (group * p.fg + f) * p.out.stride + position
         if lanes > VLEN:
-            tile_of(2, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
+            tile_of(2, False, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
                     out, p.out.stride, p.fg - f, lanes)
         else:
-            tile_of(1, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
+            tile_of(1, False, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
                     out, p.out.stride, p.fg - f, lanes)
 
 

@@ -30,10 +30,55 @@ static inline vreal broadcast(real x) {
   return zeros + x;
 }
 
+/* Transposes a square of VLEN vectors in place: log2(VLEN) rounds, each of which interleaves the
+   first half of the vectors with the second. */
+#if CYCONV_VLEN == 16
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif CYCONV_VLEN == 8
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif CYCONV_VLEN == 4
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#elif CYCONV_VLEN == 2
+#define LOW 0, 2
+#define HIGH 1, 3
+#endif
+#if CYCONV_VLEN > 1
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define INTERLEAVE(a, b, order) __builtin_shufflevector(a, b, order)
+#endif
+#endif
+#ifndef INTERLEAVE /* gcc before 12 */
+typedef __typeof__((vreal){0} < (vreal){0}) lane_numbers;
+#define INTERLEAVE(a, b, order) __builtin_shuffle(a, b, (lane_numbers){order})
+#endif
+#endif
+
+static inline void transpose(vreal *rows) {
+#if CYCONV_VLEN > 1
+  vreal mixed[CYCONV_VLEN];
+  int round, i;
+  for (round = 1; round < CYCONV_VLEN; round *= 2) {
+    for (i = 0; i < CYCONV_VLEN / 2; i++) {
+      mixed[2 * i] = INTERLEAVE(rows[i], rows[i + CYCONV_VLEN / 2], LOW);
+      mixed[2 * i + 1] = INTERLEAVE(rows[i], rows[i + CYCONV_VLEN / 2], HIGH);
+    }
+    for (i = 0; i < CYCONV_VLEN; i++) rows[i] = mixed[i];
+  }
+#else
+  (void)rows;
+#endif
+}
+
 #if defined(__GNUC__)
 #define ALWAYS_INLINE __attribute__((always_inline))
+#define PREFETCH(p) __builtin_prefetch(p)
 #else
 #define ALWAYS_INLINE
+#define PREFETCH(p) ((void)0)
 #endif
 
 #endif

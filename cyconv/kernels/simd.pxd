@@ -14,6 +14,8 @@ cdef extern from "simd.h" nogil:
     enum: FR5
     enum: FR6
     vreal broadcast(real x)
+    void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
+    void transpose(vreal* rows)  # VLEN vectors
     # the return type of a function that must be inlined, so that its constant arguments unroll loops
     ctypedef void inlined "ALWAYS_INLINE void"
 

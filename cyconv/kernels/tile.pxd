@@ -5,13 +5,14 @@ from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, inlined, load, real, s
 
 
 cdef inline inlined tile(
-    const int mr, const int nv, Py_ssize_t channels, Py_ssize_t taps,
+    const int mr, const int nv, const bint add, Py_ssize_t channels, Py_ssize_t taps,
     const real* x, Py_ssize_t xstride, const Py_ssize_t* xoff,
     const real* w, Py_ssize_t wstride, const Py_ssize_t* woff,
     real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes,
 ) noexcept nogil:
-    # out[f, lanes] = bias[f] + sum over channels and taps of w[c, t, f] * x[c, t, lanes]
-    # IN x, w; OUT out. mr and nv are constants where this is inlined: a and b live in registers.
+    # out[f, lanes] = bias[f] + sum over channels and taps of w[c, t, f] * x[c, t, lanes], where the
+    # bias lies before the weights; or, if add, out[f, lanes] += the sum, and there is no bias.
+    # IN x, w; OUT out. mr, nv and add are constants where this is inlined: a and b live in registers.
     cdef vreal a[14]  # the largest mr below
     cdef vreal b[14]
     cdef vreal u, v
@@ -20,9 +21,14 @@ cdef inline inlined tile(
     cdef Py_ssize_t c, t
     cdef int i
     for i in range(mr):
-        a[i] = broadcast(w[i])
-        b[i] = a[i]
-    w = w + mr
+        if add:
+            a[i] = load(out + i * outstride)
+            b[i] = load(out + i * outstride + VLEN) if nv == 2 else a[i]
+        else:
+            a[i] = broadcast(w[i])
+            b[i] = a[i]
+    if not add:
+        w = w + mr
     for c in range(channels):
         for t in range(taps):
             xt = x + xoff[t]
@@ -50,23 +56,23 @@ cdef inline inlined tile(
 
 
 cdef inline inlined tile_of(
-    const int nv, Py_ssize_t mr, Py_ssize_t channels, Py_ssize_t taps,
+    const int nv, const bint add, Py_ssize_t mr, Py_ssize_t channels, Py_ssize_t taps,
     const real* x, Py_ssize_t xs, const Py_ssize_t* xo,
     const real* w, Py_ssize_t ws, const Py_ssize_t* wo,
     real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 14 and MR_MAX >= 14: tile(14, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 6: tile(6, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 5: tile(5, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 4: tile(4, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 3: tile(3, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 2: tile(2, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 1: tile(1, nv, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    if mr == 14 and MR_MAX >= 14: tile(14, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 6: tile(6, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 5: tile(5, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 4: tile(4, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 3: tile(3, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 2: tile(2, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    elif mr == 1: tile(1, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)

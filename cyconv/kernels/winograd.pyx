@@ -15,13 +15,13 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.points cimport POINTS, transform_input
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, load, load_first, real, store, store_first, vreal,
+    MR_MAX, VLEN, inlined, load, real, store, store_first, vreal,
 )
 from cyconv.kernels.tile cimport tile_of
 
 cdef enum:
-    POINTS = 36          # a tile has 6 x 6 points
     CACHED = 524288      # bytes of V in a job
 
 
@@ -40,28 +40,6 @@ cdef struct Problem:
 # ------------------------------------------------------------------ transforms
 
 
-cdef inline inlined input_1d(
-    const real* d, Py_ssize_t step, vreal* t, const int tstep
-) noexcept nogil:
-    # t = Bt d: 6 vectors, `step` numbers apart, to 6 points
-    cdef vreal d0 = load(d)
-    cdef vreal d1 = load(d + step)
-    cdef vreal d2 = load(d + 2 * step)
-    cdef vreal d3 = load(d + 3 * step)
-    cdef vreal d4 = load(d + 4 * step)
-    cdef vreal d5 = load(d + 5 * step)
-    cdef vreal a = d4 - d2 * 4
-    cdef vreal b = d3 - d1 * 4
-    cdef vreal c = d4 - d2
-    cdef vreal e = (d3 - d1) * 2
-    t[0] = d0 * 4 - d2 * 5 + d4
-    t[tstep] = a + b
-    t[2 * tstep] = a - b
-    t[3 * tstep] = c + e
-    t[4 * tstep] = c - e
-    t[5 * tstep] = d1 * 4 - d3 * 5 + d5
-
-
 cdef inline inlined output_1d(
     const real* m, Py_ssize_t step, vreal* y, const int ystep
 ) noexcept nogil:
@@ -78,42 +56,6 @@ cdef inline inlined output_1d(
     y[ystep] = q + s * 2
     y[2 * ystep] = p + r * 4
     y[3 * ystep] = q + s * 8 + load(m + 5 * step)
-
-
-cdef void transform_input(
-    const Problem* p, const real* plane, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t count,
-    real* v, Py_ssize_t vstride,
-) noexcept nogil:
-    # v[point * vstride] = the transformed tile of one channel for `count` <= VLEN images
-    cdef vreal t[POINTS]  # t[column, point]
-    cdef vreal line[6]
-    cdef Py_ssize_t i, j, ih, iw
-    cdef Py_ssize_t top = ty * 4 - p.top
-    cdef Py_ssize_t left = tx * 4 - p.left
-    cdef Py_ssize_t rowstep = p.x.w * p.x.n
-    cdef bint whole = count == VLEN and top >= 0 and top + 6 <= p.x.h
-    for j in range(6):
-        iw = left + j
-        if not 0 <= iw < p.x.w:
-            for i in range(6):
-                t[j * 6 + i] = broadcast(0)
-        elif whole:
-            input_1d(plane + top * rowstep + iw * p.x.n, rowstep, t + j * 6, 1)
-        else:
-            for i in range(6):
-                ih = top + i
-                line[i] = broadcast(0)
-                if 0 <= ih < p.x.h:
-                    line[i] = load_some(plane + ih * rowstep + iw * p.x.n, count)
-            input_1d(<real*>line, VLEN, t + j * 6, 1)
-    for i in range(6):
-        input_1d(<real*>(t + i), 6 * VLEN, line, 1)
-        for j in range(6):
-            store(v + (i * 6 + j) * vstride, line[j])
-
-
-cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
-    return load(p) if count == VLEN else load_first(p, count)
 
 
 cdef void transform_output(
@@ -165,7 +107,8 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
         for tx in range(first, last):
             lane = 0
             while lane < lanes:
-                transform_input(p, p.x.data + c * p.x.stride + image + lane, ty, tx,
+                transform_input(&p.x, p.x.data + c * p.x.stride + image + lane,
+                                ty * 4 - p.top, tx * 4 - p.left,
                                 min(<Py_ssize_t>VLEN, lanes - lane),
                                 v + (tx - first) * vsize + c * width + lane, channels * width)
                 lane = lane + VLEN
@@ -175,10 +118,10 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             for point in range(POINTS):
                 u = p.u + (block * POINTS + point) * (1 + channels) * p.mr
                 if width == VLEN:
-                    tile_of(1, p.mr, 1, channels, v + (tx - first) * vsize + point * channels * width,
+                    tile_of(1, False, p.mr, 1, channels, v + (tx - first) * vsize + point * channels * width,
                             0, xoff, u, 0, woff, m + point * p.mr * width, width, p.mr, width)
                 else:
-                    tile_of(2, p.mr, 1, channels, v + (tx - first) * vsize + point * channels * width,
+                    tile_of(2, False, p.mr, 1, channels, v + (tx - first) * vsize + point * channels * width,
                             0, xoff, u, 0, woff, m + point * p.mr * width, width, p.mr, width)
             for f in range(count):
                 bias = p.bias[block * p.mr + f] if p.bias != NULL else 0
