@@ -8,12 +8,17 @@ from __future__ import annotations
 from ..geometry import Conv2dGeometry
 
 LEAST_CHANNELS = 16  # of input and output; with fewer, Winograd's transforms cost what they save
+LEAST_FOR_WEIGHTS = 24  # the same for the weight gradient, which transforms both sides each time
 MOST_WASTE = 1.5  # what Winograd's 4x4 tiles may compute, relative to what lies in the image
 MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images
 
 
-def choose(g: Conv2dGeometry, char: str, vector: int) -> tuple[str, str]:
+def choose(
+    g: Conv2dGeometry, char: str, vector: int, least: int = LEAST_CHANNELS
+) -> tuple[str, str]:
     """(algorithm, why it) for numbers of dtype ``char`` and vectors of so many lanes.
+
+    ``least`` is the number of channels from which Winograd is worth its transforms.
 
     "direct" reads images in place, one in each lane; "im2col" fills the lanes with the pixels of
     several images, but copies what they read; "winograd" multiplies less, but is less exact, so
@@ -26,7 +31,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int) -> tuple[str, str]:
     if (
         g.allows_winograd
         and char == "f"
-        and min(g.c, g.f) >= LEAST_CHANNELS
+        and min(g.c, g.f) >= least
         and waste <= MOST_WASTE
         and max(g.window.padding) <= 2
     ):

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
-from .algorithm import choose
+from .algorithm import LEAST_CHANNELS, LEAST_FOR_WEIGHTS, choose
 from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last, native
 
 Array = Any
@@ -84,9 +84,11 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
     return name, reason, scratch * dtype.itemsize
 
 
-def _choose(g: Conv2dGeometry, char: str, algo: str) -> tuple[str, str]:
+def _choose(
+    g: Conv2dGeometry, char: str, algo: str, least: int = LEAST_CHANNELS
+) -> tuple[str, str]:
     vector = _kernels[char].conv.lanes // 2
-    return choose(g, char, vector) if algo == "auto" else (algo, "it was asked for")
+    return choose(g, char, vector, least) if algo == "auto" else (algo, "it was asked for")
 
 
 def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
@@ -158,7 +160,7 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
         return _linear_weight_grad(x, dout, g)
     x, dout = _images(x), _images(dout)
     dw = np.empty(g.w_shape, dtype)
-    if _choose(g, dtype.char, algo)[0] == "winograd":
+    if _choose(g, dtype.char, algo, LEAST_FOR_WEIGHTS)[0] == "winograd":
         winograd = _of(x).winograd_weight_grad
         size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, threads)
         scratch = aligned_empty((size,), dtype)

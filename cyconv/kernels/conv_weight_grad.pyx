@@ -9,7 +9,7 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.simd cimport (
-    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, inlined, lane_sum, load, load_first, real,
+    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, inlined, keep, lane_sum, load, load_first, real,
     store, vreal,
 )
 from cyconv.kernels.window cimport check_window
@@ -31,7 +31,7 @@ cdef struct Problem:
     Py_ssize_t band                        # output rows in a band
     Py_ssize_t channels, cblocks           # channels per job, jobs along the channels
     Py_ssize_t fparts, fmost               # jobs along the output channels, and their size
-    Py_ssize_t tr, kblocks, fr             # a tile
+    Py_ssize_t tr, fr                      # a tile
     Py_ssize_t copied                      # numbers of padded rows per thread
 
 
@@ -45,7 +45,7 @@ cdef inline inlined tile(
 ) noexcept nogil:
     # sums[f, t] += dout[f] * x[t] over rows of `length` numbers. fr and tr are constants.
     cdef vreal s[32]
-    cdef vreal d[16]
+    cdef vreal held[8]
     cdef vreal u
     cdef const real* xs[8]
     cdef const real* ds[16]
@@ -60,20 +60,30 @@ cdef inline inlined tile(
     for r in range(rows):
         j = 0
         while j < whole:
-            for f in range(fr):
-                d[f] = load(ds[f] + j)
-            for t in range(tr):
-                u = load(xs[t] + j)
+            if fr < tr:  # the fewer vectors are held in registers
                 for f in range(fr):
-                    s[f * tr + t] = s[f * tr + t] + u * d[f]
+                    held[f] = load(ds[f] + j)
+                for t in range(tr):
+                    u = load(xs[t] + j)
+                    keep(u)
+                    for f in range(fr):
+                        s[f * tr + t] = s[f * tr + t] + u * held[f]
+            else:
+                for t in range(tr):
+                    held[t] = load(xs[t] + j)
+                for f in range(fr):
+                    u = load(ds[f] + j)
+                    keep(u)
+                    for t in range(tr):
+                        s[f * tr + t] = s[f * tr + t] + u * held[t]
             j = j + VLEN
         if whole < length:
-            for f in range(fr):
-                d[f] = load_first(ds[f] + whole, length - whole)
             for t in range(tr):
-                u = load_first(xs[t] + whole, length - whole)
-                for f in range(fr):
-                    s[f * tr + t] = s[f * tr + t] + u * d[f]
+                held[t] = load_first(xs[t] + whole, length - whole)
+            for f in range(fr):
+                u = load_first(ds[f] + whole, length - whole)
+                for t in range(tr):
+                    s[f * tr + t] = s[f * tr + t] + u * held[t]
         for f in range(fr):
             ds[f] = ds[f] + drow
         for t in range(tr):
@@ -141,10 +151,10 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t fr = fr_of(tr)
     cdef Py_ssize_t length = p.dout.w * p.dout.n
     cdef Py_ssize_t row, rows, inrows, c, k, f, kb, fb, t, i, first
-    cdef Py_ssize_t xstride, xrow
-    cdef Py_ssize_t xoff[TR_MAX]
-    cdef real* copied = scratch
-    cdef real* sums = scratch + p.copied
+    cdef Py_ssize_t xstride
+    cdef Py_ssize_t* xoff = <Py_ssize_t*>(scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real))
+    cdef real* copied = <real*>(xoff + kblocks * tr)
+    cdef real* sums = copied + p.copied
     cdef real* tile_sums
     cdef const real* x
     cdef const real* dout
@@ -166,22 +176,23 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
                 copy_rows(p, p.x.data + (group * p.cg + c0 + c) * p.x.stride, row * p.sh, inrows,
                           copied + c * xstride)
             x = copied
-        xrow = p.sh * p.rowlen
         for kb in range(kblocks):
             k = min(kb * tr, count - tr)  # the last block may overlap the one before
             for t in range(tr):
-                xoff[t] = tap_offset(p, (k + t) % p.taps) + (k + t) // p.taps * xstride
-            for fb in range(fblocks):
-                f = max(<Py_ssize_t>0, min(fb * fr, filters - fr))
-                dout = p.dout.data + (group * p.fg + f0 + f) * p.dout.stride + row * length
-                tile_of(tr, rows, length, x, xrow, xoff, dout, length, p.dout.stride, filters,
-                        sums + (kb * fblocks + fb) * fr * tr * VLEN)
+                xoff[kb * tr + t] = tap_offset(p, (k + t) % p.taps) + (k + t) // p.taps * xstride
+        for fb in range(fblocks):
+            f = max(<Py_ssize_t>0, min(fb * fr, filters - fr))
+            dout = p.dout.data + (group * p.fg + f0 + f) * p.dout.stride + row * length
+            for kb in range(kblocks):
+                tile_of(tr, rows, length, x, p.sh * p.rowlen, xoff + kb * tr,
+                        dout, length, p.dout.stride, filters,
+                        sums + (fb * kblocks + kb) * fr * tr * VLEN)
         row = row + rows
     for kb in range(kblocks):
         k = min(kb * tr, count - tr)
         for fb in range(fblocks):
             f = max(<Py_ssize_t>0, min(fb * fr, filters - fr))
-            tile_sums = sums + (kb * fblocks + fb) * fr * tr * VLEN
+            tile_sums = sums + (fb * kblocks + kb) * fr * tr * VLEN
             for i in range(min(fr, filters)):
                 first = ((group * p.fg + f0 + f + i) * p.cg + c0) * p.taps + k
                 for t in range(tr):
@@ -196,6 +207,20 @@ cdef Py_ssize_t tap_offset(const Problem* p, Py_ssize_t tap) noexcept nogil:
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
+
+
+cdef Py_ssize_t best_tile(Py_ssize_t count, Py_ssize_t fg) noexcept nogil:
+    # the number of taps in a tile that wastes least: sums for nothing, then vectors to be loaded
+    cdef Py_ssize_t tr, fr, best = 1
+    cdef double cost, least = 0
+    for tr in range(1, min(count, <Py_ssize_t>TR_MAX) + 1):
+        fr = fr_of(tr)
+        cost = <double>((count + tr - 1) // tr * tr) * ((fg + fr - 1) // fr * fr)
+        cost = cost * (1 + 0.25 / tr + 0.25 / fr)
+        if tr == 1 or cost < least:
+            least = cost
+            best = tr
+    return best
 
 
 cdef Problem problem_of(
@@ -225,8 +250,7 @@ cdef Problem problem_of(
     # small kernels take several channels into a tile
     p.channels = min(p.cg, (TR_MAX + p.taps - 1) // p.taps)
     p.cblocks = (p.cg + p.channels - 1) // p.channels
-    p.kblocks = (p.channels * p.taps + TR_MAX - 1) // TR_MAX
-    p.tr = (p.channels * p.taps + p.kblocks - 1) // p.kblocks
+    p.tr = best_tile(p.channels * p.taps, p.fg)
     p.fr = fr_of(p.tr)
     # the output channels are cut, by shape alone, where the channels are few
     most = (p.fg + p.fr - 1) // p.fr
@@ -242,7 +266,8 @@ cdef Problem problem_of(
 cdef Py_ssize_t scratch_of(const Problem* p) noexcept nogil:
     # a job with fewer channels has a smaller tr and may have a larger fr: bound both
     cdef Py_ssize_t count = p.channels * p.taps + TR_MAX
-    return p.copied + count * (p.fmost + FR1) * VLEN
+    cdef Py_ssize_t offsets = (count * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
+    return offsets + p.copied + count * (p.fmost + FR1) * VLEN
 
 
 def scratch_size(

@@ -20,7 +20,7 @@ enum { MR_MAX = CYCONV_REGISTERS >= 32 ? 14 : 6 };
 /* A tile of the weight gradient: TR taps by FR_OF(TR) output channels, accumulated in registers. */
 enum { TR_MAX = 6 };
 #if CYCONV_REGISTERS >= 32
-enum { FR1 = 12, FR2 = 9, FR3 = 7, FR4 = 6, FR5 = 5, FR6 = 4 };
+enum { FR1 = 12, FR2 = 10, FR3 = 8, FR4 = 6, FR5 = 5, FR6 = 4 };
 #else
 enum { FR1 = 6, FR2 = 4, FR3 = 3, FR4 = 2, FR5 = 2, FR6 = 2 };
 #endif
@@ -29,6 +29,15 @@ static inline vreal broadcast(real x) {
   vreal zeros = {0};
   return zeros + x;
 }
+
+/* Makes the compiler hold v in a register: gcc would load it again for each of its uses. */
+#if CYCONV_VLEN > 1 && defined(__GNUC__) && defined(__x86_64__)
+#define KEEP(v) __asm__("" : "+v"(v))
+#elif CYCONV_VLEN > 1 && defined(__GNUC__) && defined(__aarch64__)
+#define KEEP(v) __asm__("" : "+w"(v))
+#else
+#define KEEP(v) ((void)0)
+#endif
 
 /* Transposes a square of VLEN vectors in place: log2(VLEN) rounds, each of which interleaves the
    first half of the vectors with the second. */

@@ -15,6 +15,7 @@ cdef extern from "simd.h" nogil:
     enum: FR6
     vreal broadcast(real x)
     void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
+    void keep "KEEP"(vreal v)
     void transpose(vreal* rows)  # VLEN vectors
     # the return type of a function that must be inlined, so that its constant arguments unroll loops
     ctypedef void inlined "ALWAYS_INLINE void"
