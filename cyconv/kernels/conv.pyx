@@ -129,28 +129,39 @@ cdef void direct_row(
 ) noexcept nogil:
     # one row of output pixels for the images from `image` on, at most p.images of them
     cdef const real* plane = p.x.data + group * p.cg * p.x.stride
-    cdef const real* x
+    cdef const real* x = plane
     cdef bint pointwise = p.taps == 1
     cdef Py_ssize_t channels = 1 if pointwise else p.cg
     cdef Py_ssize_t wstride = p.taps * p.mr
     cdef Py_ssize_t end = min(p.out.n, image + p.images)
-    cdef Py_ssize_t ow, kh, kw, ih, iw, taps, c, position, lanes
+    cdef Py_ssize_t ow, kh, kw, ih, iw, c, position, lanes, taps = 0
     cdef Py_ssize_t i = image
+    # where no tap is outside, what the next pixel reads lies a step further
+    cdef bint steady = not p.cols.transposed or p.cols.stride == 1
+    cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
+    cdef bint inner = False, was_inner
     if pointwise:  # the channels take the place of the taps: one long loop
         for c in range(p.cg):
             s.xoff[c] = c * p.x.stride
             s.woff[c] = c * p.mr
     for ow in range(p.out.w):
         position = (row * p.out.w + ow) * p.out.n
-        x = plane
-        taps = 0
-        if pointwise:
+        was_inner = inner
+        inner = steady and source(&p.cols, ow, 0) >= 0 \
+            and source(&p.cols, ow, p.cols.kernel - 1) >= 0
+        if inner and was_inner:
+            x = x + step
+        elif pointwise:
+            x = plane
+            taps = 0
             ih = source(&p.rows, row, 0)
             iw = source(&p.cols, ow, 0)
             if ih >= 0 and iw >= 0:
                 taps = p.cg
                 x = plane + (ih * p.x.w + iw) * p.x.n
         else:
+            x = plane
+            taps = 0
             for kh in range(p.rows.kernel):
                 ih = source(&p.rows, row, kh)
                 if ih < 0:

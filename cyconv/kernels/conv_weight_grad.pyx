@@ -16,6 +16,7 @@ from cyconv.kernels.window cimport check_window
 
 cdef enum:
     BAND = 16384  # numbers of one output channel in a band of rows
+    FEW_TAPS = 6  # a job takes so many channels that it has at least these
     JOBS = 32     # enough for any number of threads to share the work evenly
 
 
@@ -45,9 +46,9 @@ cdef inline inlined tile(
 ) noexcept nogil:
     # sums[f, t] += dout[f] * x[t] over rows of `length` numbers. fr and tr are constants.
     cdef vreal s[32]
-    cdef vreal held[8]
+    cdef vreal held[9]
     cdef vreal u
-    cdef const real* xs[8]
+    cdef const real* xs[9]
     cdef const real* ds[16]
     cdef Py_ssize_t r, j, whole = length - length % VLEN
     cdef int f, t
@@ -105,11 +106,13 @@ cdef void tile_of(
     elif tr == 4: tile(FR4, 4, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
     elif tr == 5: tile(FR5, 5, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
     elif tr == 6: tile(FR6, 6, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
+    elif tr == 9: tile(1, 9, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
 
 
 cdef Py_ssize_t fr_of(Py_ssize_t tr) noexcept nogil:
+    # 9 by 1 is for depthwise convolutions with 3x3 kernels; there are no tiles of 7 and 8 taps
     return FR1 if tr == 1 else FR2 if tr == 2 else FR3 if tr == 3 else FR4 if tr == 4 \
-        else FR5 if tr == 5 else FR6
+        else FR5 if tr == 5 else FR6 if tr == 6 else 1 if tr == 9 else 0
 
 
 # ------------------------------------------------------------------ one band of rows
@@ -146,7 +149,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t filters = min(p.fmost, p.fg - f0)
     cdef Py_ssize_t fblocks = (filters + p.fr - 1) // p.fr
     cdef Py_ssize_t count = channels * p.taps
-    cdef Py_ssize_t tr = min(p.tr, count)
+    cdef Py_ssize_t tr = p.tr if p.tr <= count else min(count, <Py_ssize_t>FEW_TAPS)
     cdef Py_ssize_t kblocks = (count + tr - 1) // tr
     cdef Py_ssize_t fr = fr_of(tr)
     cdef Py_ssize_t length = p.dout.w * p.dout.n
@@ -215,6 +218,8 @@ cdef Py_ssize_t best_tile(Py_ssize_t count, Py_ssize_t fg) noexcept nogil:
     cdef double cost, least = 0
     for tr in range(1, min(count, <Py_ssize_t>TR_MAX) + 1):
         fr = fr_of(tr)
+        if fr == 0:
+            continue
         cost = <double>((count + tr - 1) // tr * tr) * ((fg + fr - 1) // fr * fr)
         cost = cost * (1 + 0.25 / tr + 0.25 / fr)
         if tr == 1 or cost < least:
@@ -248,7 +253,7 @@ cdef Problem problem_of(
     p.band = max(<Py_ssize_t>1, BAND // max(<Py_ssize_t>1, dout.w * dout.n))
     p.band = min(p.band, dout.h)
     # small kernels take several channels into a tile
-    p.channels = min(p.cg, (TR_MAX + p.taps - 1) // p.taps)
+    p.channels = min(p.cg, (FEW_TAPS + p.taps - 1) // p.taps)
     p.cblocks = (p.cg + p.channels - 1) // p.channels
     p.tr = best_tile(p.channels * p.taps, p.fg)
     p.fr = fr_of(p.tr)
