@@ -21,10 +21,15 @@ LAYERS = {  # C, F, kernel, image, stride, padding, groups
     "20-50-5x5-13": (20, 50, 5, 13, 1, 0, 1),
     "800-128-linear": (800, 128, 1, 1, 1, 0, 1),
     "16-16-3x3-32": (16, 16, 3, 32, 1, 1, 1),
+    "32-32-3x3-32": (32, 32, 3, 32, 1, 1, 1),
     "64-64-3x3-32": (64, 64, 3, 32, 1, 1, 1),
     "128-128-3x3-16": (128, 128, 3, 16, 1, 1, 1),
+    "256-256-3x3-8": (256, 256, 3, 8, 1, 1, 1),
+    "3-64-3x3-32": (3, 64, 3, 32, 1, 1, 1),
     "64-128-3x3-32-stride2": (64, 128, 3, 32, 2, 1, 1),
     "64-256-1x1-16": (64, 256, 1, 16, 1, 0, 1),
+    "3-64-7x7-64-stride2": (3, 64, 7, 64, 2, 3, 1),
+    "96-256-5x5-13": (96, 256, 5, 13, 1, 2, 1),
     "128-depthwise-3x3-16": (128, 128, 3, 16, 1, 1, 128),
 }
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
@@ -34,10 +39,10 @@ BATCH = 16
 class Layer:
     """Arrays of one layer; whole numbers, so that every exact algorithm gives the same bits."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, batch: int = BATCH):
         c, f, k, size, stride, padding, groups = LAYERS[name]
         rng = np.random.default_rng(0)
-        shapes = (BATCH, c, size, size), (f, c // groups, k, k)
+        shapes = (batch, c, size, size), (f, c // groups, k, k)
         self.g: Conv2dGeometry = conv2d_geometry(*shapes, stride, padding, 1, groups)
         self.x, self.w, self.dout = (
             rng.integers(-2, 3, shape).astype(np.float32) for shape in (*shapes, self.g.out_shape)

@@ -2,7 +2,7 @@
 
 Prints Markdown with the machine on top. Each round runs every candidate once; a figure is the best
 of all rounds, and a ratio is of two figures of the same run. Peers that are not installed have no
-row.
+row. Before anything is timed, all candidates must give the same result.
 """
 
 from __future__ import annotations
@@ -11,12 +11,142 @@ import argparse
 import importlib.util
 import platform
 import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import cyconv as cc
 
-from .nets import Step, cyconv_step, mygrad_step, torch_step
+from . import deep, nets, peers
+from .bench_conv import DIRECTIONS, LAYERS, Layer
+
+Candidates = dict[str, Callable[[], Any]]
+REST = 0.02  # seconds; PyTorch's and TensorFlow's threads wait for work in a busy loop for so long
+
+
+def installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+# ------------------------------------------------------------------ measuring
+
+
+def best_times(candidates: Candidates, seconds: float) -> tuple[dict[str, float], int]:
+    """The best time of each, in seconds, alternating until the time is up; and the rounds."""
+    best = dict.fromkeys(candidates, float("inf"))
+    end, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or not rounds:
+        rounds += 1
+        for name, run in candidates.items():
+            time.sleep(REST)
+            run()  # the one before left its data in the cache
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best, rounds
+
+
+def check(candidates: Candidates, tolerance: float) -> None:
+    """Stop unless the first results of all candidates agree."""
+    results = {name: np.asarray(run(), dtype=np.float64) for name, run in candidates.items()}
+    reference = next(iter(results.values()))
+    scale = max(1.0, float(np.abs(reference).max()))
+    for name, result in results.items():
+        if not np.allclose(result, reference, rtol=0, atol=tolerance * scale):
+            error = float(np.abs(result - reference).max())
+            raise SystemExit(f"{name} does not compute the same: it is off by {error:.2g}")
+
+
+def table(title: str, candidates: Candidates, seconds: float, tolerance: float = 1e-4) -> None:
+    """Check, measure, and print one row for each candidate."""
+    check(candidates, tolerance)
+    best, rounds = best_times(candidates, seconds)
+    reference = next(iter(best.values()))
+    print(f"| {title} | ms | against |\n| --- | ---: | ---: |")
+    for name, value in best.items():
+        print(f"| {name} | {value * 1e3:.{2 if value < 0.1 else 1}f} | {value / reference:.2f} |")
+    print(f"\nBest of {rounds} rounds.\n", flush=True)
+
+
+# ------------------------------------------------------------------ what is compared
+
+
+def on_backend(name: str, run: Callable[[], Any]) -> Callable[[], Any]:
+    def switched() -> Any:
+        cc.set_backend(name)
+        return run()
+
+    return switched
+
+
+def backends() -> Iterator[tuple[str, str]]:
+    """cyconv's backends that are here, and how a row calls them."""
+    cc.set_backend("auto")
+    if cc.backends.backend_name() == "cython":
+        yield "cython", "cyconv"
+    yield "numpy", "cyconv, NumPy backend"
+
+
+def steps(batch: int, threads: int) -> Candidates:
+    found: Candidates = {
+        title: on_backend(name, nets.cyconv_step(batch)) for name, title in list(backends())
+    }
+    if installed("torch"):
+        found["PyTorch"] = nets.torch_step(batch, channels_last=False)
+        found["PyTorch, channels_last"] = nets.torch_step(batch, channels_last=True)
+    if installed("tensorflow"):
+        found["TensorFlow, tf.function"] = peers.tensorflow_step(batch, threads)
+    if installed("jax"):
+        found["JAX, jit"] = peers.jax_step(batch)
+    if installed("mygrad"):
+        found["MyGrad"] = nets.mygrad_step(batch)
+    return found
+
+
+def inference(batch: int, threads: int) -> Candidates:
+    found: Candidates = {
+        title: on_backend(name, nets.cyconv_inference(batch)) for name, title in list(backends())
+    }
+    if installed("torch"):
+        found["PyTorch"] = nets.torch_inference(batch)
+    if installed("torch") and installed("onnxruntime") and installed("onnx"):
+        found["onnxruntime"] = peers.onnxruntime_inference(batch, threads)
+    return found
+
+
+def deep_steps(name: str, batch: int) -> Candidates:
+    found: Candidates = {"cyconv": deep.cyconv_step(name, batch)}
+    if installed("torch"):
+        found["PyTorch"] = deep.torch_step(name, batch, channels_last=False)
+        found["PyTorch, channels_last"] = deep.torch_step(name, batch, channels_last=True)
+    return found
+
+
+def layer_table(batch: int, seconds: float) -> None:
+    """GFLOP/s of each layer and direction, and the ratio to PyTorch's better layout."""
+    print(f"| layer, batch {batch} |", " | ".join(f"{d}, GFLOP/s" for d in DIRECTIONS), "|")
+    print("| --- |" + " ---: |" * len(DIRECTIONS))
+    for name in LAYERS:
+        layer = Layer(name, batch)
+        backend = cc.backends.backend_of(layer.x)
+        cells = []
+        for direction in DIRECTIONS:
+            found: Candidates = {"cyconv": layer.cyconv(backend, direction, "auto")}
+            if installed("torch"):
+                found["PyTorch"] = layer.torch(direction, channels_last=False)
+                found["channels_last"] = layer.torch(direction, channels_last=True)
+            check(found, 1e-4)
+            ours, *others = best_times(found, seconds)[0].values()
+            cell = f"{2e-9 * layer.g.macs / ours:.0f}"
+            cells.append(f"{cell} ({min(others) / ours:.2f}x)" if others else cell)
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+    print("\nIn brackets: how many times PyTorch's better layout.\n" if installed("torch") else "")
+
+
+# ------------------------------------------------------------------ the command
 
 
 def processor() -> str:
@@ -29,77 +159,61 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def with_backend(name: str, step: Step) -> Step:
-    def on_backend() -> float:
-        cc.set_backend(name)
-        return step()
-
-    return on_backend
-
-
-def candidates(batch_size: int, threads: int) -> dict[str, Step]:
-    found = {}
-    if cc.backends.backend_name() == "cython":
-        found["cyconv"] = with_backend("cython", cyconv_step(batch_size))
-    found["cyconv, NumPy backend"] = with_backend("numpy", cyconv_step(batch_size))
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
-        found["PyTorch"] = torch_step(batch_size, channels_last=False)
-        found["PyTorch, channels_last"] = torch_step(batch_size, channels_last=True)
-    if importlib.util.find_spec("mygrad"):
-        found["MyGrad"] = mygrad_step(batch_size)
-    return found
-
-
-def best_times(steps: dict[str, Step], seconds: float) -> tuple[dict[str, float], int]:
-    """The best time of each, in seconds, alternating until the time is up; and the rounds."""
-    losses = {name: step() for name, step in steps.items()}
-    spread = max(losses.values()) - min(losses.values())
-    if spread > 1e-4:
-        raise SystemExit(f"the candidates do not compute the same: {losses}")
-    best = dict.fromkeys(steps, float("inf"))
-    end, rounds = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or not rounds:
-        rounds += 1
-        for name, step in steps.items():
-            step()  # the one before left its data in the cache and its threads spinning
-            start = time.perf_counter()
-            step()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best, rounds
-
-
 def machine(threads: int) -> str:
     """What the figures depend on, in one line."""
     isa = dict(cc.config.describe()).get("instruction set", "not compiled").split()[0]
-    peers = [
-        f"{title} {version(module)}"
-        for module, title in (("numpy", "NumPy"), ("torch", "PyTorch"), ("mygrad", "MyGrad"))
-        if importlib.util.find_spec(module)
-    ]
+    names = {
+        **{"numpy": "NumPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"},
+        **{"onnxruntime": "onnxruntime", "mygrad": "MyGrad"},
+    }
+    found = []
+    for module, title in names.items():
+        if installed(module):
+            package = "tensorflow_cpu" if module == "tensorflow" else module
+            found.append(f"{title} {version(package)}")
     return (
         f"{processor()}, {threads} threads, float32; "
-        f"cyconv {cc.__version__} ({isa}), {', '.join(peers)}"
+        f"cyconv {cc.__version__} ({isa}), {', '.join(found)}"
     )
 
 
+TABLES = ("step", "inference", "deep", "layers")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "tables", nargs="*", help=f"{', '.join(TABLES)} or all (default: step)", default=["step"]
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=cc.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure a table")
     options = parser.parse_args()
-    cc.set_num_threads(options.threads)
-    header = machine(options.threads)
-    best, rounds = best_times(candidates(options.batch_size, options.threads), options.seconds)
-    reference = next(iter(best))
-    print(f"{header}; best of {rounds} rounds\n")
-    print(f"| the notebook's network, training step, batch {options.batch_size} | ms | against |")
-    print("| --- | ---: | ---: |")
-    for name, seconds in best.items():
-        print(f"| {name} | {seconds * 1e3:.2f} | {seconds / best[reference]:.2f} |")
+    wanted = TABLES if "all" in options.tables else options.tables
+    if unknown := set(wanted) - set(TABLES):
+        parser.error(f"there is no table {', '.join(sorted(unknown))}: {', '.join(TABLES)} or all")
+    batch, threads, seconds = options.batch_size, options.threads, options.seconds
+    cc.set_num_threads(threads)
+    if installed("torch"):
+        import torch
+
+        torch.set_num_threads(threads)
+    print(f"{machine(threads)}\n", flush=True)
+    if "step" in wanted:
+        title = f"the notebook's network, training step, batch {batch}"
+        table(title, steps(batch, threads), seconds)
+    if "inference" in wanted:
+        for size in (1, 64, 256):
+            title = f"the notebook's network, inference, batch {size}"
+            table(title, inference(size, threads), seconds / 3)
+    if "deep" in wanted:
+        cc.set_backend("auto")
+        for name in deep.NETS:
+            title = f"{name}, training step, batch {batch}"
+            table(title, deep_steps(name, batch), seconds, tolerance=1e-3)
+    if "layers" in wanted:
+        cc.set_backend("auto")
+        layer_table(batch, seconds / 20)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
-from cyconv.kernels.simd cimport MR_MAX, VLEN, real
+from cyconv.kernels.simd cimport (
+    MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
+)
 from cyconv.kernels.tile cimport tile_of
 from cyconv.kernels.window cimport Axis, axis, check_window, source
 
@@ -75,8 +77,8 @@ cdef void fill_panel(
     cdef Py_ssize_t oh[2 * VLEN]
     cdef Py_ssize_t ow[2 * VLEN]
     cdef Py_ssize_t image[2 * VLEN]
-    cdef Py_ssize_t l, c, t, kh, kw, ih, iw, pixel
-    cdef bint together
+    cdef Py_ssize_t begin[2 * VLEN + 1]  # of runs of lanes: neighbours in memory, or all padding
+    cdef Py_ssize_t l, c, t, kh, kw, ih, iw, pixel, run, runs
     for l in range(width):
         pixel = (position + l) // p.out.n
         image[l] = (position + l) % p.out.n
@@ -85,7 +87,7 @@ cdef void fill_panel(
     for kh in range(p.rows.kernel):
         for kw in range(p.cols.kernel):
             t = kh * p.cols.kernel + kw
-            together = True  # the lanes are consecutive numbers in memory
+            runs = 0
             for l in range(width):
                 offset[l] = -1
                 if l < lanes:
@@ -93,17 +95,32 @@ cdef void fill_panel(
                     iw = source(&p.cols, ow[l], kw)
                     if ih >= 0 and iw >= 0:
                         offset[l] = (ih * p.x.w + iw) * p.x.n + image[l]
-                together = together and offset[l] >= 0 and offset[l] == offset[0] + l
+                if l == 0 or offset[l] != (offset[l - 1] + 1 if offset[l - 1] >= 0 else -1):
+                    begin[runs] = l
+                    runs += 1
+            begin[runs] = width
             for c in range(p.cg):
                 xc = plane + c * p.x.stride
                 row = panel + (c * p.taps + t) * width
-                if together:
-                    xc = xc + offset[0]
-                    for l in range(width):
-                        row[l] = xc[l]
-                else:
+                if 4 * runs > width:
                     for l in range(width):
                         row[l] = xc[offset[l]] if offset[l] >= 0 else 0
+                    continue
+                for run in range(runs):
+                    if offset[begin[run]] < 0:
+                        for l in range(begin[run], begin[run + 1]):
+                            row[l] = 0
+                    else:
+                        copy(row + begin[run], xc + offset[begin[run]], begin[run + 1] - begin[run])
+
+
+cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    while count >= VLEN:
+        store(dst, load(src))
+        dst, src, count = dst + VLEN, src + VLEN, count - VLEN
+    for i in range(count):
+        dst[i] = src[i]
 
 
 cdef void panel_lanes(
@@ -321,18 +338,47 @@ cdef void pack_block(
     const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t mr,
     Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped,
 ) noexcept nogil:
-    cdef Py_ssize_t rowstride = taps if swapped else cols * taps
-    cdef Py_ssize_t colstride = rows * taps if swapped else taps
     cdef Py_ssize_t count = min(mr, rows - row)
-    cdef Py_ssize_t i, c, t
+    cdef Py_ssize_t i, c
     for i in range(mr):
         dst[i] = bias[row + i] if bias != NULL and i < count else 0
     dst = dst + mr
-    src = src + row * rowstride
-    for c in range(cols):
-        for t in range(taps):
-            for i in range(count):
-                dst[i] = src[i * rowstride + c * colstride + t]
+    if swapped and taps == 1:  # it lies as it is to lie
+        for c in range(cols):
+            copy(dst + c * mr, src + c * rows + row, count)
             for i in range(count, mr):
-                dst[i] = 0
-            dst = dst + mr
+                dst[c * mr + i] = 0
+    elif swapped:
+        for c in range(cols):
+            pack_rows(src + (c * rows + row) * taps, taps, count, taps, dst + c * taps * mr, mr)
+    else:
+        pack_rows(src + row * cols * taps, cols * taps, count, cols * taps, dst, mr)
+
+
+cdef void pack_rows(
+    const real* src, Py_ssize_t step, Py_ssize_t count, Py_ssize_t length, real* dst, Py_ssize_t mr
+) noexcept nogil:
+    # dst[k, i] = src[i * step + k] for k < length and i < count, and 0 for count <= i < mr
+    cdef vreal square[VLEN]
+    cdef Py_ssize_t i, k, j, first
+    first = 0
+    while first < mr:
+        k = 0
+        while k < length:
+            for i in range(VLEN):
+                if first + i >= count:
+                    square[i] = broadcast(0)
+                elif k + VLEN <= length:
+                    square[i] = load(src + (first + i) * step + k)
+                else:
+                    square[i] = load_first(src + (first + i) * step + k, length - k)
+            transpose(square)
+            for j in range(min(<Py_ssize_t>VLEN, length - k)):
+                # a whole vector may reach into the rows of dst that come next
+                if first + VLEN <= mr or (mr <= VLEN and (k + j) * mr + VLEN <= length * mr):
+                    store(dst + (k + j) * mr + first, square[j])
+                else:
+                    store_first(dst + (k + j) * mr + first, square[j],
+                                min(<Py_ssize_t>VLEN, mr - first))
+            k = k + VLEN
+        first = first + VLEN
