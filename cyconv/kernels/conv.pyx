@@ -142,17 +142,15 @@ cdef void panel_lanes(
 
 cdef void direct_row(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
-    Py_ssize_t row, Py_ssize_t image, const Scratch* s,
+    Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, const Scratch* s,
 ) noexcept nogil:
-    # one row of output pixels for the images from `image` on, at most p.images of them
+    # one row of output pixels for the images from `image` to `end`, whole vectors of them
     cdef const real* plane = p.x.data + group * p.cg * p.x.stride
     cdef const real* x = plane
     cdef bint pointwise = p.taps == 1
     cdef Py_ssize_t channels = 1 if pointwise else p.cg
     cdef Py_ssize_t wstride = p.taps * p.mr
-    cdef Py_ssize_t end = min(p.out.n, image + p.images)
-    cdef Py_ssize_t ow, kh, kw, ih, iw, c, position, lanes, taps = 0
-    cdef Py_ssize_t i = image
+    cdef Py_ssize_t ow, kh, kw, ih, iw, c, i, position, lanes, taps = 0
     # where no tap is outside, what the next pixel reads lies a step further
     cdef bint steady = not p.cols.transposed or p.cols.stride == 1
     cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
@@ -192,14 +190,9 @@ cdef void direct_row(
         i = image
         while i < end:
             lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-            if lanes != VLEN and lanes != 2 * VLEN:
-                break
             run_blocks(p, group, first, last, channels, taps, x + i, p.x.stride, s, wstride,
                        position + i, lanes)
             i = i + lanes
-    if i < end:  # images that do not fill a vector
-        for ow in range(p.out.w):
-            panel_lanes(p, group, first, last, (row * p.out.w + ow) * p.out.n + i, end - i, s)
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
@@ -213,13 +206,22 @@ cdef void run_job(
     cdef Py_ssize_t part = job % parts
     cdef Py_ssize_t first = part * p.blocks // parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // parts
-    cdef Py_ssize_t per_group, group, row, position
+    cdef Py_ssize_t per_group, group, row, position, image, end, whole, block, ow
     job = job // parts
     if direct:
         per_group = (p.out.n + p.images - 1) // p.images * p.out.h
         group = job // per_group
         job = job % per_group
-        direct_row(p, group, first, last, job % p.out.h, job // p.out.h * p.images, s)
+        row = job % p.out.h
+        image = job // p.out.h * p.images
+        end = min(p.out.n, image + p.images)
+        whole = end - (end - image) % VLEN
+        for block in range(first, last):  # so that each plane is written in long runs
+            direct_row(p, group, block, block + 1, row, image, whole, s)
+        if whole < end:  # images that do not fill a vector
+            for ow in range(p.out.w):
+                panel_lanes(p, group, first, last, (row * p.out.w + ow) * p.out.n + whole,
+                            end - whole, s)
     else:
         per_group = (p.out.h * p.out.w * p.out.n + width - 1) // width
         group = job // per_group
