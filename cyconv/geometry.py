@@ -73,9 +73,10 @@ class Conv2dGeometry:
 
     @property
     def allows_winograd(self) -> bool:
-        """True for 3x3 kernels that move by 1 and have no gaps, which Winograd's method needs."""
+        """True for 3x3 and 5x5 kernels that move by 1 without gaps, as Winograd's method needs."""
         w = self.window
-        return self.groups == 1 and w.kernel == (3, 3) and w.stride == w.dilation == (1, 1)
+        square = w.kernel in ((3, 3), (5, 5))
+        return self.groups == 1 and square and w.stride == w.dilation == (1, 1)
 
     @property
     def macs(self) -> int:

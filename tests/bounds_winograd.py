@@ -27,20 +27,22 @@ BT = np.array(
         [0, 4, 0, -5, 0, 1],
     ]
 )
-G = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
-)
-AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-# of the weight gradient, which swaps the roles of the 3 weights and the 4 outputs
-G_GRAD = np.stack([*(AT.T[:5] * G[:5, :1]), AT.T[5]])
-AT_GRAD = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]])
+POINTS = (0, 1, -1, 2, -2)  # and infinity
+SCALES = (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24)
+
+
+def evaluate(count: int) -> Array:
+    """G (6, count): row i holds the powers of point i, scaled."""
+    rows = [[s * float(p) ** k for k in range(count)] for p, s in zip(POINTS, SCALES)]
+    return np.array([*rows, [0.0] * (count - 1) + [1.0]])
+
+
+def interpolate(count: int) -> Array:
+    """At (count, 6): column i holds the powers of point i."""
+    columns = [[float(p) ** k for k in range(count)] for p in POINTS]
+    return np.array([*columns, [0.0] * (count - 1) + [1.0]]).T
+
+
 TRANSFORMS = 30  # roundings of the three transforms, both passes each
 
 
@@ -57,46 +59,50 @@ def window(a: Array, padding: tuple[int, int], rows: int, columns: int) -> Array
 
 def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]) -> Array:
     """The formula in absolute values: (N, F, OH, OW) of this size, from (top, left) padding."""
-    w = abs(w.astype(np.float64))
-    rows, columns = (-(-length // 4) for length in size)
-    padded = window(x, padding, 4 * rows + 2, 4 * columns + 2)
-    u = np.einsum("pk,fckl,ql->fcpq", abs(G), w, abs(G))
-    out = np.zeros((len(x), len(w), 4 * rows, 4 * columns))
-    for i in range(0, 4 * rows, 4):
-        for j in range(0, 4 * columns, 4):
+    w, side = abs(w.astype(np.float64)), 7 - w.shape[2]
+    g, at = abs(evaluate(w.shape[2])), abs(interpolate(side))
+    rows, columns = (-(-length // side) * side for length in size)
+    padded = window(x, padding, rows + 6 - side, columns + 6 - side)
+    u = np.einsum("pk,fckl,ql->fcpq", g, w, g)
+    out = np.zeros((len(x), len(w), rows, columns))
+    for i in range(0, rows, side):
+        for j in range(0, columns, side):
             tile = padded[:, :, i : i + 6, j : j + 6]
             v = np.einsum("pk,nckl,ql->ncpq", abs(BT), tile, abs(BT))
             m = np.einsum("fcpq,ncpq->nfpq", u, v)
-            out[:, :, i : i + 4, j : j + 4] = np.einsum("ip,nfpq,jq->nfij", abs(AT), m, abs(AT))
+            out[:, :, i : i + side, j : j + side] = np.einsum("ip,nfpq,jq->nfij", at, m, at)
     return out[:, :, : size[0], : size[1]]
 
 
-def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int]) -> Array:
-    """The weight gradient's formula in absolute values: (F, C, 3, 3)."""
-    rows, columns = (-(-length // 4) * 4 for length in dout.shape[2:])
-    padded = window(x, padding, rows + 2, columns + 2)
+def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int], kernel: int) -> Array:
+    """The weight gradient's formula in absolute values: (F, C, kernel, kernel)."""
+    side = 7 - kernel
+    g, at = abs(evaluate(side)), abs(interpolate(kernel))
+    rows, columns = (-(-length // side) * side for length in dout.shape[2:])
+    padded = window(x, padding, rows + 6 - side, columns + 6 - side)
     grads = window(dout, (0, 0), rows, columns)
     m = np.zeros((dout.shape[1], x.shape[1], 6, 6))
-    for i in range(0, rows, 4):
-        for j in range(0, columns, 4):
-            tile, grad = padded[:, :, i : i + 6, j : j + 6], grads[:, :, i : i + 4, j : j + 4]
+    for i in range(0, rows, side):
+        for j in range(0, columns, side):
+            tile, grad = padded[:, :, i : i + 6, j : j + 6], grads[:, :, i : i + side, j : j + side]
             v = np.einsum("pk,nckl,ql->ncpq", abs(BT), tile, abs(BT))
-            d = np.einsum("pk,nfkl,ql->nfpq", abs(G_GRAD), grad, abs(G_GRAD))
+            d = np.einsum("pk,nfkl,ql->nfpq", g, grad, g)
             m += np.einsum("nfpq,ncpq->fcpq", d, v)
-    return np.einsum("ip,fcpq,jq->fcij", abs(AT_GRAD), m, abs(AT_GRAD))
+    return np.einsum("ip,fcpq,jq->fcij", at, m, at)
 
 
 def conv2d(
     x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any]
 ) -> dict[str, Array]:
-    """Bounds of out and of the gradients x and w of conv2d with 3x3 kernels and stride 1."""
+    """Bounds of out and of the gradients x and w of conv2d with stride 1."""
+    kernel, side = w.shape[2], 7 - w.shape[2]
     (top, _), (left, _) = oracle.sides(options.get("padding", 0))
     shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
     forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift
     turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
-    backward = magnitude(dout, turned, (2 - top, 2 - left), x.shape[2:])
-    tiles = -(-dout.shape[2] // 4) * -(-dout.shape[3] // 4)
-    weights = weight_magnitude(x, dout, (top, left))
+    backward = magnitude(dout, turned, (kernel - 1 - top, kernel - 1 - left), x.shape[2:])
+    tiles = -(-dout.shape[2] // side) * -(-dout.shape[3] // side)
+    weights = weight_magnitude(x, dout, (top, left), kernel)
     return {
         "out": (w.shape[1] + TRANSFORMS) * eps(x) * forward,
         "x": (w.shape[0] + TRANSFORMS) * eps(x) * backward,

@@ -76,7 +76,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     scratch = line(dtype, 2 * k.conv.scratch_size(taps))
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
     back_scratch = line(dtype, 2 * k.conv.scratch_size(F // G * 6))
-    winograd = dict(zip(("n", "c", "f", "oh", "ow"), (N, C, F, *out.shape[2:])))
+    winograd = {"n": N, "c": C, "f": F, "oh": OUT[0], "ow": OUT[1], "kernel": 5}
     turned = line(dtype, k.winograd.packed_size(C, F))
     tiles = line(dtype, 2 * k.winograd.scratch_size(*winograd.values()))
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
@@ -119,14 +119,14 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F}, ()),
         "winograd.pack_weights": (
             k.winograd.pack_weights,
-            {"w": line(dtype, F * C * 9), "u": turned, "rows": F, "cols": C}
-            | {"swapped": False, "threads": 2},
+            {"w": line(dtype, F * C * 25), "u": turned, "rows": F, "cols": C}
+            | {"kernel": 5, "swapped": False, "threads": 2},
             ("u",),
         ),
         "winograd.correlate": (
             k.winograd.correlate,
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "scratch": tiles}
-            | {"top": 1, "left": 1, "threads": 2},
+            | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("out", "scratch"),
         ),
         "winograd_weight_grad.scratch_size": (
@@ -136,8 +136,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "winograd_weight_grad.weight_grad": (
             k.winograd_weight_grad.weight_grad,
-            {"x": x, "dout": out, "dw": line(dtype, F * C * 9), "scratch": line(dtype, panels)}
-            | {"top": 1, "left": 1, "threads": 2},
+            {"x": x, "dout": out, "dw": line(dtype, F * C * 25), "scratch": line(dtype, panels)}
+            | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dw", "scratch"),
         ),
         "conv_weight_grad.scratch_size": (

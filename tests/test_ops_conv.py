@@ -236,26 +236,32 @@ def test_bias_gradient_alone(algo: str) -> None:
 @pytest.mark.parametrize("algo", WINOGRAD)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("x_shape", "f", "padding"),
+    ("x_shape", "f", "padding", "kernel"),
     [
-        ((16, 16, 8, 8), 16, 1),
-        ((33, 17, 7, 9), 29, 1),
-        ((64, 20, 6, 4), 14, ((0, 2), (1, 0))),
-        ((3, 2, 5, 6), 3, 2),
-        ((17, 40, 12, 13), 33, 0),
-        ((48, 16, 3, 3), 16, 3),
+        ((16, 16, 8, 8), 16, 1, 3),
+        ((33, 17, 7, 9), 29, 1, 3),
+        ((64, 20, 6, 4), 14, ((0, 2), (1, 0)), 3),
+        ((3, 2, 5, 6), 3, 2, 3),
+        ((17, 40, 12, 13), 33, 0, 3),
+        ((48, 16, 3, 3), 16, 3, 3),
+        ((16, 33, 8, 8), 40, 2, 5),
+        ((35, 34, 7, 9), 50, 0, 5),
+        ((64, 20, 6, 5), 14, ((0, 2), (1, 3)), 5),
+        ((3, 2, 5, 6), 3, 5, 5),
     ],
 )
-def test_winograd(algo: str, dtype: str, x_shape: tuple[int, ...], f: int, padding: Any) -> None:
+def test_winograd(
+    algo: str, dtype: str, x_shape: tuple[int, ...], f: int, padding: Any, kernel: int
+) -> None:
     """Tails of images, of channels and of tiles; paddings up to and beyond the kernel's reach."""
     options = {"stride": 1, "padding": padding}
-    case = Conv(x_shape, (f, x_shape[1], 3, 3), True, options, dtype, seed=3)
+    case = Conv(x_shape, (f, x_shape[1], kernel, kernel), True, options, dtype, seed=3)
     check_conv(case, algo=algo)
 
 
-def test_winograd_needs_3x3_kernels() -> None:
-    x, w = np.zeros((2, 3, 8, 8), np.float32), np.zeros((4, 3, 5, 5), np.float32)
-    with pytest.raises(ValueError, match=r"algo='winograd' needs 3x3 kernels.*\(4, 3, 5, 5\)"):
+def test_winograd_needs_3x3_or_5x5_kernels() -> None:
+    x, w = np.zeros((2, 3, 8, 8), np.float32), np.zeros((4, 3, 5, 7), np.float32)
+    with pytest.raises(ValueError, match=r"algo='winograd' needs 3x3 or 5x5 .*\(4, 3, 5, 7\)"):
         cc.ops.conv2d(x, w, algo="winograd")
     with pytest.raises(ValueError, match=r"algo='winograd'.*stride \(2, 2\)"):
-        cc.ops.conv2d(x, w[:, :, :3, :3], stride=2, algo="winograd")
+        cc.ops.conv2d(x, w[..., :5], stride=2, algo="winograd")

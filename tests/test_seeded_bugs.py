@@ -124,10 +124,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "one number of a transform",
-        "winograd.pyx",
-        "y[2 * ystep] = p + r * 4",
-        "y[2 * ystep] = p + r * 2",
+        "points.pxd",
+        "y[k * ystep] = even + even2 * <real>(1 << k)",
+        "y[k * ystep] = even + even2 * <real>2",
         ("test_ops_conv.py::test_winograd",),
+        "winograd",
     ),
     kernel(
         "a product added twice",
@@ -137,11 +138,12 @@ KERNEL_BUGS = [
         ("test_ops_conv.py::test_winograd",),
     ),
     kernel(
-        "one weight's power of the point 2 wrong",
-        "winograd_weight_grad.pyx",
-        "p + r * 4 + load(m + 5 * step)",
-        "p + r * 2 + load(m + 5 * step)",
+        "the last weight without the point at infinity",
+        "points.pxd",
+        "y[(count - 1) * ystep] + load(m + 5 * step)",
+        "y[(count - 1) * ystep] + load(m + 4 * step)",
         ("test_ops_conv.py::test_winograd",),
+        "winograd_weight_grad",
     ),
     kernel(
         "divisor beyond the padding",

@@ -85,7 +85,7 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
 
 
 def _choose(
-    g: Conv2dGeometry, char: str, algo: str, least: int = LEAST_CHANNELS
+    g: Conv2dGeometry, char: str, algo: str, least: dict[int, int] = LEAST_CHANNELS
 ) -> tuple[str, str]:
     vector = _kernels[char].conv.lanes // 2
     return choose(g, char, vector, least) if algo == "auto" else (algo, "it was asked for")
@@ -97,7 +97,7 @@ def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> 
     if transposed:
         read, written, size = g.f, g.c, g.window.in_size
     if name == "winograd":
-        return _kernels[char].winograd.scratch_size(g.n, read, written, *size)
+        return _kernels[char].winograd.scratch_size(g.n, read, written, *size, g.window.kernel[0])
     return _kernels[char].conv.scratch_size(
         read // g.groups * g.window.kernel[0] * g.window.kernel[1]
     )
@@ -137,11 +137,12 @@ def _correlate(
     if name == "winograd":
         winograd = _of(x).winograd
         top, _, left, _ = window.padding
-        if transposed:  # a correlation with the turned kernel, which reaches 2 pixels further
-            top, left = 2 - top, 2 - left
+        side = window.kernel[0]
+        if transposed:  # a correlation with the turned kernel
+            top, left = side - 1 - top, side - 1 - left
         packed = aligned_empty((winograd.packed_size(read, written),), dtype)
-        winograd.pack_weights(w, packed, written, read, transposed, threads)
-        winograd.correlate(x, packed, bias, out, scratch, top, left, threads)
+        winograd.pack_weights(w, packed, written, read, side, transposed, threads)
+        winograd.correlate(x, packed, bias, out, scratch, top, left, side, threads)
         return out
     packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     conv.pack_weights(w, bias, packed, g.groups, written, read, taps, transposed, threads)
@@ -162,10 +163,11 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     dw = np.empty(g.w_shape, dtype)
     if _choose(g, dtype.char, algo, LEAST_FOR_WEIGHTS)[0] == "winograd":
         winograd = _of(x).winograd_weight_grad
-        size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, threads)
+        side = window.kernel[0]
+        size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, side, threads)
         scratch = aligned_empty((size,), dtype)
         top, _, left, _ = window.padding
-        winograd.weight_grad(x, dout, dw.reshape(-1), scratch, top, left, threads)
+        winograd.weight_grad(x, dout, dw.reshape(-1), scratch, top, left, side, threads)
         return dw
     kernel = _of(x).conv_weight_grad
     sizes = (g.groups, *_sliding(window))

@@ -1,8 +1,11 @@
 # Winograd's tiles of 6x6 points: what winograd.pyx and winograd_weight_grad.pyx share.
 #
-# A tile is transformed in both directions, each a product with a matrix of 6 rows: row i holds the
-# powers of the i-th of the numbers 0, 1, -1, 2, -2 and infinity, where the polynomials that a
-# convolution multiplies are evaluated. Lanes are images, so each transform is plain sums of vectors.
+# The method multiplies polynomials by their values at 6 points: 0, 1, -1, 2, -2 and infinity, which
+# are enough for a sum of 3 products at 4 places, of 5 at 2, of 4 at 3 and of 2 at 5. Tiles are
+# transformed along both axes:
+#   G   values at the points, scaled   (evaluate_1d: weights, or output gradients)
+#   Bt  the input's tile               (input_1d)
+#   At  back from values at the points (interpolate_1d: outputs, or weight gradients)
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, broadcast, inlined, load, load_first, real, store, vreal
@@ -13,6 +16,48 @@ cdef enum:
 
 cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
     return load(p) if count == VLEN else load_first(p, count)
+
+
+cdef inline inlined evaluate_1d(
+    const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep
+) noexcept nogil:
+    # t = G g: `count` vectors, `step` numbers apart, to 6 points
+    cdef vreal even = load(g)
+    cdef vreal odd = load(g + step)
+    cdef vreal even2 = even  # the same at the points 2 and -2
+    cdef vreal odd2 = odd * 2
+    cdef int k
+    for k in range(2, count):
+        if k % 2 == 0:
+            even = even + load(g + k * step)
+            even2 = even2 + load(g + k * step) * <real>(1 << k)
+        else:
+            odd = odd + load(g + k * step)
+            odd2 = odd2 + load(g + k * step) * <real>(1 << k)
+    t[0] = load(g) * <real>0.25
+    t[tstep] = (even + odd) * <real>(-1.0 / 6)
+    t[2 * tstep] = (even - odd) * <real>(-1.0 / 6)
+    t[3 * tstep] = (even2 + odd2) * <real>(1.0 / 24)
+    t[4 * tstep] = (even2 - odd2) * <real>(1.0 / 24)
+    t[5 * tstep] = load(g + (count - 1) * step)
+
+
+cdef inline inlined interpolate_1d(
+    const int count, const real* m, Py_ssize_t step, vreal* y, const int ystep
+) noexcept nogil:
+    # y = At m: 6 points, `step` numbers apart, to `count` vectors
+    cdef vreal even = load(m + step) + load(m + 2 * step)
+    cdef vreal odd = load(m + step) - load(m + 2 * step)
+    cdef vreal even2 = load(m + 3 * step) + load(m + 4 * step)
+    cdef vreal odd2 = load(m + 3 * step) - load(m + 4 * step)
+    cdef int k
+    y[0] = load(m) + even + even2
+    for k in range(1, count):
+        if k % 2 == 0:
+            y[k * ystep] = even + even2 * <real>(1 << k)
+        else:
+            y[k * ystep] = odd + odd2 * <real>(1 << k)
+    y[(count - 1) * ystep] = y[(count - 1) * ystep] + load(m + 5 * step)
 
 
 cdef inline inlined input_1d(

@@ -1,10 +1,11 @@
-# Convolution with 3x3 kernels and stride 1 by Winograd's minimal filtering, F(4x4, 3x3): a tile of
-# 4x4 outputs takes 36 multiplications instead of 144.
+# Convolution with stride 1 by Winograd's minimal filtering: F(4x4, 3x3) for 3x3 kernels, where a tile
+# of 4x4 outputs takes 36 multiplications instead of 144, and F(2x2, 5x5) for 5x5 kernels, where a
+# tile of 2x2 outputs takes 36 instead of 100.
 #
 #   U = G w Gt      of each kernel, once per call                    (pack_weights)
 #   V = Bt x B      of each 6x6 tile of the input and each channel   (transform_input)
 #   M = U V         summed over channels: 36 matrix products         (the micro-kernel of tile.pxd)
-#   Y = At M A      4x4 outputs of each channel                      (transform_output)
+#   Y = At M A      the outputs of each channel                      (transform_output)
 #
 # Lanes are images, so each transform is plain sums of vectors. A job takes a few tiles of one row
 # for up to 2 VLEN images, and for each block of output channels goes from V to Y, so that M stays
@@ -15,14 +16,15 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
-from cyconv.kernels.points cimport POINTS, transform_input
+from cyconv.kernels.points cimport POINTS, evaluate_1d, interpolate_1d, transform_input
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, inlined, load, real, store, store_first, vreal,
+    MR_MAX, VLEN, inlined, real, store, store_first, vreal,
 )
 from cyconv.kernels.tile cimport tile_of
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
+    LANES = 16           # no less than MR_MAX, and whole vectors
 
 
 cdef struct Problem:
@@ -30,6 +32,7 @@ cdef struct Problem:
     const real* u        # (blocks, POINTS, 1 + C, mr); the first row of each is zeros
     const real* bias     # (F,) or NULL
     Py_ssize_t mr, blocks
+    Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles: 3 and 4, or 5 and 2
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
     Py_ssize_t chunk     # tiles in a job
@@ -40,44 +43,36 @@ cdef struct Problem:
 # ------------------------------------------------------------------ transforms
 
 
-cdef inline inlined output_1d(
-    const real* m, Py_ssize_t step, vreal* y, const int ystep
+cdef inline inlined transform_output(
+    const int side, const Problem* p, const real* m, Py_ssize_t mstride, real bias,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, real* plane,
 ) noexcept nogil:
-    # y = At m: 6 points, `step` numbers apart, to 4 vectors
-    cdef vreal m1 = load(m + step)
-    cdef vreal m2 = load(m + 2 * step)
-    cdef vreal m3 = load(m + 3 * step)
-    cdef vreal m4 = load(m + 4 * step)
-    cdef vreal p = m1 + m2
-    cdef vreal q = m1 - m2
-    cdef vreal r = m3 + m4
-    cdef vreal s = m3 - m4
-    y[0] = load(m) + p + r
-    y[ystep] = q + s * 2
-    y[2 * ystep] = p + r * 4
-    y[3 * ystep] = q + s * 8 + load(m + 5 * step)
-
-
-cdef void transform_output(
-    const Problem* p, const real* m, Py_ssize_t mstride, real bias, Py_ssize_t ty, Py_ssize_t tx,
-    Py_ssize_t count, real* plane,
-) noexcept nogil:
-    # one channel's 4x4 outputs, as far as they lie in the image, for `count` <= VLEN images
+    # one channel's tile of side x side outputs that begins at (top, left), as far as they lie in the
+    # image, for `count` <= VLEN images
     cdef vreal t[24]  # t[column, output row]
     cdef vreal line[4]
     cdef Py_ssize_t i, j
-    cdef Py_ssize_t rows = min(p.out.h - ty * 4, <Py_ssize_t>4)
-    cdef Py_ssize_t cols = min(p.out.w - tx * 4, <Py_ssize_t>4)
-    cdef real* dst = plane + (ty * 4 * p.out.w + tx * 4) * p.out.n
+    cdef Py_ssize_t rows = min(p.out.h - top, <Py_ssize_t>side)
+    cdef Py_ssize_t cols = min(p.out.w - left, <Py_ssize_t>side)
+    cdef real* dst = plane + (top * p.out.w + left) * p.out.n
     for j in range(6):
-        output_1d(m + j * mstride, 6 * mstride, t + j * 4, 1)
+        interpolate_1d(side, m + j * mstride, 6 * mstride, t + j * side, 1)
     for i in range(rows):
-        output_1d(<real*>(t + i), 4 * VLEN, line, 1)
+        interpolate_1d(side, <real*>(t + i), side * VLEN, line, 1)
         for j in range(cols):
             if count == VLEN:
                 store(dst + (i * p.out.w + j) * p.out.n, line[j] + bias)
             else:
                 store_first(dst + (i * p.out.w + j) * p.out.n, line[j] + bias, count)
+
+
+cdef void transform_tile(
+    const Problem* p, const real* m, Py_ssize_t mstride, real bias, Py_ssize_t ty, Py_ssize_t tx,
+    Py_ssize_t count, real* plane,
+) noexcept nogil:
+    # the side of the tile becomes a constant
+    if p.side == 4: transform_output(4, p, m, mstride, bias, ty * 4, tx * 4, count, plane)
+    else: transform_output(2, p, m, mstride, bias, ty * 2, tx * 2, count, plane)
 
 
 # ------------------------------------------------------------------ jobs
@@ -100,6 +95,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t* woff = xoff + channels
     cdef Py_ssize_t c, tx, lane, block, point, f, count
     cdef const real* u
+    cdef const real* x
     cdef real bias
     for c in range(channels):
         xoff[c] = c * width
@@ -108,7 +104,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             lane = 0
             while lane < lanes:
                 transform_input(&p.x, p.x.data + c * p.x.stride + image + lane,
-                                ty * 4 - p.top, tx * 4 - p.left,
+                                ty * p.side - p.top, tx * p.side - p.left,
                                 min(<Py_ssize_t>VLEN, lanes - lane),
                                 v + (tx - first) * vsize + c * width + lane, channels * width)
                 lane = lane + VLEN
@@ -117,17 +113,18 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
         for tx in range(first, last):
             for point in range(POINTS):
                 u = p.u + (block * POINTS + point) * (1 + channels) * p.mr
+                x = v + (tx - first) * vsize + point * channels * width
                 if width == VLEN:
-                    tile_of(1, False, p.mr, 1, channels, v + (tx - first) * vsize + point * channels * width,
-                            0, xoff, u, 0, woff, m + point * p.mr * width, width, p.mr, width)
+                    tile_of(1, False, p.mr, 1, channels, x, 0, xoff, u, 0, woff,
+                            m + point * p.mr * width, width, p.mr, width)
                 else:
-                    tile_of(2, False, p.mr, 1, channels, v + (tx - first) * vsize + point * channels * width,
-                            0, xoff, u, 0, woff, m + point * p.mr * width, width, p.mr, width)
+                    tile_of(2, False, p.mr, 1, channels, x, 0, xoff, u, 0, woff,
+                            m + point * p.mr * width, width, p.mr, width)
             for f in range(count):
                 bias = p.bias[block * p.mr + f] if p.bias != NULL else 0
                 lane = 0
                 while lane < lanes:
-                    transform_output(
+                    transform_tile(
                         p, m + f * width + lane, p.mr * width, bias, ty, tx,
                         min(<Py_ssize_t>VLEN, lanes - lane),
                         p.out.data + (block * p.mr + f) * p.out.stride + image + lane)
@@ -135,15 +132,18 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
 
 
 cdef Problem problem_of(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
 ) except *:
     cdef Problem p
+    if kernel != 3 and kernel != 5:
+        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
     if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**40:
         raise ValueError("kernel: winograd got a size out of range")
     p.blocks = (f + MR_MAX - 1) // MR_MAX
     p.mr = (f + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
-    p.tile_rows, p.tile_cols = (oh + 3) // 4, (ow + 3) // 4
+    p.kernel, p.side = kernel, 7 - kernel
+    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     # a few tiles share each block of U while their V is in the cache; no more than leaves work for
     # all threads
     p.chunk = CACHED // (POINTS * c * p.lanes * <Py_ssize_t>sizeof(real))
@@ -152,32 +152,35 @@ cdef Problem problem_of(
     return p
 
 
-def scratch_size(Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow):
-    """Numbers of scratch per thread for x (n, c, ., .) and out (n, f, oh, ow)."""
-    cdef Problem p = problem_of(n, c, f, oh, ow)
-    return POINTS * p.lanes * (p.chunk * c + p.mr) + (2 * c * sizeof(Py_ssize_t) + 64) // sizeof(real)
+def scratch_size(
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
+):
+    """Numbers of scratch per thread for x (n, c, ., .), out (n, f, oh, ow), 3x3 or 5x5 kernels."""
+    cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
+    cdef Py_ssize_t offsets = (2 * c * sizeof(Py_ssize_t) + 64) // sizeof(real)
+    return POINTS * p.lanes * (p.chunk * c + p.mr) + offsets
 
 
 def packed_size(Py_ssize_t c, Py_ssize_t f):
     """How many numbers ``pack_weights`` fills."""
-    cdef Problem p = problem_of(1, c, f, 1, 1)
+    cdef Problem p = problem_of(1, c, f, 1, 1, 3)
     return p.blocks * POINTS * (1 + c) * p.mr
 
 
 def correlate(
     object x, object u, object bias, object out, object scratch, Py_ssize_t top, Py_ssize_t left,
-    int threads,
+    Py_ssize_t kernel, int threads,
 ):
     """Fill ``out`` (N, F, OH, OW) from x (N, C, H, W), batch-last, and u from ``pack_weights``.
 
     bias: 1-d (F,) or None; scratch: 1-d of ``threads * scratch_size(...)``; output (i, j) reads
-    inputs (i - top ... i - top + 2, j - left ... j - left + 2), zeros outside.
+    inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside.
     """
     check_threads(threads)
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
-    cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w)
-    cdef Py_ssize_t job, per_thread = scratch_size(o.n, a.c, o.c, o.h, o.w)
+    cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel)
+    cdef Py_ssize_t job, per_thread = scratch_size(o.n, a.c, o.c, o.h, o.w, kernel)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left = a, o, top, left
@@ -194,64 +197,66 @@ def correlate(
 # ------------------------------------------------------------------ weights
 
 
-cdef void weights_1d(
-    const real* g, Py_ssize_t step, real* u, Py_ssize_t ustep
+cdef inline inlined transform_weights(
+    const int kernel, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t mr,
+    Py_ssize_t channels, Py_ssize_t fstride, Py_ssize_t cstride, bint turned,
 ) noexcept nogil:
-    # u = G g: 3 numbers to 6 points, for MR lanes each
-    cdef Py_ssize_t i
-    cdef real even, odd
-    for i in range(16):
-        even = (g[i] + g[2 * step + i]) * <real>(-1.0 / 6)
-        odd = g[step + i] * <real>(-1.0 / 6)
-        u[i] = g[i] * <real>0.25
-        u[ustep + i] = even + odd
-        u[2 * ustep + i] = even - odd
-        even = g[i] * <real>(1.0 / 24) + g[2 * step + i] * <real>(1.0 / 6)
-        odd = g[step + i] * <real>(1.0 / 12)
-        u[3 * ustep + i] = even + odd
-        u[4 * ustep + i] = even - odd
-        u[5 * ustep + i] = g[2 * step + i]
-
-
-cdef void pack_block(
-    const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t mr, Py_ssize_t channels,
-    Py_ssize_t fstride, Py_ssize_t cstride, bint turned,
-) noexcept nogil:
-    cdef real g[9 * 16]
-    cdef real t[18 * 16]
-    cdef real r[POINTS * 16]
-    cdef Py_ssize_t c, i, k, point
-    for k in range(9 * 16):
+    # u = G w Gt for `count` output channels, which are the lanes here
+    cdef real g[25 * LANES]
+    cdef vreal t[6 * 5]
+    cdef vreal r[POINTS]
+    cdef const real* lanes = <const real*>r
+    cdef Py_ssize_t c, i, k, point, lane
+    for k in range(kernel * kernel * LANES):
         g[k] = 0
     for point in range(POINTS):
         for i in range(mr):
             u[point * (1 + channels) * mr + i] = 0
     for c in range(channels):
-        for k in range(9):
+        for k in range(kernel * kernel):
             for i in range(count):
-                g[k * 16 + i] = w[(first + i) * fstride + c * cstride + (8 - k if turned else k)]
-        for k in range(3):  # columns: t (6, 3)
-            weights_1d(g + k * 16, 3 * 16, t + k * 16, 3 * 16)
-        for k in range(6):  # rows: r (6, 6)
-            weights_1d(t + k * 3 * 16, 16, r + k * 6 * 16, 16)
-        for point in range(POINTS):
-            for i in range(mr):
-                u[(point * (1 + channels) + 1 + c) * mr + i] = r[point * 16 + i]
+                g[k * LANES + i] = w[(first + i) * fstride + c * cstride
+                                     + (kernel * kernel - 1 - k if turned else k)]
+        lane = 0
+        while lane < mr:
+            for k in range(kernel):  # columns: t (6, kernel)
+                evaluate_1d(kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel)
+            for k in range(6):  # rows: r (6, 6)
+                evaluate_1d(kernel, <real*>(t + k * kernel), VLEN, r + k * 6, 1)
+            for point in range(POINTS):
+                for i in range(min(<Py_ssize_t>VLEN, mr - lane)):
+                    u[(point * (1 + channels) + 1 + c) * mr + lane + i] = lanes[point * VLEN + i]
+            lane = lane + VLEN
 
 
-def pack_weights(object w, object u, Py_ssize_t rows, Py_ssize_t cols, bint swapped, int threads):
-    """Transform weights: u from w, 1-d as (rows, cols, 3, 3), or (cols, rows, 3, 3) if ``swapped``.
+cdef void pack_block(
+    const Problem* p, const real* w, real* u, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t cols,
+    bint swapped,
+) noexcept nogil:
+    cdef Py_ssize_t taps = p.kernel * p.kernel
+    cdef Py_ssize_t fstride = taps if swapped else cols * taps
+    cdef Py_ssize_t cstride = rows * taps if swapped else taps
+    cdef Py_ssize_t first = block * p.mr
+    cdef Py_ssize_t count = min(p.mr, rows - first)
+    u = u + block * POINTS * (1 + cols) * p.mr
+    if p.kernel == 3: transform_weights(3, w, u, first, count, p.mr, cols, fstride, cstride, swapped)
+    else: transform_weights(5, w, u, first, count, p.mr, cols, fstride, cstride, swapped)
 
-    ``swapped`` is for the gradient by the input: each kernel is turned by 180 degrees too.
+
+def pack_weights(
+    object w, object u, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t kernel, bint swapped,
+    int threads,
+):
+    """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3 or 5.
+
+    ``swapped`` is for the gradient by the input: w is (cols, rows, kernel, kernel) then, and each
+    kernel is turned by 180 degrees.
     """
     check_threads(threads)
-    cdef Problem p = problem_of(1, cols, rows, 1, 1)
-    cdef const real* src = numbers(w, rows * cols * 9, False)
+    cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel)
+    cdef const real* src = numbers(w, rows * cols * kernel * kernel, False)
     cdef real* dst = numbers(u, packed_size(cols, rows), True)
-    cdef Py_ssize_t fstride = 9 if swapped else cols * 9
-    cdef Py_ssize_t cstride = rows * 9 if swapped else 9
     cdef Py_ssize_t block
     with nogil:
         for block in prange(p.blocks, num_threads=threads, schedule="static"):
-            pack_block(src, dst + block * POINTS * (1 + cols) * p.mr, block * p.mr,
-                       min(p.mr, rows - block * p.mr), p.mr, cols, fstride, cstride, swapped)
+            pack_block(&p, src, dst, block, rows, cols, swapped)

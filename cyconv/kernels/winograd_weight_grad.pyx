@@ -1,10 +1,11 @@
-# Gradient of a 3x3 convolution of stride 1 by its weights, by Winograd's minimal filtering,
-# F(3x3, 4x4): a tile of 4x4 output gradients takes 36 multiplications instead of 144.
+# Gradient of a convolution of stride 1 by its weights, by Winograd's minimal filtering: F(3x3, 4x4)
+# for 3x3 kernels, where a tile of 4x4 output gradients takes 36 multiplications instead of 144, and
+# F(5x5, 2x2) for 5x5 kernels, where a tile of 2x2 takes 36 instead of 100.
 #
 #   V = Bt x B      of each 6x6 tile of the input and each channel    (transform_input)
-#   D = G d Gt      of each 4x4 tile of the output's gradient         (transform_grad)
+#   D = G d Gt      of each tile of the output's gradient             (transform_grad)
 #   M = Dt V        summed over tiles and images: 36 matrix products  (the micro-kernel of tile.pxd)
-#   dw = At M A     3x3 weights of each pair of channels              (transform_weights)
+#   dw = At M A     the weights of each pair of channels              (transform_weights)
 #
 # The sum runs over tiles and images, so here the lanes of the products are channels: what the
 # transforms compute with images as lanes is transposed on its way to the panels of V and D. Tiles
@@ -15,14 +16,16 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
-from cyconv.kernels.points cimport POINTS, load_some, transform_input
+from cyconv.kernels.points cimport (
+    POINTS, evaluate_1d, interpolate_1d, load_some, transform_input,
+)
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, prefetch, real, store, store_first, transpose, vreal,
 )
 from cyconv.kernels.tile cimport tile_of
 
 cdef enum:
-    CACHED = 2097152                # bytes of panels in a chunk
+    CACHED = 8388608                # bytes of panels in a chunk
     AHEAD = 2                       # channels between what is fetched and what is transformed
     STAGE = VLEN * VLEN + VLEN      # numbers of a point's square, which begin in different cache sets
 
@@ -36,89 +39,66 @@ cdef struct Side:
 
 cdef struct Problem:
     Side x, d
+    Py_ssize_t kernel, side   # of the kernels and of the gradients' tiles: 3 and 4, or 5 and 2
     Py_ssize_t top, left      # padding
     Py_ssize_t tile_rows, tile_cols
     Py_ssize_t total          # steps: a step is one tile of VLEN images
     Py_ssize_t steps          # in a chunk
     real* m                   # (POINTS, d.blocks * d.width, x.blocks * x.width)
-    real* dw                  # (F, C, 3, 3)
+    real* dw                  # (F, C, kernel, kernel)
 
 
 # ------------------------------------------------------------------ transforms
 
 
-cdef inline inlined grad_1d(const real* d, Py_ssize_t step, vreal* t, const int tstep) noexcept nogil:
-    # t = G d: 4 vectors, `step` numbers apart, to 6 points
-    cdef vreal d0 = load(d)
-    cdef vreal d1 = load(d + step)
-    cdef vreal d2 = load(d + 2 * step)
-    cdef vreal d3 = load(d + 3 * step)
-    cdef vreal even = (d0 + d2) * <real>(-1.0 / 6)
-    cdef vreal odd = (d1 + d3) * <real>(-1.0 / 6)
-    t[0] = d0 * <real>0.25
-    t[tstep] = even + odd
-    t[2 * tstep] = even - odd
-    even = d0 * <real>(1.0 / 24) + d2 * <real>(1.0 / 6)
-    odd = d1 * <real>(1.0 / 12) + d3 * <real>(1.0 / 3)
-    t[3 * tstep] = even + odd
-    t[4 * tstep] = even - odd
-    t[5 * tstep] = d3
-
-
-cdef void transform_grad(
-    const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count,
-    real* v, Py_ssize_t vstride,
+cdef inline inlined transform_grad(
+    const int side, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
-    # v[point * vstride] = G d Gt of the 4x4 tile d that begins at (top, left), zeros outside the
-    # image, for `count` <= VLEN images
+    # v[point * vstride] = G d Gt of the side x side tile d that begins at (top, left), zeros outside
+    # the image, for `count` <= VLEN images
     cdef vreal t[24]  # t[column, point]
     cdef vreal line[6]
     cdef Py_ssize_t i, j
-    for j in range(4):
-        for i in range(4):
+    for j in range(side):
+        for i in range(side):
             line[i] = broadcast(0)
             if top + i < d.h and left + j < d.w:
                 line[i] = load_some(plane + ((top + i) * d.w + left + j) * d.n, count)
-        grad_1d(<real*>line, VLEN, t + j * 6, 1)
+        evaluate_1d(side, <real*>line, VLEN, t + j * 6, 1)
     for i in range(6):
-        grad_1d(<real*>(t + i), 6 * VLEN, line, 1)
+        evaluate_1d(side, <real*>(t + i), 6 * VLEN, line, 1)
         for j in range(6):
             store(v + (i * 6 + j) * vstride, line[j])
 
 
-cdef inline inlined weights_1d(
-    const real* m, Py_ssize_t step, vreal* y, const int ystep
-) noexcept nogil:
-    # y = At m: 6 points, `step` numbers apart, to 3 weights
-    cdef vreal p = load(m + step) + load(m + 2 * step)
-    cdef vreal q = load(m + step) - load(m + 2 * step)
-    cdef vreal r = load(m + 3 * step) + load(m + 4 * step)
-    cdef vreal s = load(m + 3 * step) - load(m + 4 * step)
-    y[0] = load(m) + p + r
-    y[ystep] = q + s * 2
-    y[2 * ystep] = p + r * 4 + load(m + 5 * step)
-
-
-cdef void transform_weights(const Problem* p, Py_ssize_t f) noexcept nogil:
+cdef inline inlined transform_weights(const int kernel, const Problem* p, Py_ssize_t f) noexcept nogil:
     # the weights of output channel f, for VLEN input channels at a time
-    cdef vreal t[18]  # t[column, row of weights]
-    cdef vreal line[9]
+    cdef vreal t[30]  # t[column, row of weights]
+    cdef vreal line[25]
     cdef const real* lanes = <const real*>line
     cdef Py_ssize_t width = p.x.blocks * p.x.width
     cdef Py_ssize_t step = p.d.blocks * p.d.width * width  # from point to point
+    cdef Py_ssize_t taps = kernel * kernel
     cdef Py_ssize_t c, i, k, lane
     cdef real* dst
     c = 0
     while c < p.x.a.c:
         for i in range(6):
-            weights_1d(p.m + i * step + f * width + c, 6 * step, t + i * 3, 1)
-        for i in range(3):
-            weights_1d(<real*>(t + i), 3 * VLEN, line + i * 3, 1)
-        dst = p.dw + (f * p.x.a.c + c) * 9
+            interpolate_1d(kernel, p.m + i * step + f * width + c, 6 * step, t + i * kernel, 1)
+        for i in range(kernel):
+            interpolate_1d(kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
+        dst = p.dw + (f * p.x.a.c + c) * taps
         for lane in range(min(<Py_ssize_t>VLEN, p.x.a.c - c)):
-            for k in range(9):
-                dst[lane * 9 + k] = lanes[k * VLEN + lane]
+            for k in range(taps):
+                dst[lane * taps + k] = lanes[k * VLEN + lane]
         c = c + VLEN
+
+
+cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
+    # the side of the kernels becomes a constant
+    if p.kernel == 3: transform_weights(3, p, f)
+    else: transform_weights(5, p, f)
 
 
 # ------------------------------------------------------------------ panels
@@ -150,9 +130,9 @@ cdef void fill_panels(
     cdef const real* plane
     cdef real* dst
     cdef vreal square[VLEN]
-    cdef Py_ssize_t top = ty * 4 - p.top if is_input else ty * 4
-    cdef Py_ssize_t left = tx * 4 - p.left if is_input else tx * 4
-    cdef Py_ssize_t size = 6 if is_input else 4
+    cdef Py_ssize_t top = ty * p.side - p.top if is_input else ty * p.side
+    cdef Py_ssize_t left = tx * p.side - p.left if is_input else tx * p.side
+    cdef Py_ssize_t size = 6 if is_input else p.side
     piece = 0
     while piece < width:
         count = min(<Py_ssize_t>VLEN, width - piece)
@@ -162,8 +142,10 @@ cdef void fill_panels(
             fetch_tile(&side.a, plane + AHEAD * side.a.stride, top, left, size)
             if is_input:
                 transform_input(&side.a, plane, top, left, images, stage + c * VLEN, STAGE)
+            elif p.side == 4:
+                transform_grad(4, &side.a, plane, top, left, images, stage + c * VLEN, STAGE)
             else:
-                transform_grad(&side.a, plane, top, left, images, stage + c * VLEN, STAGE)
+                transform_grad(2, &side.a, plane, top, left, images, stage + c * VLEN, STAGE)
         for point in range(POINTS):
             for c in range(VLEN):
                 square[c] = load(stage + point * STAGE + c * VLEN)
@@ -223,17 +205,20 @@ cdef void product_job(const Problem* p, Py_ssize_t first, Py_ssize_t job) noexce
 
 
 cdef Problem problem_of(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
 ) except *:
     cdef Problem p
     cdef Py_ssize_t per_step
+    if kernel != 3 and kernel != 5:
+        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
     if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**20:
         raise ValueError("kernel: weight_grad got a size out of range")
     p.x.width = VLEN if c <= VLEN else 2 * VLEN
     p.x.blocks = (c + p.x.width - 1) // p.x.width
     p.d.blocks = (f + MR_MAX - 1) // MR_MAX
     p.d.width = (f + p.d.blocks - 1) // p.d.blocks
-    p.tile_rows, p.tile_cols = (oh + 3) // 4, (ow + 3) // 4
+    p.kernel, p.side = kernel, 7 - kernel
+    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     p.total = (n + VLEN - 1) // VLEN * p.tile_rows * p.tile_cols
     per_step = POINTS * VLEN * (p.x.blocks * p.x.width + p.d.blocks * p.d.width)
     # M is read and written once in each chunk: the panels are to be larger, if need be
@@ -253,11 +238,12 @@ cdef Py_ssize_t panels_of(const Problem* p, const Side* side) noexcept nogil:
 
 
 def scratch_size(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, int threads
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
+    int threads,
 ):
     """Numbers of scratch, of all threads, for x (n, c, ., .) and dout (n, f, oh, ow)."""
     check_threads(threads)
-    cdef Problem p = problem_of(n, c, f, oh, ow)
+    cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
     return (
         panels_of(&p, &p.x) + panels_of(&p, &p.d) + products_of(&p)
         + threads * POINTS * STAGE
@@ -265,21 +251,22 @@ def scratch_size(
 
 
 def weight_grad(
-    object x, object dout, object dw, object scratch, Py_ssize_t top, Py_ssize_t left, int threads
+    object x, object dout, object dw, object scratch, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t kernel, int threads,
 ):
-    """Fill dw, 1-d as (F, C, 3, 3), from x and dout, batch-last (N, C, H, W).
+    """Fill dw, 1-d as (F, C, kernel, kernel), kernel 3 or 5, from x and dout, batch-last (N, C, H, W).
 
     scratch: 1-d of ``scratch_size(...)``; dout (i, j) was computed from inputs
-    (i - top ... i - top + 2, j - left ... j - left + 2), zeros outside.
+    from (i - top, j - left) on, ``kernel`` rows and columns, zeros outside.
     """
     cdef Planes a = planes(x, False)
     cdef Planes d = planes(dout, False)
-    cdef Py_ssize_t size = scratch_size(d.n, a.c, d.c, d.h, d.w, threads)
-    cdef Problem p = problem_of(d.n, a.c, d.c, d.h, d.w)
+    cdef Py_ssize_t size = scratch_size(d.n, a.c, d.c, d.h, d.w, kernel, threads)
+    cdef Problem p = problem_of(d.n, a.c, d.c, d.h, d.w, kernel)
     if a.n != d.n or min(a.h, a.w) < 1 or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
     p.x.a, p.d.a, p.top, p.left = a, d, top, left
-    p.dw = numbers(dw, p.d.a.c * p.x.a.c * 9, True)
+    p.dw = numbers(dw, p.d.a.c * p.x.a.c * kernel * kernel, True)
     p.x.panels = numbers(scratch, size, True)
     p.d.panels = p.x.panels + panels_of(&p, &p.x)
     p.m = p.d.panels + panels_of(&p, &p.d)
@@ -295,4 +282,4 @@ def weight_grad(
                 product_job(&p, first, job)
             first = first + p.steps
         for job in prange(p.d.a.c, num_threads=threads, schedule="static"):
-            transform_weights(&p, job)
+            weights_job(&p, job)

@@ -117,7 +117,7 @@ def conv2d(
         (none) or "same" (OH = H and OW = W; stride 1 only)
     groups : the input channels are cut into so many groups, and so are the filters, each of which
         sees its own group; ``groups=C`` is a depthwise convolution
-    algo : "auto", "direct", "im2col" or "winograd" (3x3 kernels, stride 1); see
+    algo : "auto", "direct", "im2col" or "winograd" (3x3 or 5x5 kernels, stride 1); see
         ``explain_conv2d``. The first two are exact up to rounding; Winograd's error is up to
         about 50 times that. "auto" takes it only for float32
 
@@ -208,7 +208,7 @@ def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
         raise ValueError(f"{op}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
     if algo == "winograd" and not g.allows_winograd:
         raise ValueError(
-            f"{op}: algo='winograd' needs 3x3 kernels, stride 1, dilation 1 and groups=1, got "
+            f"{op}: algo='winograd' needs 3x3 or 5x5 kernels, stride 1, dilation 1 and groups=1, got "
             f"weight {g.w_shape}, stride {g.window.stride}, dilation {g.window.dilation} and "
             f"groups={g.groups}"
         )
