@@ -1,0 +1,41 @@
+"""MXNet's names over cyconv, for the notebooks of the book "Deep Learning - The Straight Dope".
+
+    import cyconv.mx as mx
+    from cyconv.mx import autograd, gluon, nd
+
+A notebook that imports ``mxnet`` itself needs no edit where this ran before its first cell::
+
+    import cyconv.mx
+    cyconv.mx.install()
+
+for example from a file in the folder ``startup`` of the IPython profile (its place is printed by
+``ipython locate profile``), which every kernel runs first. In a script these are the first lines.
+``x.tensor`` is the cyconv tensor of an NDArray, and ``nd.NDArray(tensor)`` the way back.
+"""
+
+import importlib
+import pkgutil
+import sys
+
+from . import autograd, gluon, image, metric, random, test_utils
+from . import initializer as init
+from . import ndarray as nd
+from .context import Context, cpu, gpu
+
+__version__ = "1.9.1"  # of the MXNet whose ways these are
+__all__ = ["Context", "autograd", "cpu", "gluon", "gpu", "image", "init", "install", "metric"]
+__all__ += ["nd", "random", "test_utils"]
+
+
+def install() -> None:
+    """Make ``import mxnet``, ``from mxnet.gluon import nn`` and so on mean this package.
+
+    RuntimeError if MXNet itself has been imported.
+    """
+    there = sys.modules.get("mxnet")
+    if there is not None and there is not sys.modules[__name__]:
+        raise RuntimeError(f"install: mxnet is imported already, from {there.__file__}")
+    names = [info.name for info in pkgutil.walk_packages(__path__, f"{__name__}.")]
+    for name in [__name__, *names]:
+        sys.modules[name.replace(__name__, "mxnet", 1)] = importlib.import_module(name)
+    sys.modules["mxnet.nd"], sys.modules["mxnet.init"] = nd, init

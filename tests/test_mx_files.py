@@ -1,0 +1,142 @@
+"""Files that MXNet 1.9.1 wrote are read, what is written has its bytes, and damage is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cyconv.mx as mx
+from cyconv.mx import nd
+from cyconv.mx.gluon import nn
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def small_net(prefix: str | None = None) -> nn.Sequential:
+    net = nn.Sequential(prefix=prefix)
+    with net.name_scope():
+        net.add(nn.Conv2D(2, 3, activation="relu"), nn.BatchNorm(), nn.Dense(3))
+    return net
+
+
+def test_a_list_that_mxnet_wrote() -> None:
+    first, second = nd.load(RECORDED / "mx_list.params")
+    np.testing.assert_array_equal(first.asnumpy(), np.arange(6, dtype=np.float32).reshape(2, 3))
+    np.testing.assert_array_equal(second.asnumpy(), [1, 2])
+    assert second.dtype == np.int64
+
+
+def test_every_dtype_that_mxnet_wrote() -> None:
+    loaded = nd.load(RECORDED / "mx_dict.params")
+    wider = {"float16": np.float32, "int8": np.int32}
+    for name, array in loaded.items():
+        assert array.dtype == wider.get(name, getattr(np, name))
+        np.testing.assert_array_equal(array.asnumpy(), [[1, 2, 3]])
+    assert set(loaded) == {"float32", "float64", "float16", "uint8", "int32", "int8", "int64"}
+
+
+def test_what_is_written_is_what_mxnet_writes(tmp_path: Path) -> None:
+    for name in ("mx_list.params", "mx_net.params", "mx_net_names.params"):
+        nd.save(tmp_path / name, nd.load(RECORDED / name))
+        assert (tmp_path / name).read_bytes() == (RECORDED / name).read_bytes()
+
+
+def test_one_array_is_a_list_of_one(tmp_path: Path) -> None:
+    nd.save(tmp_path / "a", nd.array([[1, 2]]))
+    (loaded,) = nd.load(tmp_path / "a")
+    np.testing.assert_array_equal(loaded.asnumpy(), [[1, 2]])
+
+
+def test_the_first_format_and_the_one_before_it(tmp_path: Path) -> None:
+    begin = np.array([0x112, 0, 1], "<u8").tobytes()
+    context_and_kind = np.array([1, 0, 0], "<i4").tobytes()
+    values, names = np.arange(6, dtype="<f4").tobytes(), np.zeros(1, "<u8").tobytes()
+    v1 = np.array([0xF993FAC8, 2], "<u4").tobytes() + np.array([2, 3], "<i8").tobytes()
+    v0 = np.array([2, 2, 3], "<u4").tobytes()
+    for head in (v1, v0):
+        (tmp_path / "old").write_bytes(begin + head + context_and_kind + values + names)
+        (loaded,) = nd.load(tmp_path / "old")
+        np.testing.assert_array_equal(loaded.asnumpy(), np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.parametrize("name", ["mx_net.params", "mx_net_names.params"])
+def test_a_net_of_mxnets_computes_the_same(name: str) -> None:
+    recorded = np.load(RECORDED / "mx_net.npz")
+    net = small_net("net_")
+    net.load_parameters(RECORDED / name)
+    y = net(nd.array(recorded["x"]))
+    np.testing.assert_allclose(y.asnumpy(), recorded["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_come_back(tmp_path: Path) -> None:
+    x = nd.arange(50).reshape((1, 2, 5, 5))
+    net, other = small_net(), small_net()
+    net.initialize(mx.init.Xavier())
+    y = net(x)
+    net.save_parameters(tmp_path / "net")
+    other.initialize()
+    other(x)
+    other.load_parameters(tmp_path / "net")
+    np.testing.assert_array_equal(other(x).asnumpy(), y.asnumpy())
+    other.save_params(tmp_path / "old name")
+    assert (tmp_path / "old name").read_bytes() == (tmp_path / "net").read_bytes()
+
+
+def test_names_and_shapes_that_do_not_fit(tmp_path: Path) -> None:
+    dense = nn.Dense(2, in_units=3)
+    dense.initialize()
+    nd.save(tmp_path / "less", {"weight.": nd.ones((2, 3))})
+    with pytest.raises(
+        ValueError, match=r"lacks \['bias', 'weight'\] and has besides \['weight.'\]"
+    ):
+        dense.load_parameters(tmp_path / "less")
+    dense.load_parameters(tmp_path / "less", allow_missing=True, ignore_extra=True)
+    nd.save(tmp_path / "other", {dense.weight.name: nd.ones((2, 4)), dense.bias.name: nd.ones(2)})
+    with pytest.raises(ValueError, match=r"_weight has shape \(2, 3\), the data \(2, 4\)"):
+        dense.load_parameters(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["mx_list.params", "mx_dict.params", "mx_net.params"])
+def test_a_file_that_was_cut_off(name: str, tmp_path: Path) -> None:
+    whole = (RECORDED / name).read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut has \d+ bytes"):
+            nd.load(tmp_path / "cut")
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no arrays in this file, only words")
+    with pytest.raises(ValueError, match="text is no file of NDArrays: it begins with 0x"):
+        nd.load(tmp_path / "text")
+    whole = bytearray((RECORDED / "mx_list.params").read_bytes())
+    for place, what in (
+        (24 + 4, "sparse or damaged"),
+        (24 + 8, "sparse or damaged"),
+        (24 + 36, "dtype"),
+    ):
+        damaged = bytes(whole[:place]) + b"\x63" + bytes(whole[place + 1 :])
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(ValueError, match=what):
+            nd.load(tmp_path / "damaged")
+
+
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"must be NDArrays, got \['ndarray'\]"):
+        nd.save(tmp_path / "a", [np.ones(3)])
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        nd.save(tmp_path / "none" / "a", [nd.ones(3)])
+
+
+def test_images_are_resized_to_within_one_of_mxnets() -> None:
+    recorded = np.load(RECORDED / "mx_image.npz")
+    image = nd.array(recorded["image"], dtype="uint8")
+    for name in ("5x9", "42x56"):
+        w, h = map(int, name.split("x"))
+        resized = mx.image.imresize(image, w, h).asnumpy()
+        assert resized.shape == (h, w, 3)
+        assert abs(resized.astype(int) - recorded[name]).max() <= 1
+    with pytest.raises(TypeError, match="uint8 image"):
+        mx.image.imresize(nd.ones((2, 2, 3)), 4, 4)

@@ -1,0 +1,423 @@
+"""`cyconv.mx.gluon`: what random numbers keep from being recorded, the data sets, and memory."""
+
+from __future__ import annotations
+
+import gc
+import math
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cyconv.mx as mx
+from cyconv import data
+from cyconv.mx import autograd, gluon, nd
+from cyconv.mx.gluon import nn
+from cyconv.mx.ndarray.sample import Sample
+
+
+@pytest.fixture
+def small_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of the package, 100 of them."""
+    monkeypatch.setenv("CYCONV_BOOK_LIMIT", "100")
+    monkeypatch.setattr(gluon.data.vision.MNIST, "source", staticmethod(data.MNIST.built_in))
+
+
+def raw() -> tuple[np.ndarray, np.ndarray]:
+    built_in = data.MNIST.built_in()
+    return built_in.images[:100].transpose(0, 2, 3, 1), built_in.labels[:100]
+
+
+def notebook(data: nd.NDArray, label: Any) -> Any:
+    return nd.transpose(data.astype(np.float32), (2, 0, 1)) / 255, label.astype(np.float32)
+
+
+class Changing:
+    """A transform that does another thing each time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, data: nd.NDArray, label: Any) -> Any:
+        self.calls += 1
+        return data.astype("float32") * self.calls, label
+
+
+def peeking(data: nd.NDArray, label: Any) -> Any:
+    bright = data.asnumpy().mean() > 30
+    return (data.astype(np.float32) if bright else data.astype(np.float32) / 2), label
+
+
+def writing(data: nd.NDArray, label: Any) -> Any:
+    changed = data.astype(np.float32) - 1
+    changed[0, 0] = label
+    return changed, label
+
+
+def floored(data: nd.NDArray, label: Any) -> Any:
+    return nd.floor(data / 128).astype(np.float32).reshape((784,)), label
+
+
+def signed(data: nd.NDArray, label: Any) -> Any:
+    return data.astype(np.float32) * (0.0 if label % 2 else -0.0), label
+
+
+def turned(data: nd.NDArray, label: Any) -> Any:
+    return nd.transpose(data, (-1, 0, 1)).astype("float64") + 0.5, label
+
+
+TRANSFORMS = [notebook, peeking, writing, floored, signed, turned]
+
+
+@pytest.mark.usefixtures("small_mnist")
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_batch_is_what_the_transform_makes_of_each_picture(transform: Any) -> None:
+    images, labels = raw()
+    loader = gluon.data.DataLoader(gluon.data.vision.MNIST(transform=transform), 32)
+    assert len(loader) == 4
+    start = 0
+    for x, y in loader:
+        # plain arrays know nothing of batches
+        pairs = zip(images[start : start + 32], labels[start : start + 32].astype(np.int32))
+        alone = [transform(nd.array(image, dtype="uint8"), label) for image, label in pairs]
+        expected = np.stack([one.asnumpy() for one, _ in alone])
+        assert x.asnumpy().tobytes() == expected.tobytes()
+        assert x.dtype == expected.dtype
+        np.testing.assert_array_equal(y.asnumpy(), labels[start : start + 32])
+        start += 32
+    assert start == 128
+
+
+@pytest.mark.usefixtures("small_mnist")
+def test_a_transform_is_called_for_each_picture_in_turn() -> None:
+    images, _ = raw()
+    transform = Changing()
+    dataset = gluon.data.vision.MNIST(transform=transform)
+    for _ in range(2):
+        for x, _ in gluon.data.DataLoader(dataset, 50):
+            first = transform.calls - 50
+            factors = np.arange(first + 1, first + 51, dtype=np.float32).reshape(-1, 1, 1, 1)
+            place = first % 100
+            np.testing.assert_array_equal(x.asnumpy(), images[place : place + 50] * factors)
+
+
+@pytest.mark.usefixtures("small_mnist")
+def test_a_data_set_gives_pictures_as_mxnet_does() -> None:
+    images, labels = raw()
+    dataset = gluon.data.vision.MNIST(train=True)
+    picture, label = dataset[7]
+    assert len(dataset) == 100
+    assert (picture.shape, picture.dtype) == ((28, 28, 1), np.uint8)
+    assert (int(label), type(label)) == (labels[7], np.int32)
+    np.testing.assert_array_equal(picture.asnumpy(), images[7])
+    assert sum(1 for _ in dataset) == 100
+    with pytest.raises(IndexError):
+        dataset[100][0].asnumpy()
+    (x, y) = next(iter(gluon.data.DataLoader(dataset, 10)))
+    assert (x.shape, x.dtype, y.dtype) == ((10, 28, 28, 1), np.uint8, np.int32)
+
+
+@pytest.mark.usefixtures("small_mnist")
+def test_a_picture_that_waits_shows_its_values_like_any_array() -> None:
+    picture, _ = gluon.data.vision.MNIST()[0]
+    scaled = picture.astype(np.float32) / 255
+    assert isinstance(scaled, Sample)
+    assert scaled.shape == (28, 28, 1)
+    assert 0 < scaled.max().asscalar() <= 1
+    assert "<NDArray 28x28x1 @cpu(0)>" in repr(scaled)
+    scaled[:] = 0
+    assert scaled.sum().asscalar() == 0
+
+
+@pytest.mark.parametrize("limit", ["x", "-3"])
+def test_a_wrong_limit(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCONV_BOOK_LIMIT", limit)
+    monkeypatch.setattr(gluon.data.vision.MNIST, "source", staticmethod(data.MNIST.built_in))
+    with pytest.raises(ValueError, match=f"must be a number of images, got '{limit}'"):
+        gluon.data.vision.MNIST()
+
+
+def test_get_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCONV_BOOK_LIMIT", "30")
+    monkeypatch.setattr(data, "MNIST", lambda train: data.dataset.ArrayDataset(*BUILT_IN[train]))
+    mnist = mx.test_utils.get_mnist()
+    for part, train in (("train", True), ("test", False)):
+        images, labels = mnist[f"{part}_data"], mnist[f"{part}_label"]
+        assert (images.shape, images.dtype) == ((30, 1, 28, 28), np.float32)
+        np.testing.assert_array_equal(images, BUILT_IN[train][0][:30].astype(np.float32) / 255)
+        np.testing.assert_array_equal(labels, BUILT_IN[train][1][:30])
+
+
+BUILT_IN = {
+    train: (data.MNIST.built_in(train).images, data.MNIST.built_in(train).labels)
+    for train in (True, False)
+}
+
+
+def test_colour_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = np.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).astype(np.uint8)
+    source = lambda train: data.ArrayDataset(planes, np.array([3, 1]))  # noqa: E731
+    monkeypatch.setattr(gluon.data.vision.CIFAR10, "source", staticmethod(source))
+
+    def transform(data: nd.NDArray, label: Any) -> Any:
+        data = mx.image.imresize(data, 64, 64)
+        return mx.nd.transpose(data, (2, 0, 1)).astype(np.float32), label
+
+    dataset = gluon.data.vision.CIFAR10("./data", train=True, transform=transform)
+    loader = gluon.data.DataLoader(dataset, batch_size=2, shuffle=True, last_batch="discard")
+    for x, y in loader:
+        assert (x.shape, x.dtype, y.dtype) == ((2, 3, 64, 64), np.float32, np.int32)
+        middle = x.asnumpy()[:, :, 1::2, 1::2].astype(int)
+        assert sorted(y.asnumpy()) == [1, 3]
+        assert abs(middle - planes[[0, 1] if y.asnumpy()[0] == 3 else [1, 0]]).mean() < 64
+
+
+# ------------------------------------------------------------------ random numbers
+
+
+def test_random_numbers_have_the_moments_asked_for_and_repeat() -> None:
+    for draw, mean, std in (
+        (lambda: nd.random_normal(2, 3, (100, 1000)), 2, 3),
+        (lambda: nd.random_uniform(-1, 3, (100, 1000)), 1, 4 / math.sqrt(12)),
+    ):
+        mx.random.seed(5)
+        first = draw().asnumpy()
+        mx.random.seed(5)
+        np.testing.assert_array_equal(draw().asnumpy(), first)
+        assert abs(first.mean() - mean) < 0.05
+        assert abs(first.std() - std) < 0.05
+        assert first.dtype == np.float32
+    assert nd.random_normal(shape=3).shape == (3,)
+    assert nd.random_uniform(0, 1, (2,), dtype="float64").dtype == np.float64
+    mx.random.seed(-1)
+
+
+def test_multinomial_draws_by_the_probabilities() -> None:
+    mx.random.seed(0)
+    p = nd.array([0.1, 0.0, 0.6, 0.3])
+    drawn = nd.sample_multinomial(p, shape=20000)
+    assert (drawn.dtype, drawn.shape) == (np.int32, (20000,))
+    counts = np.bincount(drawn.asnumpy(), minlength=4) / 20000
+    np.testing.assert_allclose(counts, [0.1, 0, 0.6, 0.3], atol=0.015)
+    assert nd.sample_multinomial(p).shape == (1,)
+    assert nd.sample_multinomial(p, shape=(5, 2)).shape == (5, 2)
+    rows = nd.sample_multinomial(nd.array([[1, 0], [0, 1]]), shape=4)
+    np.testing.assert_array_equal(rows.asnumpy(), [[0] * 4, [1] * 4])
+    assert nd.sample_multinomial(nd.array([[1, 0], [0, 1]])).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "init, width",
+    [
+        (mx.init.Xavier(), math.sqrt(3 / 250)),
+        (mx.init.Xavier(magnitude=2.24), math.sqrt(2.24 / 250)),
+        (mx.init.Xavier(factor_type="in", magnitude=2), math.sqrt(2 / 300)),
+        (mx.init.Xavier(factor_type="out", magnitude=2), math.sqrt(2 / 200)),
+        (mx.init.Uniform(0.5), 0.5),
+        (mx.init.Uniform(), 0.07),
+        (None, 0.07),
+    ],
+)
+def test_uniform_weights_fill_their_range(init: Any, width: float) -> None:
+    net = nn.Dense(200, in_units=300)
+    net.initialize(init)
+    w = net.weight.data().asnumpy()
+    assert abs(w.max() - width) < 0.01 * width
+    assert abs(w.min() + width) < 0.01 * width
+    assert abs(w.std() - width / math.sqrt(3)) < 0.01 * width
+    assert not net.bias.data().asnumpy().any()
+
+
+@pytest.mark.parametrize(
+    "init, std",
+    [
+        (mx.init.Normal(sigma=2.0), 2.0),
+        (mx.init.Normal(), 0.01),
+        ("normal", 0.01),
+        (mx.init.Xavier("gaussian", "avg", 2), math.sqrt(2 / 250)),
+    ],
+)
+def test_normal_weights_have_their_width(init: Any, std: float) -> None:
+    net = nn.Dense(200, in_units=300)
+    net.collect_params().initialize(init, ctx=mx.cpu())
+    assert abs(net.weight.data().asnumpy().std() - std) < 0.02 * std
+
+
+def test_an_initializer_of_ones_own() -> None:
+    class Fives(mx.init.Initializer):
+        def _init_weight(self, name: str, arr: nd.NDArray) -> None:
+            arr[:] = 5
+
+    net = nn.Dense(2, in_units=2)
+    net.initialize(Fives())
+    assert net.weight.data().asnumpy().tolist() == [[5, 5], [5, 5]]
+    net.initialize(mx.init.Constant(1))  # filled already: left as it is
+    assert net.weight.data().asnumpy().tolist() == [[5, 5], [5, 5]]
+    net.initialize(mx.init.Constant(1), force_reinit=True)
+    assert net.weight.data().asnumpy().tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="unknown rnd_type='round'"):
+        mx.init.Xavier("round")
+
+
+def test_dropout_drops_in_training_only() -> None:
+    drop = nn.Dropout(0.25)
+    x = nd.ones((100, 100))
+    assert drop(x).sum().asscalar() == 10000
+    with autograd.record():
+        y = drop(x).asnumpy()
+    assert set(np.unique(y)) == {0, np.float32(4 / 3)}
+    assert abs((y == 0).mean() - 0.25) < 0.02
+    with autograd.record(train_mode=False):
+        assert drop(x).sum().asscalar() == 10000
+    with autograd.train_mode():
+        assert (drop(x) == 0).sum().asscalar() > 0
+
+
+# ------------------------------------------------------------------ memory, devices, names
+
+
+def test_values_carried_from_step_to_step_do_not_keep_old_graphs() -> None:
+    x = nd.ones((10,))
+    x.attach_grad()
+    mean, state, first = nd.zeros(1), nd.zeros((10,)), []
+    for _ in range(6):
+        with autograd.record():
+            state = state * 0.5 + x
+            loss = (state * state).sum()
+            mean = mean * 0.9 + nd.mean(state) * 0.1
+        first.append(weakref.ref(mean.tensor._node.op if mean.tensor._node else mean.tensor))
+        loss.backward()
+    gc.collect()
+    assert [one() is None for one in first] == [True] * 5 + [False]
+
+
+def test_arrays_may_be_written_while_a_graph_that_was_never_used_is_around() -> None:
+    net = nn.Dense(1, in_units=1)
+    net.initialize(mx.init.Constant(2))
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1})
+    x = nd.array([[1]])
+    with autograd.record():
+        unused = net(x) * net.weight.data()
+    with autograd.record():
+        loss = net(x)
+    loss.backward()
+    trainer.step(1)
+    assert net.weight.data().asscalar() == 1
+    net.weight.data()[:] = 7
+    unused.backward()  # as it was recorded: (2 x + 0) * 2
+    assert net.weight.grad().asscalar() == 4
+
+
+def test_gpu_is_the_cpu_with_one_warning() -> None:
+    code = """
+import warnings
+import cyconv.mx as mx
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    print(mx.gpu(), mx.gpu(1), len(seen), seen[0].message, mx.test_utils.list_gpus())
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "cpu(0) cpu(0) 1 gpu: there is no GPU, so cpu(0) is used []\n"
+
+
+def test_a_notebook_needs_no_edit_after_install() -> None:
+    code = """
+import sys
+import cyconv
+assert "cyconv.mx" not in sys.modules
+import cyconv.mx
+cyconv.mx.install()
+cyconv.mx.install()
+import mxnet as mx
+import mxnet.gluon.nn
+import mxnet.ndarray as ndarray
+from mxnet import autograd, gluon, init, metric, nd, ndarray
+from mxnet.gluon import Block, Trainer, data, loss, nn
+from mxnet.gluon.data import DataLoader, vision
+from mxnet.gluon.loss import L2Loss
+from mxnet.ndarray import NDArray
+from mxnet.test_utils import get_mnist
+assert mx is cyconv.mx and nd is ndarray is mx.nd and nn is mx.gluon.nn
+assert isinstance(nd.ones(2), NDArray) and mx.init.Xavier is init.Xavier
+print("fine")
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.stdout == "fine\n", out.stderr
+
+
+def test_install_gives_way_to_mxnet_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModuleType("mxnet")
+    other.__file__ = "/somewhere/mxnet/__init__.py"
+    monkeypatch.setitem(sys.modules, "mxnet", other)
+    with pytest.raises(RuntimeError, match="mxnet is imported already, from /somewhere/mxnet"):
+        mx.install()
+    assert sys.modules["mxnet"] is other
+
+
+def test_the_package_is_a_leaf() -> None:
+    core = Path(mx.__file__).parents[1]
+    for path in core.rglob("*.py"):
+        if "mx" not in path.relative_to(core).parts:
+            assert ".mx" not in path.read_text(), path
+
+
+MESSAGES = [
+    (lambda: nd.ones(2) + np.ones(2), "type ndarray is not supported; use nd.array"),
+    (
+        lambda: nd.ones(2) * nd.ones(2, dtype="float64"),
+        "float.. and float.., use|float64 and|32 and",
+    ),
+    (lambda: nd.exp([1, 2]), "expected NDArrays of one dtype, got list"),
+    (lambda: nd.ones((2, 3)).asscalar(), r"an NDArray of shape \(2, 3\) is no single number"),
+    (lambda: nd.ones((2, 3))[0.5], r"cannot be indexed by 0.5, a float"),
+    (lambda: nd.ones((2, 3)).reshape((7, 2)), r"shape \(2, 3\) does not fit into \(7, 2\)"),
+    (lambda: nd.norm(nd.ones(2), ord=3), "ord must be 1 or 2, got 3"),
+    (lambda: nd.Pooling(nd.ones((1, 1, 4, 4)), (2, 2), "min"), "unknown pool_type='min'"),
+    (lambda: nd.ones(2).backward(retain_graph=True), "retain_graph=True is not supported"),
+    (lambda: nn.Activation("step"), "must be 'relu', 'sigmoid' or 'tanh', got 'step'"),
+    (lambda: nn.BatchNorm(axis=3), "axis must be 1, got 3"),
+    (lambda: nn.Dense(2)(nd.ones((1, 2))), "_weight is not initialized; call initialize"),
+    (lambda: gluon.data.DataLoader([1], 0), "batch_size must be at least 1, got 0"),
+    (lambda: gluon.data.DataLoader([1], 1, last_batch="x"), "unknown last_batch='x'"),
+    (lambda: gluon.Trainer([], "newton"), "there is no 'newton'"),
+]
+
+
+@pytest.mark.parametrize("mistake, message", MESSAGES)
+def test_a_mistake_is_named_with_its_values(mistake: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=message):
+        mistake()
+
+
+def test_part_of_a_net_shares_its_layers() -> None:
+    net = nn.Sequential()
+    net.add(nn.Dense(3, in_units=2), nn.Activation("relu"), nn.Dense(1, in_units=3))
+    net.initialize(mx.init.Constant(1))
+    part = net[0:2]
+    assert isinstance(part, nn.Sequential)
+    assert (len(part), part[0] is net[0]) == (2, True)
+    assert part(nd.ones((1, 2))).asnumpy().tolist() == [[2, 2, 2]]
+
+
+def test_the_maximum_with_zeros_of_another_shape() -> None:
+    row, block = nd.array([[-1, 2, 3]]), nd.ones((2, 3))
+    larger = nd.maximum(row, nd.zeros_like(block))
+    assert larger.asnumpy().tolist() == [[0, 2, 3], [0, 2, 3]]
+    assert nd.maximum(nd.zeros((0, 3)), 0).shape == (0, 3)
+    assert nd.exp(data=nd.zeros(1)).asscalar() == 1
+    with pytest.raises(ValueError, match="must be one of zeros, ones, normal, xavier, got 'none'"):
+        nn.Dense(1, in_units=1).initialize("none")
+
+
+def test_numpys_seed_repeats_the_shuffling() -> None:
+    loader = gluon.data.DataLoader(np.arange(20.0), 20, shuffle=True)
+    orders = []
+    for _ in range(2):
+        np.random.seed(1)
+        orders.append(next(iter(loader)).asnumpy().tolist())
+    assert orders[0] == orders[1] != sorted(orders[0])
