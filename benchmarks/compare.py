@@ -21,7 +21,7 @@ import numpy as np
 import cyconv as cc
 
 from . import deep, nets, peers
-from .bench_conv import DIRECTIONS, LAYERS, Layer
+from .layers import DIRECTIONS, LAYERS, Layer
 
 Candidates = dict[str, Callable[[], Any]]
 REST = 0.02  # seconds; PyTorch's and TensorFlow's threads wait for work in a busy loop for so long

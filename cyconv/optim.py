@@ -268,7 +268,8 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient: first w *= 1 - lr * weight_decay.
+    """Adam with weight decay apart from the gradient: first w is multiplied by
+    1 - lr * weight_decay.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2017.
     """

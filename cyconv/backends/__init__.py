@@ -1,8 +1,9 @@
 """Which code computes: the one place that looks at the type of an array.
 
 A backend is a module with the functions named in ``CONTRACT``, equal in names, parameters and
-defaults. They get arrays that were checked already, of any strides, never write to their inputs,
-and return new arrays in batch-last memory: shape (N, C, H, W), lying as (C, H, W, N).
+defaults. They get arrays that were checked already, of any strides, never write to their inputs
+(but for the optimisers' steps), and return new arrays, images in batch-last memory: shape
+(N, C, H, W), lying as (C, H, W, N).
 
     cpu_numpy    the readable reference, and what runs where nothing was compiled
     cpu_cython   the compiled kernels

@@ -208,8 +208,8 @@ def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
         raise ValueError(f"{op}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
     if algo == "winograd" and not g.allows_winograd:
         raise ValueError(
-            f"{op}: algo='winograd' needs 3x3 or 5x5 kernels, stride 1, dilation 1 and groups=1, got "
-            f"weight {g.w_shape}, stride {g.window.stride}, dilation {g.window.dilation} and "
+            f"{op}: algo='winograd' needs 3x3 or 5x5 kernels, stride 1, dilation 1 and groups=1, "
+            f"got weight {g.w_shape}, stride {g.window.stride}, dilation {g.window.dilation} and "
             f"groups={g.groups}"
         )
     return algo
