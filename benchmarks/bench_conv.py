@@ -34,8 +34,8 @@ def rows() -> list[tuple[str, str, str]]:
         for direction in DIRECTIONS:
             algorithms = ["direct", "im2col", "winograd"]
             if direction == "weight_grad":
-                algorithms = ["auto"]
-            elif not layer(name).g.allows_winograd:
+                algorithms.remove("im2col")
+            if not layer(name).g.allows_winograd:
                 algorithms.remove("winograd")
             found += [(name, direction, who) for who in (*algorithms, "numpy", *PEERS)]
     return found

@@ -85,10 +85,10 @@ KERNEL_BUGS = [
         RECORDED,
     ),
     kernel(
-        "strides of the weights swapped",
+        "rows of the weights too close",
         "conv.pyx",
-        "rowstride = taps if swapped else cols * taps",
-        "rowstride = cols * taps if swapped else taps",
+        "src + row * cols * taps, cols * taps, count",
+        "src + row * cols * taps, taps, count",
         RECORDED,
     ),
     kernel(
@@ -131,10 +131,10 @@ KERNEL_BUGS = [
         "winograd",
     ),
     kernel(
-        "a product added twice",
+        "products of earlier tiles forgotten",
         "winograd_weight_grad.pyx",
         "if first == 0:",
-        "if first < 0:",
+        "if first >= 0:",
         ("test_ops_conv.py::test_winograd",),
     ),
     kernel(
