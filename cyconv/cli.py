@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 2 for an error, 130 if it was interrupted."""
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        status = args.run(args)
+        print(end="", flush=True)  # so that an error in writing is seen here
+        return status
     except KeyboardInterrupt:
         print("cyconv: interrupted", file=sys.stderr)
         return training.STOPPED

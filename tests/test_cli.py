@@ -377,13 +377,15 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     assert program(script=script).stderr == "\n"
 
 
-def test_a_reader_that_leaves() -> None:
-    script = """if True:
+@pytest.mark.parametrize("unbuffered", [True, False])
+def test_a_reader_that_leaves(unbuffered: bool) -> None:
+    script = f"""if True:
         import os, sys
         from cyconv.__main__ import main
         read, write = os.pipe()
         os.close(read)
         os.dup2(write, 1)
+        sys.stdout.reconfigure(write_through={unbuffered})
         sys.exit(main(["info"]))
     """
     done = program(script=script)
