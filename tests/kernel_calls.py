@@ -88,7 +88,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     steps = {"lr": 0.1, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.01}
     adam = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.01}
     w = {name: line(dtype, 40) for name in ("w", "grad", "velocity", "m", "v")}
-    correlate = {"groups": G, **WINDOW, "transposed": False, "direct": True, "threads": 2}
+    correlate = {"groups": G, **WINDOW, "transposed": False, "direct": True, "relu": True}
+    correlate["threads"] = 2
     bn = {"gamma": gammas["gamma"], "mean": gammas["mean"], "inv_std": gammas["inv_std"]}
     pack = {"groups": G, "rows": F // G, "cols": C // G, "taps": 6, "swapped": False, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
@@ -126,7 +127,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "winograd.correlate": (
             k.winograd.correlate,
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "scratch": tiles}
-            | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
+            | {"top": 1, "left": 1, "kernel": 5, "relu": True, "threads": 2},
             ("out", "scratch"),
         ),
         "winograd_weight_grad.scratch_size": (
@@ -180,7 +181,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "norm.batch_norm": (
             k.norm.batch_norm,
-            {"x": x, "out": images(dtype, N, C, SIZE, SIZE), **gammas, "eps": 1e-5, "threads": 2},
+            {"x": x, "out": images(dtype, N, C, SIZE, SIZE), **gammas, "eps": 1e-5}
+            | {"relu": True, "threads": 2},
             ("out", "mean", "var", "inv_std"),
         ),
         "norm.batch_norm_backward": (

@@ -9,31 +9,41 @@ from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by the side of the kernels, Winograd's transforms
 # cost less than they save; the weight gradient transforms both sides each time.
-LEAST_CHANNELS = {3: 16, 5: 32}
-LEAST_FOR_WEIGHTS = {3: 24}
+LEAST_CHANNELS = {
+    "forward": {3: 16, 5: 32},
+    "input_grad": {3: 16, 5: 32},
+    "weight_grad": {3: 24},
+}
 MOST_WASTE = 1.5  # what Winograd's tiles may compute, relative to what lies in the image
 MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images
+# Copying what the lanes read costs less than reading it from all over the memory if so many
+# filters read it, and each of them so many numbers
+MANY_FILTERS, MANY_TERMS = 48, 64
 
 
-def choose(
-    g: Conv2dGeometry, char: str, vector: int, least: dict[int, int] = LEAST_CHANNELS
-) -> tuple[str, str]:
+def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[str, str]:
     """(algorithm, why it) for numbers of dtype ``char`` and vectors of so many lanes.
 
-    ``least`` is LEAST_CHANNELS or, for the weight gradient, LEAST_FOR_WEIGHTS.
-
-    "direct" reads images in place, one in each lane; "im2col" fills the lanes with the pixels of
-    several images, but copies what they read; "winograd" multiplies less, but is less exact, so
-    it is taken for float32 only.
+    "direct" reads images in place, one in each lane; "im2col" copies what the lanes read, which
+    may be images or the pixels of one; "winograd" multiplies less, but is less exact, so it is
+    taken for float32 only. The weight gradient has no im2col of its own: there it means direct.
     """
     if -(-g.n // vector) * vector > MOST_IDLE * g.n:
         return "im2col", f"{g.n} images would idle lanes of vectors of {vector}, pixels fill them"
     (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
     side = 7 - kernel  # of Winograd's tiles: 6x6 points hold 4x4 outputs of 3x3 kernels, 2x2 of 5x5
-    worth = kernel in least and min(g.c, g.f) >= least[kernel]
-    if g.allows_winograd and char == "f" and worth:
+    least = LEAST_CHANNELS[direction]
+    if g.allows_winograd and char == "f" and min(g.c, g.f) >= least.get(kernel, 2**31):
         waste = -(-oh // side) * -(-ow // side) * side**2 / (oh * ow)
         if waste <= MOST_WASTE and max(g.window.padding) < kernel:
             taken = f"36 instead of {(side * kernel) ** 2} multiplications"
             return "winograd", f"its tiles of {side}x{side} outputs take {taken}"
+    read, filters = g.c // g.groups, g.f // g.groups
+    if direction == "input_grad":
+        read, filters = filters, read
+    terms = read * g.window.kernel[0] * g.window.kernel[1]
+    # a gradient by the input of strided windows would copy mostly zeros
+    strided = direction == "input_grad" and max(g.window.stride) > 1
+    if filters >= MANY_FILTERS and terms >= MANY_TERMS and not strided:
+        return "im2col", f"{filters} filters share a copy of the {terms} numbers that each reads"
     return "direct", f"{g.n} images fill vectors of {vector} lanes well enough"

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
-from .algorithm import LEAST_CHANNELS, LEAST_FOR_WEIGHTS, choose
+from .algorithm import choose
 from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last, native
 
 Array = Any
@@ -79,16 +79,14 @@ def _of(a: Array) -> SimpleNamespace:
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
     """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
-    name, reason = _choose(g, dtype.char, algo)
+    name, reason = _choose(g, dtype.char, algo, "forward")
     scratch = _scratch_size(name, g, dtype.char, False) * _threads(g.macs)
     return name, reason, scratch * dtype.itemsize
 
 
-def _choose(
-    g: Conv2dGeometry, char: str, algo: str, least: dict[int, int] = LEAST_CHANNELS
-) -> tuple[str, str]:
+def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str]:
     vector = _kernels[char].conv.lanes // 2
-    return choose(g, char, vector, least) if algo == "auto" else (algo, "it was asked for")
+    return choose(g, char, vector, direction) if algo == "auto" else (algo, "it was asked for")
 
 
 def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
@@ -103,18 +101,26 @@ def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> 
     )
 
 
-def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto") -> Array:
-    """x (N, C, H, W) and w (F, C/G, KH, KW) -> out (N, F, OH, OW)."""
-    return _correlate(x, w, b, g, algo, transposed=False)
+def conv2d(
+    x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto", relu: bool = False
+) -> Array:
+    """x (N, C, H, W) and w (F, C/G, KH, KW) -> out (N, F, OH, OW); with ``relu``, max(out, 0)."""
+    return _correlate(x, w, b, g, algo, relu, transposed=False)
 
 
 def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
     """dout (N, F, OH, OW) and w (F, C/G, KH, KW) -> dx (N, C, H, W)."""
-    return _correlate(dout, w, None, g, algo, transposed=True)
+    return _correlate(dout, w, None, g, algo, False, transposed=True)
 
 
 def _correlate(
-    x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str, transposed: bool
+    x: Array,
+    w: Array,
+    b: Array | None,
+    g: Conv2dGeometry,
+    algo: str,
+    relu: bool,
+    transposed: bool,
 ) -> Array:
     x, w = _images(x), flat(w)
     dtype = x.dtype
@@ -129,9 +135,9 @@ def _correlate(
         return out
     if not x.size:
         out[...] = 0 if b is None else b[:, None, None]
-        return out
+        return np.maximum(out, 0) if relu else out
     threads = _threads(g.macs)
-    name = _choose(g, dtype.char, algo)[0]
+    name = _choose(g, dtype.char, algo, "input_grad" if transposed else "forward")[0]
     scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed) * threads,), dtype)
     bias = flat_or_none(b)
     if name == "winograd":
@@ -142,11 +148,11 @@ def _correlate(
             top, left = side - 1 - top, side - 1 - left
         packed = aligned_empty((winograd.packed_size(read, written),), dtype)
         winograd.pack_weights(w, packed, written, read, side, transposed, threads)
-        winograd.correlate(x, packed, bias, out, scratch, top, left, side, threads)
+        winograd.correlate(x, packed, bias, out, scratch, top, left, side, relu, threads)
         return out
     packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     conv.pack_weights(w, bias, packed, g.groups, written, read, taps, transposed, threads)
-    options = (g.groups, *_sliding(window), transposed, name == "direct", threads)
+    options = (g.groups, *_sliding(window), transposed, name == "direct", relu, threads)
     conv.correlate(x, packed, out, scratch, *options)
     return out
 
@@ -161,7 +167,7 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
         return _linear_weight_grad(x, dout, g)
     x, dout = _images(x), _images(dout)
     dw = np.empty(g.w_shape, dtype)
-    if _choose(g, dtype.char, algo, LEAST_FOR_WEIGHTS)[0] == "winograd":
+    if _choose(g, dtype.char, algo, "weight_grad")[0] == "winograd":
         winograd = _of(x).winograd_weight_grad
         side = window.kernel[0]
         size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, side, threads)
@@ -242,15 +248,18 @@ def _average(src: Array, shape: tuple[int, ...], g: Pool2dGeometry, transposed: 
 
 
 def batch_norm(
-    x: Array, gamma: Array | None, beta: Array | None, eps: float
+    x: Array, gamma: Array | None, beta: Array | None, eps: float, relu: bool = False
 ) -> tuple[Array, Array, Array, Array]:
-    """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself."""
+    """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself.
+
+    With ``relu``, out is max(out, 0).
+    """
     images = _images(x)
     out = empty(images.shape, x.dtype)
     mean, var, inv_std = np.zeros((3, x.shape[1]), x.dtype)
     if x.size:
         scale_shift = flat_or_none(gamma), flat_or_none(beta)
-        options = (mean, var, inv_std, eps, _threads(x.size))
+        options = (mean, var, inv_std, eps, relu, _threads(x.size))
         _of(images).norm.batch_norm(images, out, *scale_shift, *options)
     return out.reshape(x.shape), mean, var, inv_std
 

@@ -115,8 +115,13 @@ def _taps(window: Window, tile: Tile | None = None) -> Iterator[Tap]:
 # Networks for Document Processing", 2006). The product (F, OH*OW*N) is the planes of the output.
 
 
-def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto") -> Array:
-    """out (N, F, OH, OW): x (N, C, H, W) under w (F, C/G, KH, KW), plus b (F,) or None."""
+def conv2d(
+    x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto", relu: bool = False
+) -> Array:
+    """out (N, F, OH, OW): x (N, C, H, W) under w (F, C/G, KH, KW), plus b (F,) or None.
+
+    With ``relu``, max(out, 0).
+    """
     weights = _weights(w, g)
     out = empty(g.out_shape, weights.dtype)
     for (rows, columns), cols in _im2col(x, g):
@@ -124,7 +129,7 @@ def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "
         np.matmul(weights, cols, out=tile)
         if b is not None:
             tile += b.reshape(g.groups, -1, 1)
-    return out
+    return np.maximum(out, 0, out=out) if relu else out
 
 
 def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
@@ -280,11 +285,12 @@ def _window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:
 
 
 def batch_norm(
-    x: Array, gamma: Array | None, beta: Array | None, eps: float
+    x: Array, gamma: Array | None, beta: Array | None, eps: float, relu: bool = False
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, 1 / sqrt(var + eps) (C,) each.
 
-    x is (N, C, ...), var the biased variance. An empty batch has mean and var 0.
+    x is (N, C, ...), var the biased variance. An empty batch has mean and var 0. With ``relu``, out
+    is max(out, 0).
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
     p = _rows(x)
@@ -296,6 +302,8 @@ def batch_norm(
     out *= (inv_std if gamma is None else inv_std * gamma)[:, None]
     if beta is not None:
         out += beta[:, None]
+    if relu:
+        np.maximum(out, 0, out=out)
     return _from_rows(out, x.shape), mean, var, inv_std
 
 

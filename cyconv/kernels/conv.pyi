@@ -16,6 +16,7 @@ def correlate(
     dilation: tuple[int, ...],
     transposed: bool,
     direct: bool,
+    relu: bool,
     threads: int,
 ) -> None: ...
 def pack_weights(

@@ -9,28 +9,22 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.planes cimport check_apart, check_threads, numbers, planes
+from cyconv.kernels.panel cimport Problem, copy, fill_panel
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
 )
-from cyconv.kernels.tile cimport tile_of
-from cyconv.kernels.window cimport Axis, axis, check_window, source
+from cyconv.kernels.tile cimport packed_tile, tile_of
+from cyconv.kernels.window cimport axis, check_window, source
 
 lanes = 2 * VLEN  # of a tile
 
 cdef enum:
     JOBS = 32         # enough for any number of threads to share the work evenly
     CACHED = 524288   # bytes that a core's own cache surely holds
-
-
-cdef struct Problem:
-    Planes x, out              # x is read, out is written
-    const real* w              # packed: (groups, blocks, 1 + cg * taps, mr), the bias first
-    Py_ssize_t groups, cg, fg  # channels per group: read, written
-    Py_ssize_t taps            # KH * KW
-    Py_ssize_t mr, blocks      # written channels per block, blocks per group
-    Axis rows, cols
-    Py_ssize_t images          # taken together along a row by the direct algorithm
+    LEAST_TERMS = 144 # summed up at a time, so that loading the sums costs little
+    PIXEL = 16384     # bytes that a pixel reads which stay in a first-level cache for the next one
+    PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
 
 
 cdef struct Scratch:
@@ -39,124 +33,72 @@ cdef struct Scratch:
     real* panel                # (cg * taps, lanes)
 
 
-cdef void run_blocks(
-    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
-    Py_ssize_t channels, Py_ssize_t taps, const real* x, Py_ssize_t xstride, const Scratch* s,
-    Py_ssize_t wstride, Py_ssize_t position, Py_ssize_t lanes,
+cdef inline real* out_at(
+    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t position
 ) noexcept nogil:
-    # one block of lanes, beginning at `position` of the output planes: all blocks of channels
-    cdef Py_ssize_t length = (1 + p.cg * p.taps) * p.mr  # of one block's weights
-    cdef Py_ssize_t block, f
-    cdef const real* w
-    cdef real* out
-    for block in range(first, last):
-        f = block * p.mr
-        w = p.w + (group * p.blocks + block) * length
-        out = p.out.data + (group * p.fg + f) * p.out.stride + position
-        if lanes > VLEN:
-            tile_of(2, False, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
-                    out, p.out.stride, p.fg - f, lanes)
-        else:
-            tile_of(1, False, p.mr, channels, taps, x, xstride, s.xoff, w, wstride, s.woff,
-                    out, p.out.stride, p.fg - f, lanes)
+    return p.out.data + (group * p.fg + block * p.mr) * p.out.stride + position
+
+
+cdef inline const real* weights_of(
+    const Problem* p, Py_ssize_t group, Py_ssize_t block
+) noexcept nogil:
+    return p.w + (group * p.blocks + block) * (1 + p.cg * p.taps) * p.mr
 
 
 # ------------------------------------------------------------------ im2col: lanes from a panel
-
-
-cdef void fill_panel(
-    const Problem* p, Py_ssize_t group, Py_ssize_t position, Py_ssize_t lanes, Py_ssize_t width,
-    real* panel,
-) noexcept nogil:
-    # panel[c * taps + t, l] = what tap t of output position `position + l` reads in channel c;
-    # zeros where that is padding and in the lanes from `lanes` up to `width`
-    cdef const real* plane = p.x.data + group * p.cg * p.x.stride
-    cdef const real* xc
-    cdef real* row
-    cdef Py_ssize_t offset[2 * VLEN]
-    cdef Py_ssize_t oh[2 * VLEN]
-    cdef Py_ssize_t ow[2 * VLEN]
-    cdef Py_ssize_t image[2 * VLEN]
-    cdef Py_ssize_t begin[2 * VLEN + 1]  # of runs of lanes: neighbours in memory, or all padding
-    cdef Py_ssize_t l, c, t, kh, kw, ih, iw, pixel, run, runs
-    for l in range(width):
-        pixel = (position + l) // p.out.n
-        image[l] = (position + l) % p.out.n
-        oh[l] = pixel // p.out.w
-        ow[l] = pixel % p.out.w
-    for kh in range(p.rows.kernel):
-        for kw in range(p.cols.kernel):
-            t = kh * p.cols.kernel + kw
-            runs = 0
-            for l in range(width):
-                offset[l] = -1
-                if l < lanes:
-                    ih = source(&p.rows, oh[l], kh)
-                    iw = source(&p.cols, ow[l], kw)
-                    if ih >= 0 and iw >= 0:
-                        offset[l] = (ih * p.x.w + iw) * p.x.n + image[l]
-                if l == 0 or offset[l] != (offset[l - 1] + 1 if offset[l - 1] >= 0 else -1):
-                    begin[runs] = l
-                    runs += 1
-            begin[runs] = width
-            for c in range(p.cg):
-                xc = plane + c * p.x.stride
-                row = panel + (c * p.taps + t) * width
-                if 4 * runs > width:
-                    for l in range(width):
-                        row[l] = xc[offset[l]] if offset[l] >= 0 else 0
-                    continue
-                for run in range(runs):
-                    if offset[begin[run]] < 0:
-                        for l in range(begin[run], begin[run + 1]):
-                            row[l] = 0
-                    else:
-                        copy(row + begin[run], xc + offset[begin[run]], begin[run + 1] - begin[run])
-
-
-cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t i
-    while count >= VLEN:
-        store(dst, load(src))
-        dst, src, count = dst + VLEN, src + VLEN, count - VLEN
-    for i in range(count):
-        dst[i] = src[i]
 
 
 cdef void panel_lanes(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
     Py_ssize_t position, Py_ssize_t lanes, const Scratch* s,
 ) noexcept nogil:
-    # one block of lanes through a panel; a panel is a single channel with cg * taps taps
+    # one block of lanes through a panel, a part of the panel at a time: it stays in the cache
+    # while all blocks of channels use it
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
-    cdef Py_ssize_t k, count = p.cg * p.taps
+    cdef Py_ssize_t count = p.cg * p.taps
+    cdef Py_ssize_t parts = (count + PART - 1) // PART
+    cdef Py_ssize_t part, begin, end, block
+    cdef const real* w
     fill_panel(p, group, position, lanes, width, s.panel)
-    for k in range(count):
-        s.xoff[k] = k * width
-        s.woff[k] = k * p.mr
-    run_blocks(p, group, first, last, 1, count, s.panel, 0, s, 0, position, lanes)
+    for part in range(parts):
+        begin, end = part * count // parts, (part + 1) * count // parts
+        for block in range(first, last):
+            w = weights_of(p, group, block)
+            if part > 0:
+                w = w + (1 + begin) * p.mr
+            packed_tile(part > 0, p.mr, end - begin, s.panel + begin * width, w,
+                        out_at(p, group, block, position), p.out.stride, p.fg - block * p.mr, lanes,
+                        p.relu and end == count)
 
 
 # ------------------------------------------------------------------ direct: lanes in place
 
 
 cdef void direct_row(
-    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
-    Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, const Scratch* s,
+    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t channel, Py_ssize_t row,
+    Py_ssize_t image, Py_ssize_t end, const Scratch* s,
 ) noexcept nogil:
-    # one row of output pixels for the images from `image` to `end`, whole vectors of them
-    cdef const real* plane = p.x.data + group * p.cg * p.x.stride
+    # one row of output pixels for the images from `image` to `end`, whole vectors of them, for one
+    # block of written channels, so that each plane is written in long runs, and for as many read
+    # ones from `channel` on as stay in the cache from pixel to pixel
+    cdef Py_ssize_t count = min(p.channels, p.cg - channel)
+    cdef Py_ssize_t wstride = p.taps * p.mr
+    cdef const real* w = weights_of(p, group, block) + (p.mr + channel * wstride if channel else 0)
+    cdef real* out = out_at(p, group, block, 0)
+    cdef Py_ssize_t fcount = p.fg - block * p.mr
+    cdef const real* plane = p.x.data + (group * p.cg + channel) * p.x.stride
     cdef const real* x = plane
     cdef bint pointwise = p.taps == 1
-    cdef Py_ssize_t channels = 1 if pointwise else p.cg
-    cdef Py_ssize_t wstride = p.taps * p.mr
+    cdef bint add = channel > 0
+    cdef bint relu = p.relu and channel + count == p.cg
+    cdef Py_ssize_t channels = 1 if pointwise else count
     cdef Py_ssize_t ow, kh, kw, ih, iw, c, i, position, lanes, taps = 0
     # where no tap is outside, what the next pixel reads lies a step further
     cdef bint steady = not p.cols.transposed or p.cols.stride == 1
     cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
     cdef bint inner = False, was_inner
     if pointwise:  # the channels take the place of the taps: one long loop
-        for c in range(p.cg):
+        for c in range(count):
             s.xoff[c] = c * p.x.stride
             s.woff[c] = c * p.mr
     for ow in range(p.out.w):
@@ -172,7 +114,7 @@ cdef void direct_row(
             ih = source(&p.rows, row, 0)
             iw = source(&p.cols, ow, 0)
             if ih >= 0 and iw >= 0:
-                taps = p.cg
+                taps = count
                 x = plane + (ih * p.x.w + iw) * p.x.n
         else:
             x = plane
@@ -190,8 +132,12 @@ cdef void direct_row(
         i = image
         while i < end:
             lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-            run_blocks(p, group, first, last, channels, taps, x + i, p.x.stride, s, wstride,
-                       position + i, lanes)
+            if lanes > VLEN:
+                tile_of(2, False, add, p.mr, channels, taps, x + i, p.x.stride, s.xoff, w, wstride,
+                        s.woff, out + position + i, p.out.stride, fcount, lanes, relu)
+            else:
+                tile_of(1, False, add, p.mr, channels, taps, x + i, p.x.stride, s.xoff, w, wstride,
+                        s.woff, out + position + i, p.out.stride, fcount, lanes, relu)
             i = i + lanes
 
 
@@ -206,7 +152,7 @@ cdef void run_job(
     cdef Py_ssize_t part = job % parts
     cdef Py_ssize_t first = part * p.blocks // parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // parts
-    cdef Py_ssize_t per_group, group, row, position, image, end, whole, block, ow
+    cdef Py_ssize_t per_group, group, row, position, image, end, whole, channel, block, ow
     job = job // parts
     if direct:
         per_group = (p.out.n + p.images - 1) // p.images * p.out.h
@@ -216,8 +162,11 @@ cdef void run_job(
         image = job // p.out.h * p.images
         end = min(p.out.n, image + p.images)
         whole = end - (end - image) % VLEN
-        for block in range(first, last):  # so that each plane is written in long runs
-            direct_row(p, group, block, block + 1, row, image, whole, s)
+        channel = 0
+        while channel < p.cg:
+            for block in range(first, last):
+                direct_row(p, group, block, channel, row, image, whole, s)
+            channel = channel + p.channels
         if whole < end:  # images that do not fill a vector
             for ow in range(p.out.w):
                 panel_lanes(p, group, first, last, (row * p.out.w + ow) * p.out.n + whole,
@@ -249,20 +198,20 @@ def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
 def correlate(
     object x, object w, object out, object scratch, Py_ssize_t groups,
     tuple kernel, tuple stride, tuple padding, tuple dilation,
-    bint transposed, bint direct, int threads,
+    bint transposed, bint direct, bint relu, int threads,
 ):
     """Fill ``out`` from ``x`` and the packed weights ``w``.
 
     x, out: batch-last (N, C, H, W); w: 1-d, from ``pack_weights``; scratch: 1-d, of
     ``threads * scratch_size(taps)``; padding is (top, left). ``transposed`` computes the gradient
-    by the input: x is then the gradient by the output.
+    by the input: x is then the gradient by the output. ``relu`` replaces what is below 0 by 0.
     """
     cdef Problem p
     cdef Py_ssize_t jobs, job, parts, per_thread
     cdef real* base
     p.x = planes(x, False)
     p.out = planes(out, True)
-    p.groups = groups
+    p.groups, p.relu = groups, relu
     check_window(kernel, stride, padding, dilation, threads)
     if groups < 1 or p.x.c % groups or p.out.c % groups or p.x.n != p.out.n \
             or p.x.c < 1 or min(p.out.n, p.out.c, p.out.h, p.out.w) < 1 \
@@ -272,6 +221,7 @@ def correlate(
     p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
     p.cols = axis(p.x.w, p.out.w, kernel[1], stride[1], padding[1], dilation[1], transposed)
     p.taps = p.rows.kernel * p.cols.kernel
+    p.strided = p.cols.stride > 1
     size, p.mr = packed_size(groups, p.fg, p.cg * p.taps)
     p.blocks = (p.fg + p.mr - 1) // p.mr
     p.w = numbers(w, size, False)
@@ -282,6 +232,9 @@ def correlate(
     p.images = 2 * VLEN
     if p.rows.kernel * p.x.w * p.cg * p.x.n * <Py_ssize_t>sizeof(real) <= CACHED:
         p.images = p.out.n
+    # channels that are summed up at a time: what a pixel reads of them stays for the next pixel
+    p.channels = PIXEL // (p.taps * min(p.images, p.out.n) * <Py_ssize_t>sizeof(real))
+    p.channels = min(p.cg, max(p.channels, (LEAST_TERMS + p.taps - 1) // p.taps))
     if direct:
         jobs = (p.out.n + p.images - 1) // p.images * p.out.h
     else:

@@ -10,6 +10,7 @@ def batch_norm(
     var: Any,
     inv_std: Any,
     eps: float,
+    relu: bool,
     threads: int,
 ) -> None: ...
 def batch_norm_backward(

@@ -84,16 +84,22 @@ def channel_sum(object a, object out, int threads):
 
 
 cdef void norm_channel(
-    const real* x, real* out, Py_ssize_t count, double eps, real gamma, real beta,
+    const real* x, real* out, Py_ssize_t count, double eps, real gamma, real beta, bint relu,
     real* mean, real* var, real* inv_std,
 ) noexcept nogil:
     cdef Py_ssize_t i
+    cdef real y
     cdef real m = <real>(sum_of(x, count) / count)
     cdef double v = squares_of(x, count, m) / count
     cdef real s = <real>(1 / sqrt(v + eps))
     cdef real scale = s * gamma
-    for i in range(count):
-        out[i] = (x[i] - m) * scale + beta
+    if relu:
+        for i in range(count):
+            y = (x[i] - m) * scale + beta
+            out[i] = 0 if y < 0 else y
+    else:
+        for i in range(count):
+            out[i] = (x[i] - m) * scale + beta
     mean[0] = m
     var[0] = <real>v
     inv_std[0] = s
@@ -101,9 +107,12 @@ cdef void norm_channel(
 
 def batch_norm(
     object x, object out, object gamma, object beta, object mean, object var, object inv_std,
-    double eps, int threads,
+    double eps, bint relu, int threads,
 ):
-    """Fill out, and mean, var and inv_std (C,), from x, batch-last; gamma, beta (C,) or None."""
+    """Fill out, and mean, var and inv_std (C,), from x, batch-last; gamma, beta (C,) or None.
+
+    ``relu`` replaces what is below 0 by 0.
+    """
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     same_shape(a, o)
@@ -119,8 +128,8 @@ def batch_norm(
     with nogil:
         for c in prange(a.c, num_threads=threads, schedule="static"):
             norm_channel(a.data + c * a.stride, o.data + c * o.stride, count, eps,
-                         g[c] if g != NULL else 1, b[c] if b != NULL else 0, m + c, v + c,
-                         s + c)
+                         g[c] if g != NULL else 1, b[c] if b != NULL else 0, relu, m + c,
+                         v + c, s + c)
 
 
 cdef void norm_grad_channel(

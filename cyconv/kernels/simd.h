@@ -30,6 +30,19 @@ static inline vreal broadcast(real x) {
   return zeros + x;
 }
 
+#if CYCONV_VLEN > 1
+typedef __typeof__((vreal){0} < (vreal){0}) lane_numbers; /* comparisons give 0 or -1 */
+#endif
+
+/* max(v, 0) in each lane; NaN is not below 0: it stays. */
+static inline vreal rectified(vreal v) {
+#if CYCONV_VLEN > 1
+  return (vreal)((lane_numbers)v & ~(v < 0));
+#else
+  return v < 0 ? 0 : v;
+#endif
+}
+
 /* Makes the compiler hold v in a register: gcc would load it again for each of its uses. */
 #if CYCONV_VLEN > 1 && defined(__GNUC__) && defined(__x86_64__)
 #define KEEP(v) __asm__("" : "+v"(v))
@@ -61,7 +74,6 @@ static inline vreal broadcast(real x) {
 #endif
 #endif
 #ifndef INTERLEAVE /* gcc before 12 */
-typedef __typeof__((vreal){0} < (vreal){0}) lane_numbers;
 #define INTERLEAVE(a, b, order) __builtin_shuffle(a, b, (lane_numbers){order})
 #endif
 #endif

@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
     void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
     void keep "KEEP"(vreal v)
     void transpose(vreal* rows)  # VLEN vectors
+    vreal rectified(vreal v)  # max(v, 0); NaN stays
     # the return type of a function that must be inlined, so that its constant arguments unroll loops
     ctypedef void inlined "ALWAYS_INLINE void"
 

@@ -1,38 +1,51 @@
 # The micro-kernel of every convolution: mr output channels by 1 or 2 vectors of lanes, summed up in
 # registers over channels and taps.
 
-from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, vreal
+from cyconv.kernels.simd cimport (
+    MR_MAX, VLEN, broadcast, inlined, load, load_first, real, rectified, store, store_first, vreal,
+)
 
 
 cdef inline inlined tile(
-    const int mr, const int nv, const bint add, Py_ssize_t channels, Py_ssize_t taps,
-    const real* x, Py_ssize_t xstride, const Py_ssize_t* xoff,
+    const int mr, const int nv, const bint packed, bint add,
+    Py_ssize_t channels, Py_ssize_t taps, const real* x, Py_ssize_t xstride, const Py_ssize_t* xoff,
     const real* w, Py_ssize_t wstride, const Py_ssize_t* woff,
-    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes,
+    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
 ) noexcept nogil:
     # out[f, lanes] = bias[f] + sum over channels and taps of w[c, t, f] * x[c, t, lanes], where the
-    # bias lies before the weights; or, if add, out[f, lanes] += the sum, and there is no bias.
-    # IN x, w; OUT out. mr, nv and add are constants where this is inlined: a and b live in registers.
+    # bias lies before the weights; or, if add, out[f, lanes] += the sum, and there is no bias; then,
+    # if relu, max(out, 0). packed: x (taps, lanes) and w (taps, mr) lie without gaps, and there is
+    # one channel; else xoff and woff say where each tap's begin.
+    # IN x, w; OUT out. The constants are so where this is inlined: a and b live in registers.
     cdef vreal a[14]  # the largest mr below
     cdef vreal b[14]
     cdef vreal u, v
     cdef const real* xt
     cdef const real* wt
     cdef Py_ssize_t c, t
+    cdef Py_ssize_t first = min(lanes, <Py_ssize_t>VLEN), second = lanes - first
+    cdef bint whole = lanes == nv * VLEN and fcount >= mr
     cdef int i
     for i in range(mr):
-        if add:
+        if not add:
+            a[i] = broadcast(w[i])
+            b[i] = a[i]
+        elif whole:
             a[i] = load(out + i * outstride)
             b[i] = load(out + i * outstride + VLEN) if nv == 2 else a[i]
         else:
-            a[i] = broadcast(w[i])
-            b[i] = a[i]
+            a[i] = load_first(out + i * outstride, first if i < fcount else 0)
+            b[i] = load_first(out + i * outstride + VLEN, second if i < fcount else 0)
     if not add:
         w = w + mr
     for c in range(channels):
         for t in range(taps):
-            xt = x + xoff[t]
-            wt = w + woff[t]
+            if packed:
+                xt = x + t * nv * VLEN
+                wt = w + t * mr
+            else:
+                xt = x + xoff[t]
+                wt = w + woff[t]
             u = load(xt)
             if nv == 2:
                 v = load(xt + VLEN)
@@ -42,7 +55,12 @@ cdef inline inlined tile(
                     b[i] = b[i] + v * wt[i]
         x = x + xstride
         w = w + wstride
-    if lanes == nv * VLEN and fcount >= mr:
+    if relu:
+        for i in range(mr):
+            a[i] = rectified(a[i])
+            if nv == 2:
+                b[i] = rectified(b[i])
+    if whole:
         for i in range(mr):
             store(out + i * outstride, a[i])
             if nv == 2:
@@ -50,29 +68,40 @@ cdef inline inlined tile(
     else:
         for i in range(mr):
             if i < fcount:
-                store_first(out + i * outstride, a[i], min(lanes, <Py_ssize_t>VLEN))
-                if nv == 2 and lanes > VLEN:
-                    store_first(out + i * outstride + VLEN, b[i], lanes - VLEN)
+                store_first(out + i * outstride, a[i], first)
+                if nv == 2 and second > 0:
+                    store_first(out + i * outstride + VLEN, b[i], second)
 
 
 cdef inline inlined tile_of(
-    const int nv, const bint add, Py_ssize_t mr, Py_ssize_t channels, Py_ssize_t taps,
-    const real* x, Py_ssize_t xs, const Py_ssize_t* xo,
+    const int nv, const bint packed, bint add, Py_ssize_t mr,
+    Py_ssize_t channels, Py_ssize_t taps, const real* x, Py_ssize_t xs, const Py_ssize_t* xo,
     const real* w, Py_ssize_t ws, const Py_ssize_t* wo,
-    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes,
+    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes, bint relu,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 14 and MR_MAX >= 14: tile(14, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 6: tile(6, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 5: tile(5, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 4: tile(4, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 3: tile(3, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 2: tile(2, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
-    elif mr == 1: tile(1, nv, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes)
+    if mr == 14 and MR_MAX >= 14: tile(14, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 6: tile(6, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 5: tile(5, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 4: tile(4, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 3: tile(3, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 2: tile(2, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+    elif mr == 1: tile(1, nv, packed, add, channels, taps, x, xs, xo, w, ws, wo, out, os, fc, lanes, relu)
+
+
+cdef inline void packed_tile(
+    bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w,
+    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
+) noexcept nogil:
+    # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and of w (count, mr)
+    if lanes > VLEN:
+        tile_of(2, True, add, mr, 1, count, x, 0, NULL, w, 0, NULL, out, outstride, fcount, lanes, relu)
+    else:
+        tile_of(1, True, add, mr, 1, count, x, 0, NULL, w, 0, NULL, out, outstride, fcount, lanes, relu)

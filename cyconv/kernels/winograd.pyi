@@ -11,6 +11,7 @@ def correlate(
     top: int,
     left: int,
     kernel: int,
+    relu: bool,
     threads: int,
 ) -> None: ...
 def pack_weights(

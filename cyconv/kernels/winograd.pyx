@@ -18,9 +18,9 @@ from cython.parallel cimport prange, threadid
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.points cimport POINTS, evaluate_1d, interpolate_1d, transform_input
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, inlined, real, store, store_first, vreal,
+    MR_MAX, VLEN, inlined, real, rectified, store, store_first, vreal,
 )
-from cyconv.kernels.tile cimport tile_of
+from cyconv.kernels.tile cimport packed_tile
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -31,6 +31,7 @@ cdef struct Problem:
     Planes x, out
     const real* u        # (blocks, POINTS, 1 + C, mr); the first row of each is zeros
     const real* bias     # (F,) or NULL
+    bint relu
     Py_ssize_t mr, blocks
     Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles: 3 and 4, or 5 and 2
     Py_ssize_t top, left # padding
@@ -51,6 +52,7 @@ cdef inline inlined transform_output(
     # image, for `count` <= VLEN images
     cdef vreal t[24]  # t[column, output row]
     cdef vreal line[4]
+    cdef vreal result
     cdef Py_ssize_t i, j
     cdef Py_ssize_t rows = min(p.out.h - top, <Py_ssize_t>side)
     cdef Py_ssize_t cols = min(p.out.w - left, <Py_ssize_t>side)
@@ -60,10 +62,13 @@ cdef inline inlined transform_output(
     for i in range(rows):
         interpolate_1d(side, <real*>(t + i), side * VLEN, line, 1)
         for j in range(cols):
+            result = line[j] + bias
+            if p.relu:
+                result = rectified(result)
             if count == VLEN:
-                store(dst + (i * p.out.w + j) * p.out.n, line[j] + bias)
+                store(dst + (i * p.out.w + j) * p.out.n, result)
             else:
-                store_first(dst + (i * p.out.w + j) * p.out.n, line[j] + bias, count)
+                store_first(dst + (i * p.out.w + j) * p.out.n, result, count)
 
 
 cdef void transform_tile(
@@ -79,7 +84,7 @@ cdef void transform_tile(
 
 
 cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    # scratch: v (chunk, POINTS, C, lanes), m (POINTS, mr, lanes), offsets
+    # scratch: v (chunk, POINTS, C, lanes), m (POINTS, mr, lanes)
     cdef Py_ssize_t channels = p.x.c
     cdef Py_ssize_t chunk = job % p.chunks
     cdef Py_ssize_t ty = job // p.chunks % p.tile_rows
@@ -91,15 +96,11 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t vsize = POINTS * channels * width
     cdef real* v = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
     cdef real* m = v + p.chunk * POINTS * channels * p.lanes
-    cdef Py_ssize_t* xoff = <Py_ssize_t*>(m + POINTS * p.mr * p.lanes)
-    cdef Py_ssize_t* woff = xoff + channels
     cdef Py_ssize_t c, tx, lane, block, point, f, count
     cdef const real* u
     cdef const real* x
     cdef real bias
     for c in range(channels):
-        xoff[c] = c * width
-        woff[c] = c * p.mr
         for tx in range(first, last):
             lane = 0
             while lane < lanes:
@@ -114,12 +115,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             for point in range(POINTS):
                 u = p.u + (block * POINTS + point) * (1 + channels) * p.mr
                 x = v + (tx - first) * vsize + point * channels * width
-                if width == VLEN:
-                    tile_of(1, False, p.mr, 1, channels, x, 0, xoff, u, 0, woff,
-                            m + point * p.mr * width, width, p.mr, width)
-                else:
-                    tile_of(2, False, p.mr, 1, channels, x, 0, xoff, u, 0, woff,
-                            m + point * p.mr * width, width, p.mr, width)
+                packed_tile(False, p.mr, channels, x, u, m + point * p.mr * width, width, p.mr, width, False)
             for f in range(count):
                 bias = p.bias[block * p.mr + f] if p.bias != NULL else 0
                 lane = 0
@@ -157,8 +153,7 @@ def scratch_size(
 ):
     """Numbers of scratch per thread for x (n, c, ., .), out (n, f, oh, ow), 3x3 or 5x5 kernels."""
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
-    cdef Py_ssize_t offsets = (2 * c * sizeof(Py_ssize_t) + 64) // sizeof(real)
-    return POINTS * p.lanes * (p.chunk * c + p.mr) + offsets
+    return POINTS * p.lanes * (p.chunk * c + p.mr) + 64 // <Py_ssize_t>sizeof(real)
 
 
 def packed_size(Py_ssize_t c, Py_ssize_t f):
@@ -169,12 +164,13 @@ def packed_size(Py_ssize_t c, Py_ssize_t f):
 
 def correlate(
     object x, object u, object bias, object out, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, int threads,
+    Py_ssize_t kernel, bint relu, int threads,
 ):
     """Fill ``out`` (N, F, OH, OW) from x (N, C, H, W), batch-last, and u from ``pack_weights``.
 
     bias: 1-d (F,) or None; scratch: 1-d of ``threads * scratch_size(...)``; output (i, j) reads
-    inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside.
+    inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside. ``relu``
+    replaces what is below 0 by 0.
     """
     check_threads(threads)
     cdef Planes a = planes(x, False)
@@ -183,7 +179,7 @@ def correlate(
     cdef Py_ssize_t job, per_thread = scratch_size(o.n, a.c, o.c, o.h, o.w, kernel)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
-    p.x, p.out, p.top, p.left = a, o, top, left
+    p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
     p.u = numbers(u, packed_size(a.c, o.c), False)
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
     cdef real* base = numbers(scratch, threads * per_thread, True)

@@ -22,7 +22,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, prefetch, real, store, store_first, transpose, vreal,
 )
-from cyconv.kernels.tile cimport tile_of
+from cyconv.kernels.tile cimport packed_tile
 
 cdef enum:
     CACHED = 8388608                # bytes of panels in a chunk
@@ -193,12 +193,7 @@ cdef void product_job(const Problem* p, Py_ssize_t first, Py_ssize_t job) noexce
             m[i] = 0
     for block in range(p.x.blocks):
         x = p.x.panels + (point * p.x.blocks + block) * p.steps * VLEN * width
-        if width > VLEN:
-            tile_of(2, True, mr, count, 1, x, width, &zero, d, mr, &zero,
-                    m + block * width, outstride, mr, width)
-        else:
-            tile_of(1, True, mr, count, 1, x, width, &zero, d, mr, &zero,
-                    m + block * width, outstride, mr, width)
+        packed_tile(True, mr, count, x, d, m + block * width, outstride, mr, width, False)
 
 
 # ------------------------------------------------------------------ the work, cut into jobs

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from .activation import ReLU
+from .conv import Conv2d, Linear
 from .module import Module
+from .norm import BatchNorm1d, BatchNorm2d
+
+APPLY_RELU = (Conv2d, Linear, BatchNorm1d, BatchNorm2d)  # their forward takes an activation
 
 
 class Sequential(Module):
@@ -33,9 +38,22 @@ class Sequential(Module):
         return Sequential(*chosen) if isinstance(chosen, tuple) else chosen
 
     def forward(self, x: Any) -> Any:
-        for name, _ in self.named_children():
-            x = self.call_child(name, x)
+        waiting = list(self.named_children())
+        while waiting:
+            name, layer = waiting.pop(0)
+            if waiting and _applies_relu(layer, waiting[0][1]):
+                waiting.pop(0)
+                x = self.call_child(name, x, "relu")
+            else:
+                x = self.call_child(name, x)
         return x
+
+
+def _applies_relu(layer: Module, following: Module) -> bool:
+    """True if ``layer`` can apply the ReLU that follows it in its own pass over its output."""
+    usual = type(layer) in APPLY_RELU and type(following) is ReLU
+    # an attribute of the instance hides the method: somebody watches each layer
+    return usual and "forward" not in vars(layer) and "forward" not in vars(following)
 
 
 class Residual(Module):

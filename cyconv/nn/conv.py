@@ -53,7 +53,7 @@ class Conv2d(Module):
         self.weight = init.he_normal_(Parameter(zeros(shape)))
         self.bias = _bias("Conv2d", bias, self.out_channels)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Any, activation: str | None = None) -> Tensor:
         return ops.conv2d(
             x,
             self.weight,
@@ -63,6 +63,7 @@ class Conv2d(Module):
             dilation=self.dilation,
             groups=self.groups,
             algo=self.algo,
+            activation=activation,
         )
 
     def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
@@ -137,8 +138,8 @@ class Linear(Module):
         self.weight = init.he_normal_(Parameter(zeros(shape)))
         self.bias = _bias("Linear", bias, self.out_features)
 
-    def forward(self, x: Any) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, activation: str | None = None) -> Tensor:
+        return ops.linear(x, self.weight, self.bias, activation=activation)
 
     def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
         return math.prod(out_shape) * self.in_features

@@ -19,7 +19,7 @@ from ..geometry import (
     sizes,
 )
 from ..tensor import Tensor, apply
-from .inputs import tensors_in
+from .inputs import is_relu, tensors_in
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 
@@ -27,15 +27,19 @@ ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 class Conv2d(Op):
     any_layout = True
 
-    def __init__(self, geometry: Conv2dGeometry, algo: str):
-        self.geometry, self.algo = geometry, algo
+    def __init__(self, geometry: Conv2dGeometry, algo: str, relu: bool = False):
+        self.geometry, self.algo, self.relu = geometry, algo, relu
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self.x, self.w = x, w
-        return backend_of(x).conv2d(x, w, b, self.geometry, self.algo)
+        out = backend_of(x).conv2d(x, w, b, self.geometry, self.algo, self.relu)
+        self.out = out if self.relu else None
+        return out
 
     def backward(self, dout: Array) -> tuple[Array | None, ...]:
         backend, g = backend_of(dout), self.geometry
+        if self.relu:
+            dout = backend.relu_backward(dout, self.out)
         dx = backend.conv2d_input_grad(dout, self.w, g, self.algo) if self.needs[0] else None
         dw = backend.conv2d_weight_grad(self.x, dout, g, self.algo) if self.needs[1] else None
         if len(self.needs) < 3:
@@ -70,14 +74,22 @@ class Linear(Op):
 
     any_layout = True
 
+    def __init__(self, relu: bool = False):
+        self.relu = relu
+
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self.x, self.w = x[:, :, None, None], w[:, :, None, None]
         n, c = x.shape
         self.geometry = Conv2dGeometry(n, c, w.shape[0], 1, _ONE_PIXEL)
-        return backend_of(x).conv2d(self.x, self.w, b, self.geometry)[:, :, 0, 0]
+        out = backend_of(x).conv2d(self.x, self.w, b, self.geometry, relu=self.relu)[:, :, 0, 0]
+        self.out = out if self.relu else None
+        return out
 
     def backward(self, dout: Array) -> tuple[Array | None, ...]:
-        backend, g, dout = backend_of(dout), self.geometry, dout[:, :, None, None]
+        backend, g = backend_of(dout), self.geometry
+        if self.relu:
+            dout = backend.relu_backward(dout, self.out)
+        dout = dout[:, :, None, None]
         dx = backend.conv2d_input_grad(dout, self.w, g)[:, :, 0, 0] if self.needs[0] else None
         dw = backend.conv2d_weight_grad(self.x, dout, g)[:, :, 0, 0] if self.needs[1] else None
         if len(self.needs) < 3:
@@ -101,6 +113,7 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
     algo: str = "auto",
+    activation: str | None = None,
 ) -> Tensor:
     """Slide the filters ``w`` over the images ``x`` (a cross-correlation).
 
@@ -120,6 +133,7 @@ def conv2d(
     algo : "auto", "direct", "im2col" or "winograd" (3x3 or 5x5 kernels, stride 1); see
         ``explain_conv2d``. The first two are exact up to rounding; Winograd's error is up to
         about 50 times that. "auto" takes it only for float32
+    activation : None or "relu", which is then applied in the same pass over the output
 
     Returns
     -------
@@ -138,7 +152,8 @@ def conv2d(
     inputs = tensors_in("conv2d", input=x, weight=w, bias=b)
     geometry = conv2d_geometry(inputs[0].shape, inputs[1].shape, stride, padding, dilation, groups)
     _check_bias("conv2d", inputs, geometry.f)
-    return apply(Conv2d(geometry, _algorithm("conv2d", algo, geometry)), *inputs)
+    relu = is_relu("conv2d", activation)
+    return apply(Conv2d(geometry, _algorithm("conv2d", algo, geometry), relu), *inputs)
 
 
 def conv_transpose2d(
@@ -178,11 +193,11 @@ def conv_transpose2d(
     return apply(ConvTranspose2d(geometry), *inputs)
 
 
-def linear(x: Any, w: Any, b: Any = None) -> Tensor:
+def linear(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Tensor:
     """The fully connected layer: x @ w.T + b.
 
-    x (N, C), w (F, C), b (F,) or None, all float32 or all float64; returns (N, F). ValueError or
-    TypeError if shapes or dtypes do not fit.
+    x (N, C), w (F, C), b (F,) or None, all float32 or all float64; returns (N, F). ``activation``
+    is None or "relu", as for ``conv2d``. ValueError or TypeError if shapes or dtypes do not fit.
     """
     inputs = tensors_in("linear", input=x, weight=w, bias=b)
     shape, w_shape = inputs[0].shape, inputs[1].shape
@@ -195,7 +210,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Tensor:
             f"linear: input has {shape[1]} features but weight {w_shape} expects {w_shape[1]}"
         )
     _check_bias("linear", inputs, w_shape[0])
-    return apply(Linear(), *inputs)
+    return apply(Linear(is_relu("linear", activation)), *inputs)
 
 
 def _check_bias(op: str, inputs: list[Tensor], channels: int) -> None:

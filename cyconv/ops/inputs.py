@@ -39,6 +39,13 @@ def tensors_in(op: str, *, bias: Any = None, **values: Any) -> list[Tensor]:
     return result
 
 
+def is_relu(op: str, activation: Any) -> bool:
+    """Whether an op that can apply a function to its output is to apply relu."""
+    if activation is not None and (not isinstance(activation, str) or activation != "relu"):
+        raise ValueError(f"{op}: activation must be 'relu' or None, got {activation!r}")
+    return activation is not None
+
+
 def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two operands of one float dtype: a number or an array takes the dtype of the tensor."""
     dtypes = [t.dtype for kind in (Tensor, np.ndarray) for t in (a, b) if isinstance(t, kind)]

@@ -11,7 +11,8 @@ from ..autograd import Array, Op
 from ..backends import backend_of
 from ..geometry import channels_of, integer, number
 from ..tensor import Tensor, apply
-from .inputs import tensor_in, tensors_in
+from .activation import relu
+from .inputs import is_relu, tensor_in, tensors_in
 
 
 class BatchNormTraining(Op):
@@ -19,18 +20,22 @@ class BatchNormTraining(Op):
 
     any_layout = True
 
-    def __init__(self, eps: float):
-        self.eps = eps
+    def __init__(self, eps: float, relu: bool):
+        self.eps, self.relu = eps, relu
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
         self.x, self.gamma = x, gamma
-        out, self.mean, self.var, self.inv_std = backend_of(x).batch_norm(x, gamma, beta, self.eps)
+        out, self.mean, self.var, self.inv_std = backend_of(x).batch_norm(
+            x, gamma, beta, self.eps, self.relu
+        )
+        self.out = out if self.relu else None
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        return backend_of(dout).batch_norm_backward(
-            dout, self.x, self.gamma, self.mean, self.inv_std
-        )
+        backend = backend_of(dout)
+        if self.relu:
+            dout = backend.relu_backward(dout, self.out)
+        return backend.batch_norm_backward(dout, self.x, self.gamma, self.mean, self.inv_std)
 
 
 class BatchNormInference(Op):
@@ -89,6 +94,7 @@ def batch_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> Tensor:
     """Normalise each channel: gamma * (x - mean) / sqrt(var + eps) + beta.
 
@@ -102,6 +108,7 @@ def batch_norm(
     x : (N, C) or (N, C, ...), float32 or float64
     gamma, beta, running_mean, running_var : (C,) or None, of the same dtype
     momentum, eps : numbers; eps is above 0
+    activation : None or "relu", which is then applied to the result
 
     Returns
     -------
@@ -114,6 +121,7 @@ def batch_norm(
     channels = channels_of(op, tensor.shape)
     share = number("batch_norm: momentum", momentum)
     eps = _positive(op, eps)
+    fused = is_relu(op, activation)
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
     gamma, beta = _scale_and_shift(op, tensor, gamma, beta, (channels,))
@@ -128,11 +136,12 @@ def batch_norm(
                 )
     if running_mean is not None and not autograd.is_training():
         statistics = BatchNormInference(running_mean.data, running_var.data, eps)
-        return apply(statistics, tensor, gamma, beta)
+        out = apply(statistics, tensor, gamma, beta)
+        return relu(out) if fused else out
     count = tensor.size // channels if channels else 0
     if count == 1 and autograd.is_training():
         raise ValueError(f"{op}: one value per channel has no variance, got input {tensor.shape}")
-    norm = BatchNormTraining(eps)
+    norm = BatchNormTraining(eps, fused)
     out = apply(norm, tensor, gamma, beta)
     if running_mean is not None and count:
         unbiased = norm.var * (count / (count - 1))  # what PyTorch keeps

@@ -1,0 +1,92 @@
+"""`activation="relu"`: the values and gradients of `relu` after the op, in fewer passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cyconv as cc
+from cyconv import nn, ops
+
+CALLS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "direct": (
+        lambda x, w, b, **k: ops.conv2d(x, w, b, algo="direct", **k),
+        ((17, 3, 6, 5), (7, 3, 3, 3), (7,)),
+    ),
+    "im2col": (
+        lambda x, w, b, **k: ops.conv2d(x, w, b, algo="im2col", **k),
+        ((3, 40, 6, 5), (7, 40, 3, 3), (7,)),
+    ),
+    "strided": (
+        lambda x, w, b, **k: ops.conv2d(x, w, b, stride=2, padding=1, **k),
+        ((3, 4, 6, 5), (7, 4, 3, 3), (7,)),
+    ),
+    "winograd": (
+        lambda x, w, b, **k: ops.conv2d(x, w, b, algo="winograd", padding=1, **k),
+        ((9, 3, 6, 5), (7, 3, 3, 3), (7,)),
+    ),
+    "no image": (ops.conv2d, ((0, 3, 6, 5), (7, 3, 3, 3), (7,))),
+    "linear": (ops.linear, ((5, 300), (7, 300), (7,))),
+    "batch_norm": (ops.batch_norm, ((5, 3, 4, 4), (3,), (3,))),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_as_relu_after_it(name: str, dtype: str) -> None:
+    op, shapes = CALLS[name]
+    cc.seed(1)
+    arguments = [cc.tensor(cc.randn(*shape).numpy(), dtype=dtype).attach_grad() for shape in shapes]
+    found = []
+    for fused in (False, True):
+        with cc.record():
+            out = op(*arguments, activation="relu") if fused else ops.relu(op(*arguments))
+        head = np.arange(out.size, dtype=dtype).reshape(out.shape)
+        out.backward(head)
+        found.append([out.numpy().copy(), *(a.grad.numpy().copy() for a in arguments)])
+    assert found[0][0].size == 0 or 0 < np.count_nonzero(found[0][0]) < found[0][0].size
+    for separate, fused in zip(*found):
+        np.testing.assert_array_equal(separate, fused)
+
+
+def test_nan_stays() -> None:
+    x = np.full((1, 1, 4, 4), np.nan, np.float32)
+    w = np.ones((1, 1, 3, 3), np.float32)
+    for algo in ("direct", "im2col", "winograd"):
+        assert np.isnan(ops.conv2d(x, w, algo=algo, activation="relu").numpy()).all()
+
+
+@pytest.mark.parametrize("wrong", ["tanh", "", b"relu", 1, True, ops.relu])
+def test_no_other_activation(wrong: Any) -> None:
+    x = np.zeros((2, 1, 4, 4), np.float32)
+    for call in (
+        lambda: ops.conv2d(x, np.zeros((1, 1, 3, 3), np.float32), activation=wrong),
+        lambda: ops.linear(x[:, 0, 0], np.zeros((1, 4), np.float32), activation=wrong),
+        lambda: ops.batch_norm(x, activation=wrong),
+    ):
+        with pytest.raises(ValueError, match="activation must be 'relu' or None"):
+            call()
+
+
+def test_a_chain_fuses_and_says_the_same() -> None:
+    class Watched(nn.ReLU):
+        """Not exactly a ReLU: a chain calls it."""
+
+    cc.seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5)]
+    fused = nn.Sequential(*layers, nn.ReLU(), nn.ReLU())
+    plain = nn.Sequential(*layers[:2], Watched(), *layers[3:], Watched())
+    x = cc.randn(2, 3, 4, 4)
+    np.testing.assert_array_equal(fused(x).numpy(), plain(x).numpy())
+    nodes = []
+    for net in (fused, plain):
+        with cc.record():
+            node, count = net(x)._node, 0
+        while isinstance(node, cc.autograd.Node):
+            node, count = node.sources[0], count + 1
+        nodes.append(count)
+    assert nodes == [5, 6]  # one relu of three has nothing to be fused with
+    assert [row.layer for row in nn.summarize(fused, (3, 4, 4)).rows].count("ReLU") == 3
