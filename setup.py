@@ -39,6 +39,7 @@ X86 = {
 }
 ARM = {"neon": ([], 16, 32)}
 OTHER = {"generic": ([], 16, 16)}
+ONCE = ("cpu", "program")  # kernel files that know neither instruction set nor number type
 REALS = {"float32": ("float", 4), "float64": ("double", 8)}
 
 DIRECTIVES = {
@@ -103,7 +104,7 @@ def extensions() -> list[Extension]:
     included = [path.as_posix() for path in KERNELS.iterdir() if path.suffix in (".pxd", ".h")]
     for extension in generated:
         stem = extension.name.rpartition(".")[2]
-        if stem == "cpu":
+        if stem in ONCE:
             built.append(extension)
             continue
         for isa, (flags, width, registers) in instruction_sets().items():

@@ -25,6 +25,7 @@ from .random import seed
 if TYPE_CHECKING:
     from . import checkpoint, data, nn, optim, train
     from .checkpoint import load, save
+    from .compiled import compile
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "Tensor",
     "as_tensor",
     "checkpoint",
+    "compile",
     "data",
     "get_num_threads",
     "gradcheck",
@@ -64,6 +66,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("load", "save"):
         return getattr(importlib.import_module(f"{__name__}.checkpoint"), name)
+    if name == "compile":
+        return importlib.import_module(f"{__name__}.compiled").compile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -27,6 +27,7 @@ Array = Any  # a NumPy or CuPy array
 class _State(threading.local):
     recording = False
     training = False
+    trace: Any = None  # whose note() is called after each op
 
 
 _state = _State()
@@ -78,6 +79,16 @@ def predict_mode() -> Any:
     return _modes(None, False)
 
 
+@contextmanager
+def traced_by(trace: Any) -> Iterator[None]:
+    """Context manager: tell ``trace.note(op, inputs, out)`` of every op of this thread."""
+    _state.trace = trace
+    try:
+        yield
+    finally:
+        _state.trace = None
+
+
 class Op:
     """A differentiable operation: ``forward`` and ``backward`` side by side in one class.
 
@@ -95,6 +106,7 @@ class Op:
     # True if forward and backward give the same bits however their arrays lie in memory; else they
     # get arrays in one order only
     any_layout = False
+    only_kernels = False  # True if forward is kernel calls of the backend and views, nothing else
 
     def forward(self, *arrays: Array) -> Array:
         raise RuntimeError(f"{type(self).__name__} does not define forward")

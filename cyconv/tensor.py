@@ -345,6 +345,8 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
         if any(op.needs):
             kept = [t._uses for t in (*inputs, out)] if op.keeps_inputs else []
             out._node = Node(op, sources, kept)
+    if autograd._state.trace is not None:
+        autograd._state.trace.note(op, inputs, out)
     return out
 
 

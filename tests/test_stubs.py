@@ -19,6 +19,8 @@ def compiled(name: str) -> ModuleType:
         pytest.skip("the kernels are not compiled")
     if name == "cpu":
         return kernels.processor()
+    if name == "program":
+        return kernels.runner()
     return getattr(kernels.Kernels(kernels.choose())["f"], name)
 
 
@@ -29,10 +31,10 @@ def public(module: ModuleType) -> set[str]:
 def test_every_kernel_has_a_stub() -> None:
     sources = {path.stem for path in FOLDER.glob("*.pyx")}
     assert sources == {path.stem for path in FOLDER.glob("*.pyi")}
-    assert sources == {*kernels.MODULES, "cpu"}
+    assert sources == {*kernels.MODULES, "cpu", "program"}
 
 
-@pytest.mark.parametrize("name", [*kernels.MODULES, "cpu"])
+@pytest.mark.parametrize("name", [*kernels.MODULES, "cpu", "program"])
 def test_stub_equals_module(name: str) -> None:
     module = compiled(name)
     tree = ast.parse((FOLDER / f"{name}.pyi").read_text())

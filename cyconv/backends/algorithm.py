@@ -24,10 +24,14 @@ MANY_FILTERS, MANY_TERMS = 48, 64
 def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[str, str]:
     """(algorithm, why it) for numbers of dtype ``char`` and vectors of so many lanes.
 
-    "direct" reads images in place, one in each lane; "im2col" copies what the lanes read, which
-    may be images or the pixels of one; "winograd" multiplies less, but is less exact, so it is
-    taken for float32 only. The weight gradient has no im2col of its own: there it means direct.
+    "direct" reads images in place, one in each lane. "im2col" copies what the lanes read, which
+    may be images or the pixels of one. "winograd" multiplies less, but is less exact, so it is
+    taken for float32 only. "dense" is for one image under a fully connected layer. The weight
+    gradient has no im2col of its own: there it means direct.
     """
+    one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
+    if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
+        return "dense", "a single pixel: lanes are channels"
     if -(-g.n // vector) * vector > MOST_IDLE * g.n:
         return "im2col", f"{g.n} images would idle lanes of vectors of {vector}, pixels fill them"
     (oh, ow), kernel = g.window.out_size, g.window.kernel[0]

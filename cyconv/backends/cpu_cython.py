@@ -10,6 +10,7 @@ import numpy as np
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
 from .algorithm import choose
+from .capture import call, constant, not_caught
 from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last, native
 
 Array = Any
@@ -44,13 +45,19 @@ def as_batch_last(a: Array) -> Array:
     a = native(a)
     if a.ndim not in (2, 4) or is_batch_last(a):
         return a
+    not_caught()
     out = empty(a.shape, a.dtype)
-    if a.flags.c_contiguous and a.dtype.char in "fd":
+    copy_batch_last(a, out)
+    return out
+
+
+def copy_batch_last(a: Array, out: Array) -> None:
+    """Copy an array into a batch-last one of its shape, (N, C) or (N, C, H, W)."""
+    if a.flags.c_contiguous and a.dtype == out.dtype and a.dtype.char in "fd" and a.dtype.isnative:
         planes = out if a.ndim == 4 else out[:, :, None, None]
         _of(a).elementwise.to_batch_last(a.reshape(-1), planes, _threads(a.size))
     else:
         out[...] = a
-    return out
 
 
 def _images(a: Array) -> Array:
@@ -91,6 +98,8 @@ def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[st
 
 def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
     """Numbers of scratch memory per thread."""
+    if name == "dense":
+        return 0
     read, written, size = g.c, g.f, g.window.out_size
     if transposed:
         read, written, size = g.f, g.c, g.window.in_size
@@ -138,22 +147,28 @@ def _correlate(
         return np.maximum(out, 0) if relu else out
     threads = _threads(g.macs)
     name = _choose(g, dtype.char, algo, "input_grad" if transposed else "forward")[0]
+    if name == "dense":
+        w, bias = constant(w), constant(flat_or_none(b))
+        call(_of(x).dense.dense, flat(x), w, bias, out, relu, threads, constants=(w, bias))
+        return out
     scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed) * threads,), dtype)
     bias = flat_or_none(b)
     if name == "winograd":
-        winograd = _of(x).winograd
+        winograd, bias = _of(x).winograd, constant(bias)
         top, _, left, _ = window.padding
         side = window.kernel[0]
         if transposed:  # a correlation with the turned kernel
             top, left = side - 1 - top, side - 1 - left
         packed = aligned_empty((winograd.packed_size(read, written),), dtype)
         winograd.pack_weights(w, packed, written, read, side, transposed, threads)
-        winograd.correlate(x, packed, bias, out, scratch, top, left, side, relu, threads)
+        place = (top, left, side)
+        arrays = (x, packed, bias, out, scratch)
+        call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
         return out
     packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     conv.pack_weights(w, bias, packed, g.groups, written, read, taps, transposed, threads)
     options = (g.groups, *_sliding(window), transposed, name == "direct", relu, threads)
-    conv.correlate(x, packed, out, scratch, *options)
+    call(conv.correlate, x, packed, out, scratch, *options, constants=(packed,))
     return out
 
 
@@ -209,7 +224,7 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     """x (N, C, H, W) -> out and argmax (N, C, OH, OW); argmax (int32) is kh * KW + kw."""
     x = _images(x)
     out, argmax = empty(g.out_shape, x.dtype), _winners(g.out_shape)
-    _of(x).pool.max_pool(x, out, argmax, *_sliding(g.window), _threads(x.size))
+    call(_of(x).pool.max_pool, x, out, argmax, *_sliding(g.window), _threads(x.size))
     return out, argmax
 
 
@@ -240,7 +255,7 @@ def _average(src: Array, shape: tuple[int, ...], g: Pool2dGeometry, transposed: 
     src, w = _images(src), g.window
     dst = empty(shape, src.dtype)
     options = (w.kernel, w.stride, w.padding, g.count_include_pad, transposed)
-    _of(src).pool.avg_pool(src, dst, *options, _threads(max(src.size, dst.size)))
+    call(_of(src).pool.avg_pool, src, dst, *options, _threads(max(src.size, dst.size)))
     return dst
 
 
@@ -305,7 +320,7 @@ def relu(x: Array) -> Array:
     """max(x, 0), elementwise; NaN stays."""
     planes = _planes(x)
     out = empty(planes.shape, x.dtype)
-    _of(x).elementwise.relu(planes, out, _threads(x.size))
+    call(_of(x).elementwise.relu, planes, out, _threads(x.size))
     return out.reshape(x.shape)
 
 

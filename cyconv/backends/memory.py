@@ -12,6 +12,9 @@ process's memory and is given back at its end.
 from __future__ import annotations
 
 import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,14 +34,43 @@ _free: dict[int, list[mmap.mmap]] = {}  # by size
 _kept = 0  # bytes in _free
 
 
+class Arena:
+    """Memory that belongs to one user: what is given back is used again there and nowhere else."""
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[mmap.mmap]] = {}  # by size
+
+
+class _State(threading.local):
+    arena: Arena | None = None
+
+
+_state = _State()
+
+
+@contextmanager
+def memory_from(arena: Arena) -> Iterator[None]:
+    """Take the memory of all new arrays of this thread from an arena."""
+    before, _state.arena = _state.arena, arena
+    try:
+        yield
+    finally:
+        _state.arena = before
+
+
 class _Block(np.ndarray):
     """A whole piece of memory; it is the base of the array that uses it and dies with it."""
 
     memory: mmap.mmap | None = None
+    arena: Arena | None = None
 
     def __del__(self) -> None:
-        if self.memory is not None:
+        if self.memory is None:
+            return
+        if self.arena is None:
             _give_back(self.memory)
+        else:
+            self.arena.free.setdefault(len(self.memory), []).append(self.memory)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -47,15 +79,16 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = dtype.itemsize
     for length in shape:
         size *= length
-    if size < SMALL:
+    arena = _state.arena
+    if size < (SMALL if arena is None else 1):
         return np.empty(shape, dtype)
     try:
-        memory = _free[size].pop()
-        _kept -= size
+        memory = (_free if arena is None else arena.free)[size].pop()
+        _kept -= size if arena is None else 0
     except (KeyError, IndexError):
         memory = _map(size)
     block = _Block(size, np.uint8, memory)
-    block.memory = memory
+    block.memory, block.arena = memory, arena
     return np.ndarray(shape, dtype, block)
 
 

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
 MODULES = (
-    *("conv", "conv_weight_grad", "elementwise", "loss", "norm", "pool"),
+    *("conv", "conv_weight_grad", "dense", "elementwise", "loss", "norm", "pool"),
     *("winograd", "winograd_weight_grad"),
 )
 
@@ -27,6 +27,11 @@ def built() -> list[str]:
 def processor() -> ModuleType:
     """The module ``cpu``: what this processor has, and how the kernels were built."""
     return importlib.import_module(f"{__name__}.cpu")
+
+
+def runner() -> ModuleType:
+    """The module ``program``, which runs many kernel calls as one."""
+    return importlib.import_module(f"{__name__}.program")
 
 
 def usable() -> list[str]:

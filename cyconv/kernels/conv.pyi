@@ -18,7 +18,8 @@ def correlate(
     direct: bool,
     relu: bool,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...
 def pack_weights(
     w: Any,
     bias: Any | None,

@@ -14,6 +14,7 @@ from cyconv.kernels.panel cimport Problem, copy, fill_panel
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
 )
+from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport packed_tile, tile_of
 from cyconv.kernels.window cimport axis, check_window, source
 
@@ -23,6 +24,7 @@ cdef enum:
     JOBS = 32         # enough for any number of threads to share the work evenly
     CACHED = 524288   # bytes that a core's own cache surely holds
     LEAST_TERMS = 144 # summed up at a time, so that loading the sums costs little
+    PANEL_BLOCKS = 5  # of channels that make filling a panel worth while
     PIXEL = 16384     # bytes that a pixel reads which stay in a first-level cache for the next one
     PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
 
@@ -195,19 +197,49 @@ def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
     return groups * blocks * (1 + taps) * mr, mr
 
 
+cdef struct Correlation:
+    Task task
+    Problem p
+    bint direct
+    Py_ssize_t parts, jobs     # parts of the blocks of channels
+    real* scratch
+    Py_ssize_t per_thread      # numbers of scratch
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Correlation* c = <const Correlation*>task
+    cdef Py_ssize_t job
+    for job in prange(c.jobs, num_threads=threads, schedule="static"):
+        run_job_with(&c.p, c.direct, c.parts, job, c.scratch + threadid() * c.per_thread)
+
+
+cdef void run_job_with(
+    const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, real* scratch
+) noexcept nogil:
+    cdef Scratch s
+    cdef Py_ssize_t taps = p.cg * p.taps
+    # panels begin at a cache line
+    s.panel = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+    s.xoff = <Py_ssize_t*>(s.panel + taps * 2 * VLEN)
+    s.woff = s.xoff + taps
+    run_job(p, direct, parts, job, &s)
+
+
 def correlate(
     object x, object w, object out, object scratch, Py_ssize_t groups,
     tuple kernel, tuple stride, tuple padding, tuple dilation,
-    bint transposed, bint direct, bint relu, int threads,
+    bint transposed, bint direct, bint relu, int threads, bint later=False,
 ):
     """Fill ``out`` from ``x`` and the packed weights ``w``.
 
     x, out: batch-last (N, C, H, W); w: 1-d, from ``pack_weights``; scratch: 1-d, of
     ``threads * scratch_size(taps)``; padding is (top, left). ``transposed`` computes the gradient
     by the input: x is then the gradient by the output. ``relu`` replaces what is below 0 by 0.
+    ``later`` does nothing now but gives a task for a program.
     """
+    cdef Correlation call
     cdef Problem p
-    cdef Py_ssize_t jobs, job, parts, per_thread
+    cdef Py_ssize_t jobs, per_thread, blocks
     cdef real* base
     p.x = planes(x, False)
     p.out = planes(out, True)
@@ -240,25 +272,14 @@ def correlate(
     else:
         jobs = (p.out.h * p.out.w * p.out.n + 2 * VLEN - 1) // (2 * VLEN)
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
-    # result does not depend on the number of threads
+    # result does not depend on the number of threads; a panel is filled for each part
     jobs = jobs * groups
-    parts = max(<Py_ssize_t>1, min(p.blocks, (JOBS + jobs - 1) // jobs))
-    jobs = jobs * parts
-    with nogil:
-        for job in prange(jobs, num_threads=threads, schedule="static"):
-            run_job_with(&p, direct, parts, job, base + threadid() * per_thread)
-
-
-cdef void run_job_with(
-    const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, real* scratch
-) noexcept nogil:
-    cdef Scratch s
-    cdef Py_ssize_t taps = p.cg * p.taps
-    # panels begin at a cache line
-    s.panel = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-    s.xoff = <Py_ssize_t*>(s.panel + taps * 2 * VLEN)
-    s.woff = s.xoff + taps
-    run_job(p, direct, parts, job, &s)
+    blocks = 1 if direct else PANEL_BLOCKS
+    call.parts = min((p.blocks + blocks - 1) // blocks, (JOBS + jobs - 1) // jobs)
+    call.jobs = jobs * call.parts
+    call.p, call.direct, call.scratch, call.per_thread = p, direct, base, per_thread
+    call.task.run, call.task.threads = run, threads
+    return finish(&call.task, sizeof(call), later)
 
 
 def pack_weights(

@@ -5,6 +5,7 @@ from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport real
+from cyconv.kernels.task cimport Task, finish
 
 cdef enum:
     CHUNK = 16384  # numbers per job
@@ -17,20 +18,34 @@ cdef void relu_run(const real* x, real* out, Py_ssize_t count) noexcept nogil:
         out[i] = 0 if x[i] < 0 else x[i]  # NaN is not below 0: it stays
 
 
-def relu(object x, object out, int threads):
-    """Fill out with max(x, 0); batch-last arrays of one shape."""
-    check_threads(threads)
-    cdef Planes a = planes(x, False)
-    cdef Planes o = planes(out, True)
-    same_shape(a, o)
-    cdef Py_ssize_t size = a.h * a.w * a.n
+cdef struct Relu:
+    Task task
+    Planes x, out
+
+
+cdef void run_relu(const void* task, int threads) noexcept nogil:
+    cdef const Relu* r = <const Relu*>task
+    cdef Py_ssize_t size = r.x.h * r.x.w * r.x.n
     cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
     cdef Py_ssize_t job
-    with nogil:
-        for job in prange(a.c * runs, num_threads=threads, schedule="static"):
-            relu_run(a.data + job // runs * a.stride + job % runs * CHUNK,
-                     o.data + job // runs * o.stride + job % runs * CHUNK,
-                     min(<Py_ssize_t>CHUNK, size - job % runs * CHUNK))
+    for job in prange(r.x.c * runs, num_threads=threads, schedule="static"):
+        relu_run(r.x.data + job // runs * r.x.stride + job % runs * CHUNK,
+                 r.out.data + job // runs * r.out.stride + job % runs * CHUNK,
+                 min(<Py_ssize_t>CHUNK, size - job % runs * CHUNK))
+
+
+def relu(object x, object out, int threads, bint later=False):
+    """Fill out with max(x, 0); batch-last arrays of one shape.
+
+    ``later`` does nothing now but gives a task for a program.
+    """
+    cdef Relu r
+    check_threads(threads)
+    r.x = planes(x, False)
+    r.out = planes(out, True)
+    same_shape(r.x, r.out)
+    r.task.run, r.task.threads = run_relu, threads
+    return finish(&r.task, sizeof(r), later)
 
 
 cdef void relu_grad_run(

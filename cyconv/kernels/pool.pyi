@@ -9,7 +9,8 @@ def max_pool(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...
 def max_pool_backward(
     dout: Any,
     argmax: Any,
@@ -29,4 +30,5 @@ def avg_pool(
     count_include_pad: bool,
     transposed: bool,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...

@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
 from cyconv.kernels.simd cimport real
+from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, source
 
 
@@ -33,6 +34,45 @@ cdef int32_t* winners(object array, Planes like, bint writable) except? NULL:
     return data
 
 
+cdef inline Py_ssize_t first_col(const Axis* cols, Py_ssize_t kw) noexcept nogil:
+    # no output column before this one finds kernel column kw in the input
+    cdef Py_ssize_t missing = cols.before - kw * cols.dilation
+    return (missing + cols.stride - 1) // cols.stride if missing > 0 else 0
+
+
+cdef inline Py_ssize_t end_col(const Axis* cols, Py_ssize_t kw) noexcept nogil:
+    # no output column from this one on finds kernel column kw in the input
+    cdef Py_ssize_t room = cols.size - 1 + cols.before - kw * cols.dilation
+    return min(cols.out, room // cols.stride + 1) if room >= 0 else 0
+
+
+cdef void max_row_of_one(
+    const Planes* x, const Axis* rows, const Axis* cols, Py_ssize_t c, Py_ssize_t oh, real* best,
+    int32_t* where,
+) noexcept nogil:
+    # as max_row, for a single image: here the columns follow each other in the innermost loop
+    cdef const real* plane = x.data + c * x.stride
+    cdef const real* src
+    cdef Py_ssize_t first = first_k(rows, oh), end = end_k(rows, oh), ow, kh, kw
+    cdef int32_t tap
+    for ow in range(cols.out):
+        kw = first_k(cols, ow)
+        if first < end and kw < end_k(cols, ow):
+            best[ow] = plane[source(rows, oh, first) * x.w + source(cols, ow, kw)]
+            where[ow] = <int32_t>(first * cols.kernel + kw)
+        else:
+            best[ow] = -<real>INFINITY
+            where[ow] = 0
+    for kh in range(first, end):
+        for kw in range(cols.kernel):
+            src = plane + source(rows, oh, kh) * x.w + kw * cols.dilation - cols.before
+            tap = <int32_t>(kh * cols.kernel + kw)
+            for ow in range(first_col(cols, kw), end_col(cols, kw)):
+                if (src[ow * cols.stride] > best[ow]) | (src[ow * cols.stride] != src[ow * cols.stride]):
+                    best[ow] = src[ow * cols.stride]
+                    where[ow] = tap
+
+
 cdef void max_row(
     const Planes* x, const Planes* out, const Axis* rows, const Axis* cols,
     Py_ssize_t c, Py_ssize_t oh, int32_t* argmax,
@@ -44,6 +84,11 @@ cdef void max_row(
     cdef int32_t* where
     cdef int32_t tap
     cdef bint first
+    if images == 1:
+        position = oh * out.w
+        max_row_of_one(x, rows, cols, c, oh, out.data + c * out.stride + position,
+                       argmax + c * out.h * out.w + position)
+        return
     for ow in range(out.w):
         position = (oh * out.w + ow) * images
         best = out.data + c * out.stride + position
@@ -74,22 +119,39 @@ cdef void max_row(
                 where[n] = 0
 
 
+cdef struct MaxPool:
+    Task task
+    Planes x, out
+    Axis rows, cols
+    int32_t* argmax
+
+
+cdef void run_max_pool(const void* task, int threads) noexcept nogil:
+    cdef const MaxPool* p = <const MaxPool*>task
+    cdef Py_ssize_t jobs = p.out.c * p.out.h if p.out.n * p.out.w else 0
+    cdef Py_ssize_t job
+    for job in prange(jobs, num_threads=threads, schedule="static"):
+        max_row(&p.x, &p.out, &p.rows, &p.cols, job // p.out.h, job % p.out.h, p.argmax)
+
+
 def max_pool(
     object x, object out, object argmax, tuple kernel, tuple stride, tuple padding, tuple dilation,
-    int threads,
+    int threads, bint later=False,
 ):
-    """Fill out (N, C, OH, OW) and argmax (int32 tap numbers) from x (N, C, H, W), batch-last."""
+    """Fill out (N, C, OH, OW) and argmax (int32 tap numbers) from x (N, C, H, W), batch-last.
+
+    ``later`` does nothing now but gives a task for a program.
+    """
+    cdef MaxPool p
     check_window(kernel, stride, padding, dilation, threads)
-    cdef Planes a = planes(x, False)
-    cdef Planes o = planes(out, True)
-    has_shape(o, a.n, a.c, o.h, o.w)
-    cdef int32_t* where = winners(argmax, o, True)
-    cdef Axis rows = axis(a.h, o.h, kernel[0], stride[0], padding[0], dilation[0], False)
-    cdef Axis cols = axis(a.w, o.w, kernel[1], stride[1], padding[1], dilation[1], False)
-    cdef Py_ssize_t job
-    with nogil:
-        for job in prange(o.c * o.h if o.n * o.w else 0, num_threads=threads, schedule="static"):
-            max_row(&a, &o, &rows, &cols, job // o.h, job % o.h, where)
+    p.x = planes(x, False)
+    p.out = planes(out, True)
+    has_shape(p.out, p.x.n, p.x.c, p.out.h, p.out.w)
+    p.argmax = winners(argmax, p.out, True)
+    p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], False)
+    p.cols = axis(p.x.w, p.out.w, kernel[1], stride[1], padding[1], dilation[1], False)
+    p.task.run, p.task.threads = run_max_pool, threads
+    return finish(&p.task, sizeof(p), later)
 
 
 cdef void max_grad_row(
@@ -156,10 +218,30 @@ cdef Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bint padd
 
 
 cdef struct Average:
+    Task task
     Planes src, dst
     Axis rows, cols
     Py_ssize_t bottom, right
     bint padded
+
+
+cdef void avg_row_of_one(
+    const Average* a, Py_ssize_t c, Py_ssize_t row, real* dst
+) noexcept nogil:
+    # as avg_row forward, for a single image: here the columns follow each other in the innermost loop
+    cdef const real* plane = a.src.data + c * a.src.stride
+    cdef const real* src
+    cdef Py_ssize_t col, kh, kw, stride = a.cols.stride
+    cdef Py_ssize_t height = covered(&a.rows, row, a.bottom, a.padded)
+    for col in range(a.dst.w):
+        dst[col] = 0
+    for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
+        for kw in range(a.cols.kernel):
+            src = plane + source(&a.rows, row, kh) * a.src.w + kw - a.cols.before
+            for col in range(first_col(&a.cols, kw), end_col(&a.cols, kw)):
+                dst[col] = dst[col] + src[col * stride]
+    for col in range(a.dst.w):
+        dst[col] = dst[col] * (<real>1 / <real>(height * covered(&a.cols, col, a.right, a.padded)))
 
 
 cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
@@ -170,6 +252,9 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
     cdef const real* src
     cdef real* dst
     cdef real scale = 1
+    if images == 1 and not a.rows.transposed:
+        avg_row_of_one(a, c, row, a.dst.data + c * a.dst.stride + row * a.dst.w)
+        return
     for col in range(a.dst.w):
         dst = a.dst.data + c * a.dst.stride + (row * a.dst.w + col) * images
         for n in range(images):
@@ -199,13 +284,21 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
                 dst[n] = dst[n] * scale
 
 
+cdef void run_avg_pool(const void* task, int threads) noexcept nogil:
+    cdef const Average* a = <const Average*>task
+    cdef Py_ssize_t jobs = a.dst.c * a.dst.h if a.dst.n * a.dst.w else 0
+    cdef Py_ssize_t job
+    for job in prange(jobs, num_threads=threads, schedule="static"):
+        avg_row(a, job // a.dst.h, job % a.dst.h)
+
+
 def avg_pool(
     object src, object dst, tuple kernel, tuple stride, tuple padding, bint count_include_pad,
-    bint transposed, int threads,
+    bint transposed, int threads, bint later=False,
 ):
     """Fill dst from src, batch-last (N, C, H, W): the output from x or, ``transposed``, dx from dout.
 
-    padding is (top, bottom, left, right).
+    padding is (top, bottom, left, right). ``later`` does nothing now but gives a task for a program.
     """
     cdef Average a
     check_window(kernel, stride, padding, (1, 1), threads)
@@ -217,8 +310,5 @@ def avg_pool(
     a.rows = axis(a.src.h, a.dst.h, kernel[0], stride[0], padding[0], 1, transposed)
     a.cols = axis(a.src.w, a.dst.w, kernel[1], stride[1], padding[2], 1, transposed)
     a.bottom, a.right, a.padded = padding[1], padding[3], count_include_pad
-    cdef Py_ssize_t job
-    with nogil:
-        for job in prange(a.dst.c * a.dst.h if a.dst.n * a.dst.w else 0, num_threads=threads,
-                          schedule="static"):
-            avg_row(&a, job // a.dst.h, job % a.dst.h)
+    a.task.run, a.task.threads = run_avg_pool, threads
+    return finish(&a.task, sizeof(a), later)

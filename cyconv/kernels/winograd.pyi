@@ -13,7 +13,8 @@ def correlate(
     kernel: int,
     relu: bool,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...
 def pack_weights(
     w: Any, u: Any, rows: int, cols: int, kernel: int, swapped: bool, threads: int
 ) -> None: ...

@@ -20,6 +20,7 @@ from cyconv.kernels.points cimport POINTS, evaluate_1d, interpolate_1d, transfor
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, inlined, real, rectified, store, store_first, vreal,
 )
+from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport packed_tile
 
 cdef enum:
@@ -127,6 +128,21 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
                     lane = lane + VLEN
 
 
+cdef struct Correlation:
+    Task task
+    Problem p
+    Py_ssize_t jobs
+    real* scratch
+    Py_ssize_t per_thread  # numbers of scratch
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Correlation* c = <const Correlation*>task
+    cdef Py_ssize_t job
+    for job in prange(c.jobs, num_threads=threads, schedule="dynamic"):
+        run_job(&c.p, job, c.scratch + threadid() * c.per_thread)
+
+
 cdef Problem problem_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
 ) except *:
@@ -164,19 +180,20 @@ def packed_size(Py_ssize_t c, Py_ssize_t f):
 
 def correlate(
     object x, object u, object bias, object out, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, bint relu, int threads,
+    Py_ssize_t kernel, bint relu, int threads, bint later=False,
 ):
     """Fill ``out`` (N, F, OH, OW) from x (N, C, H, W), batch-last, and u from ``pack_weights``.
 
     bias: 1-d (F,) or None; scratch: 1-d of ``threads * scratch_size(...)``; output (i, j) reads
     inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside. ``relu``
-    replaces what is below 0 by 0.
+    replaces what is below 0 by 0. ``later`` does nothing now but gives a task for a program.
     """
     check_threads(threads)
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel)
-    cdef Py_ssize_t job, per_thread = scratch_size(o.n, a.c, o.c, o.h, o.w, kernel)
+    cdef Correlation call
+    cdef Py_ssize_t per_thread = scratch_size(o.n, a.c, o.c, o.h, o.w, kernel)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
@@ -184,10 +201,10 @@ def correlate(
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
     cdef real* base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, o)
-    cdef Py_ssize_t jobs = (o.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks
-    with nogil:
-        for job in prange(jobs, num_threads=threads, schedule="dynamic"):
-            run_job(&p, job, base + threadid() * per_thread)
+    call.jobs = (o.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks
+    call.p, call.scratch, call.per_thread = p, base, per_thread
+    call.task.run, call.task.threads = run, threads
+    return finish(&call.task, sizeof(call), later)
 
 
 # ------------------------------------------------------------------ weights

@@ -20,7 +20,7 @@ class BatchNormTraining(Op):
 
     any_layout = True
 
-    def __init__(self, eps: float, relu: bool):
+    def __init__(self, eps: float, relu: bool = False):
         self.eps, self.relu = eps, relu
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:

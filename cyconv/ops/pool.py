@@ -13,6 +13,7 @@ from .inputs import tensor_in
 
 class MaxPool2d(Op):
     any_layout = True
+    only_kernels = True
     keeps_inputs = False  # backward reads only where the largest values were
 
     def __init__(self, geometry: Pool2dGeometry):
@@ -28,6 +29,7 @@ class MaxPool2d(Op):
 
 class AvgPool2d(Op):
     any_layout = True
+    only_kernels = True
     keeps_inputs = False
 
     def __init__(self, geometry: Pool2dGeometry):

@@ -1,0 +1,187 @@
+"""A trained net as a flat list of kernel calls on buffers that are planned once: ``compile``.
+
+The net runs once on an example. Kernel calls are caught on their way (``backends/capture.py``);
+what an op computes in another way becomes a call of that op. Kernel calls that follow each other
+run as one, without the interpreter between them.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from . import autograd, backends, kernels
+from .autograd import Array, Op
+from .backends.capture import Capture, capturing
+from .config import get_num_threads
+from .creation import as_tensor
+from .nn import Module
+from .nn.fold import fold_batch_norm
+from .tensor import Tensor
+
+Step = Callable[[], None]
+
+
+class Compiled:
+    """What ``compile`` returns: call it with images like the example's.
+
+    It has its own buffers, and a copy of the weights as they were. Several threads may call it;
+    they take turns. ``shape`` and ``dtype`` are those of the input; ``kernel_calls`` counts the
+    kernel calls and ``steps`` the pieces that they and what is between them fall into.
+    """
+
+    def __init__(self, net: Callable[[Tensor], Any], example: Tensor):
+        self.shape, self.dtype = example.shape, example.dtype
+        self._lock = threading.Lock()
+        self._capture = Capture()
+        backend = backends.backend_of(example.data)
+        self._copy = getattr(backend, "copy_batch_last", None) if example.ndim in (2, 4) else None
+        trace = _Trace(self._capture)
+        with autograd.pause(train=False), capturing(self._capture):
+            self._input = backend.empty(self.shape, self.dtype)
+            self._input[...] = example.data
+            with autograd.traced_by(trace):
+                out = net(trace.input(Tensor(self._input)))
+        if not isinstance(out, Tensor):
+            raise TypeError(f"compile: the net must return one tensor, got {type(out).__name__}")
+        self._output = out.data
+        self._steps = trace.program()
+        self.kernel_calls = sum(
+            isinstance(step, _Kernels) and len(step.tasks) for step in self._steps
+        )
+
+    @property
+    def steps(self) -> int:
+        return len(self._steps)
+
+    def __call__(self, x: Any) -> Tensor:
+        """The net's answer to x, of the example's shape and dtype, as a new tensor."""
+        array = x.data if isinstance(x, Tensor) else as_tensor(x, self.dtype).data
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise ValueError(
+                f"compiled for shape {self.shape} and {self.dtype}, got shape {array.shape} and "
+                f"{array.dtype}"
+            )
+        with self._lock, np.errstate(all="ignore"):
+            if self._copy is None:
+                self._input[...] = array
+            else:
+                self._copy(array, self._input)
+            for step in self._steps:
+                step()
+            return Tensor(self._output.copy(order="K"))
+
+
+def compile(net: Module, example: Any) -> Compiled:
+    """Prepare a net for inference on inputs of one shape, without the interpreter between layers.
+
+    Parameters
+    ----------
+    net : a Module; batch norm after a Conv2d or Linear of a Sequential goes into its weights
+    example : a tensor or array of the shape and dtype of the inputs to come
+
+    Returns
+    -------
+    ``Compiled``: a callable from such an input to the net's output as outside of training, equal up
+    to rounding. Weights are those of now, and so is the way that the net takes through its own
+    ``if``s. ReLUs run with the layer before them; buffers are used again as soon as they are free.
+
+    Raises
+    ------
+    TypeError : net is no Module or returns something else than one tensor
+    ValueError : example does not fit, or the net's output does not depend on its input through
+        cyconv's operations alone, so that a repetition of these would give wrong results
+
+    >>> import cyconv as cc
+    >>> net = cc.nn.models.lenet()
+    >>> run = cc.compile(net, cc.zeros(1, 1, 28, 28))
+    >>> run(cc.ones(1, 1, 28, 28)).shape
+    (1, 10)
+    """
+    if not isinstance(net, Module):
+        raise TypeError(f"compile: net must be a Module, got {type(net).__name__}")
+    sample = as_tensor(example)
+    folded = fold_batch_norm(net)
+    compiled = Compiled(folded, sample)
+    _check(folded, compiled, sample)
+    return compiled
+
+
+def _check(net: Module, compiled: Compiled, example: Tensor) -> None:
+    """Stop unless net and program agree on an input other than the example."""
+    values = np.sin(np.arange(example.size, dtype=example.dtype)).reshape(example.shape)
+    other = Tensor(backends.to_device(values, example.device))
+    with autograd.pause(train=False):
+        expected = backends.to_numpy(net(other).data)
+    found = backends.to_numpy(compiled(other).data)
+    scale = np.abs(expected).max(initial=0.0)
+    if not np.allclose(found, expected, rtol=0, atol=1e-4 * scale, equal_nan=True):
+        raise ValueError(
+            "compile: the net computes something outside of cyconv's operations, or takes another "
+            f"way for other values: its program is off by {np.abs(found - expected).max():.3g}"
+        )
+
+
+class _Kernels:
+    """Kernel calls that follow each other."""
+
+    def __init__(self, tasks: tuple[Any, ...]):
+        self.tasks, self._run = tasks, kernels.runner().run
+
+    def __call__(self) -> None:
+        self._run(self.tasks, get_num_threads())
+
+
+class _Trace:
+    """Notes what the ops do that a net calls."""
+
+    def __init__(self, capture: Capture):
+        self._capture = capture
+        self._steps: list[Any] = []  # tasks and callables
+        self._variable: dict[int, weakref.ref[Tensor]] = {}  # tensors that depend on the input
+
+    def input(self, tensor: Tensor) -> Tensor:
+        self._variable[id(tensor)] = weakref.ref(tensor)
+        return tensor
+
+    def _varies(self, tensor: Tensor) -> bool:
+        known = self._variable.get(id(tensor))
+        return known is not None and known() is tensor
+
+    def note(self, op: Op, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        """Called after each op."""
+        tasks = self._capture.take()
+        varying = [self._varies(tensor) for tensor in inputs]
+        if not any(varying):
+            self._capture.constants.append(out.data)
+            return
+        self._variable[id(out)] = weakref.ref(out)
+        if op.is_view and np.may_share_memory(out.data, inputs[0].data):
+            return
+        if op.only_kernels and tasks and varying == [True] + [False] * (len(inputs) - 1):
+            self._steps += tasks
+        else:
+            arrays = [t.data if varies else t.data.copy() for t, varies in zip(inputs, varying)]
+            self._steps.append(_call(op, arrays, out.data))
+
+    def program(self) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        for is_call, group in groupby(self._steps, callable):
+            pieces = list(group)
+            steps += pieces if is_call else [_Kernels(tuple(pieces))]
+        return tuple(steps)
+
+
+def _call(op: Op, inputs: list[Array], out: Array) -> Step:
+    """Run an op again, from the arrays that it read into the one that it gave."""
+
+    def step() -> None:
+        arrays = inputs if op.any_layout else [backends.in_one_order(a) for a in inputs]
+        out[...] = op.forward(*arrays)
+
+    return step

@@ -1,0 +1,3 @@
+from typing import Any
+
+def run(tasks: tuple[Any, ...], threads: int) -> None: ...

@@ -1,0 +1,55 @@
+"""Batch norm made a part of the layer before it, for inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .containers import Residual, Sequential
+from .conv import Conv2d, Linear
+from .module import Module, Parameter
+from .norm import BatchNorm1d, BatchNorm2d
+
+
+def fold_batch_norm(net: Module) -> Module:
+    """A net that computes what ``net`` does outside of training, with fewer layers.
+
+    Outside of training batch norm is a multiplication and an addition for each channel; where it
+    follows a ``Conv2d`` or ``Linear`` in a ``Sequential``, they go into that layer's weight and
+    bias. ``net`` stays as it is; what need not change is shared with it.
+    """
+    if type(net) is Residual:
+        shortcut = None if net.shortcut is None else fold_batch_norm(net.shortcut)
+        return Residual(fold_batch_norm(net.body), shortcut, net.activation)
+    if type(net) is not Sequential:
+        return net
+    layers: list[Module] = []
+    for layer in net:
+        if layers and _folds(layers[-1], layer):
+            layers[-1] = _folded(layers[-1], layer)
+        else:
+            layers.append(fold_batch_norm(layer))
+    return Sequential(*layers)
+
+
+def _folds(layer: Module, norm: Module) -> bool:
+    pairs = ((Conv2d, BatchNorm2d), (Linear, BatchNorm1d))
+    return (type(layer), type(norm)) in pairs
+
+
+def _folded(layer: Any, norm: Any) -> Module:
+    """gamma * (w x + b - mean) / std + beta = (w * scale) x + (b - mean) * scale + beta."""
+    mean, var = norm.running_mean.data, norm.running_var.data
+    scale = 1 / (var + var.dtype.type(norm.eps)) ** 0.5
+    if norm.weight is not None:
+        scale = scale * norm.weight.data
+    shift = -mean * scale
+    if layer.bias is not None:
+        shift = shift + layer.bias.data * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.data
+    folded = object.__new__(type(layer))
+    vars(folded).update(vars(layer))
+    weight = layer.weight.data
+    folded.weight = Parameter(weight * scale.reshape(-1, *(1,) * (weight.ndim - 1)))
+    folded.bias = Parameter(shift)
+    return folded

@@ -1,0 +1,214 @@
+"""``compile``: a net's kernel calls as one program says what the net says."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from separate import in_a_process
+
+import cyconv as cc
+from cyconv import nn, ops
+
+NETS = {
+    "lenet": (nn.models.lenet, (1, 28, 28)),
+    "lenet_bn": (nn.models.lenet_bn, (1, 28, 28)),
+    "vgg_small": (nn.models.vgg_small, (3, 8, 8)),
+    "resnet20": (nn.models.resnet20, (3, 8, 8)),
+}
+
+
+def trained(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """A net whose running statistics have moved, and its images' shape."""
+    make, shape = NETS[name]
+    cc.seed(3)
+    net = make(in_channels=shape[0])
+    for _ in range(3):
+        with cc.record():
+            net(cc.randn(6, *shape, scale=2.0) + 1.0)
+    return net, shape
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("n", [1, 3, 16, 33])
+def test_equals_the_net(name: str, n: int) -> None:
+    net, shape = trained(name)
+    run = cc.compile(net, np.zeros((n, *shape), np.float32))
+    for seed in range(3):
+        cc.seed(seed)
+        x = cc.randn(n, *shape)
+        expected = net(x).numpy()
+        found = run(x if seed else np.ascontiguousarray(x.numpy())).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+def test_without_batch_norm_the_bits_are_the_nets() -> None:
+    net, shape = trained("lenet")
+    for n in (1, 5, 16):
+        x = cc.randn(n, *shape)
+        np.testing.assert_array_equal(cc.compile(net, x)(x).numpy(), net(x).numpy())
+
+
+def test_float64() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
+    for parameter in net.parameters():
+        parameter.data = parameter.data.astype(np.float64)
+    x = np.random.default_rng(0).random((2, 1, 2, 3))
+    np.testing.assert_array_equal(cc.compile(net, x)(x).numpy(), net(x).numpy())
+
+
+def test_one_call_for_the_whole_net() -> None:
+    if cc.backends.backend_name() != "cython":
+        pytest.skip("the kernels are not compiled")
+    run = cc.compile(nn.models.lenet(), np.zeros((1, 1, 28, 28), np.float32))
+    assert (run.kernel_calls, run.steps) == (6, 1)  # two convolutions, poolings, linear layers
+
+
+def test_buffers_are_used_again() -> None:
+    if cc.backends.backend_name() != "cython":
+        pytest.skip("the kernels are not compiled")
+    layers = [nn.Conv2d(4, 4, 3, padding=1) for _ in range(12)]
+    x = cc.randn(16, 4, 32, 32)
+    run = cc.compile(nn.Sequential(*layers), x)
+    free = sum(size * len(blocks) for size, blocks in run._capture.arena.free.items())
+    assert free < 3 * x.data.nbytes  # two activations at a time, and scratch; not twelve
+    np.testing.assert_array_equal(run(x).numpy(), nn.Sequential(*layers)(x).numpy())
+
+
+class Odd(nn.Module):
+    """Softmax, reshaping, a sum with itself, weights that are computed, a constant."""
+
+    def __init__(self) -> None:
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.shift = cc.randn(3, 1, 1)
+
+    def forward(self, x: Any) -> Any:
+        h = ops.relu(self.norm(self.conv(x)) + self.shift)
+        h = ops.conv2d(h, self.conv.weight.transpose(1, 0, 2, 3) * 2.0, padding=1) + x
+        h = ops.conv2d(h, ops.reshape(h[:3, :, :3, :3], (3, 2, 3, 3)))
+        return ops.softmax(h.reshape(h.shape[0], -1) * 0.1)
+
+
+def test_a_net_of_ones_own() -> None:
+    cc.seed(0)
+    net = Odd()
+    x = cc.randn(4, 2, 6, 6)
+    run = cc.compile(net, x)
+    for _ in range(2):
+        other = cc.randn(4, 2, 6, 6)
+        np.testing.assert_allclose(run(other).numpy(), net(other).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("n", [1, 16])
+def test_weights_are_those_of_then(name: str, n: int) -> None:
+    net, shape = trained(name)
+    x = cc.randn(n, *shape)
+    run = cc.compile(net, x)
+    before = run(x).numpy().copy()
+    for parameter in net.parameters():
+        parameter[...] = 0.0
+    assert not net(x).numpy().any()
+    np.testing.assert_array_equal(run(x).numpy(), before)
+
+
+def test_the_net_is_left_as_it_was() -> None:
+    net, shape = trained("resnet20")
+    before = {name: p.numpy().copy() for name, p in net.named_parameters()}
+    printed = str(net)
+    cc.compile(net, cc.randn(1, *shape))
+    assert str(net) == printed
+    for name, parameter in net.named_parameters():
+        np.testing.assert_array_equal(parameter.numpy(), before[name])
+
+
+def test_many_threads_take_turns() -> None:
+    net, shape = trained("lenet")
+    inputs = [cc.randn(1, *shape) for _ in range(8)]
+    run = cc.compile(net, inputs[0])
+    expected = [net(x).numpy() for x in inputs]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(50):
+            if not np.array_equal(run(inputs[i]).numpy(), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    net, shape = trained("lenet")
+    x = cc.randn(3, *shape)
+    before, found = cc.get_num_threads(), []
+    try:
+        cc.set_num_threads(4)
+        run = cc.compile(net, x)
+        for threads in (1, 2, 4, 7):
+            cc.set_num_threads(threads)
+            found.append(run(x).numpy())
+    finally:
+        cc.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+def test_after_fork() -> None:
+    printed = in_a_process(
+        """
+        import os, cyconv as cc
+        cc.set_num_threads(2)
+        x = cc.randn(2, 1, 28, 28)
+        run = cc.compile(cc.nn.models.lenet(), x)
+        expected = run(x).tolist()
+        if os.fork() == 0:
+            os._exit(0 if run(x).tolist() == expected else 3)
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+        """,
+        120,
+    )
+    assert printed.strip() == "0"
+
+
+def test_refusals() -> None:
+    net, _ = trained("lenet")
+    run = cc.compile(net, np.zeros((2, 1, 28, 28), np.float32))
+    with pytest.raises(ValueError, match=r"compiled for shape \(2, 1, 28, 28\) and float32, got"):
+        run(np.zeros((3, 1, 28, 28), np.float32))
+    with pytest.raises(ValueError, match="float64"):
+        run(np.zeros((2, 1, 28, 28)))
+    with pytest.raises(TypeError, match="net must be a Module, got function"):
+        cc.compile(lambda x: x, np.zeros((2, 3), np.float32))
+
+    class Two(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x, x
+
+    with pytest.raises(TypeError, match="must return one tensor, got tuple"):
+        cc.compile(Two(), np.zeros((2, 3), np.float32))
+
+
+class Outside(nn.Module):
+    """Leaves cyconv's operations on its way."""
+
+    def forward(self, x: Any) -> Any:
+        return ops.relu(cc.tensor(x.numpy() * 2.0))
+
+
+class Branches(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x + 1.0 if float(x.sum().item()) == 0 else x - 1.0
+
+
+@pytest.mark.parametrize("net", [Outside(), Branches()])
+def test_what_cannot_be_repeated_is_refused(net: nn.Module) -> None:
+    with pytest.raises(ValueError, match="outside of cyconv's operations, or takes another way"):
+        cc.compile(net, np.zeros((2, 3), np.float32))
