@@ -75,19 +75,17 @@ class Dropout(Layer):
         super().__init__(f"Dropout(p = {rate}, axes=())", drop, **kwargs)
 
 
-class _Pool2D(Layer):
-    hint, kind = "pool", ""
+class MaxPool2D(Layer):
+    """The largest value of each window; ``strides`` is the window's size if not given.
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        **how: Any,
-    ):
-        pad_counts, kind = how.pop("count_include_pad", True), self.kind
-        size, pad = pair("pool_size", pool_size, 1), pair("padding", padding, 0)
+    Also ``ceil_mode``, and of ``AvgPool2D``, which takes means, ``count_include_pad``.
+    """
+
+    hint, kind = "pool", "max"
+
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: Any = 0, **how: Any):
+        ceil_mode, pad_counts = how.pop("ceil_mode", False), how.pop("count_include_pad", True)
+        size, pad, kind = pair("pool_size", pool_size, 1), pair("padding", padding, 0), self.kind
         stride = size if strides is None else pair("strides", strides, 1)
         rule = "full" if ceil_mode else "valid"
         super().__init__(
@@ -97,15 +95,7 @@ class _Pool2D(Layer):
         )
 
 
-class MaxPool2D(_Pool2D):
-    """The largest value of each window; ``strides`` is the window's size if not given."""
-
-    kind = "max"
-
-
-class AvgPool2D(_Pool2D):
-    """The mean of each window; with ``count_include_pad=False`` of what is not padding."""
-
+class AvgPool2D(MaxPool2D):
     kind = "avg"
 
 
@@ -159,18 +149,10 @@ class Conv2D(_Weighted):
     def __init__(
         self, channels: int, kernel_size: Any, strides: Any = 1, padding: Any = 0, **how: Any
     ):
-        groups, inputs, kernel = (
-            how.pop("groups", 1),
-            how.pop("in_channels", 0),
-            pair("kernel_size", kernel_size, 1),
-        )
-        self._how = {
-            "stride": strides,
-            "padding": padding,
-            "groups": groups,
-            "dilation": how.pop("dilation", 1),
-        }
-        super().__init__((channels, inputs // groups, *kernel), how.pop("activation", None), **how)
+        groups, dilation, kernel = how.pop("groups", 1), how.pop("dilation", 1), "kernel_size"
+        self._how = {"stride": strides, "padding": padding, "dilation": dilation, "groups": groups}
+        shape = (channels, how.pop("in_channels", 0) // groups, *pair(kernel, kernel_size, 1))
+        super().__init__(shape, how.pop("activation", None), **how)
 
     def forward(self, x: NDArray) -> NDArray:
         inputs = x.shape[1] // self._how["groups"]
