@@ -58,13 +58,13 @@ X + 1 ; 1 - X ; X / 2 ; 2 / X ; X * X ; X ** 2 ; 2 ** X ; X ** X ; X ** 0.5 ; -X
 nd.array([1, -1, 0]) / 0 ; X + nd.array([1, 2, 3]) ; X * nd.array([[1], [2]]) ; nd.power(X, 2) ; nd.power(2, X)
 X > 2 ; X >= 2 ; X < 2 ; X <= 2 ; X == 2 ; X != 2 ; X == X ; 2 < X ; (X > nd.array([[2], [5]])).dtype == np.float32
 nd.maximum(X, 3) ; nd.maximum(3, X) ; nd.maximum(X, nd.zeros_like(X)) ; nd.maximum(X, nd.array([2, 2, 9])) ; nd.maximum(nd.array([np.nan, 1]), nd.array([1, np.nan]))
-nd.exp(X) ; nd.log(X) ; nd.sqrt(X) ; nd.square(X) ; nd.abs(-X) ; nd.sign(X - 3) ; nd.floor(X / 2) ; nd.floor(-X / 2) ; nd.arccos(X / 7) ; nd.clip(X, 2, 4) ; nd.relu(X - 3) ; nd.sigmoid(X) ; nd.tanh(X)
+nd.exp(X) ; nd.log(X) ; nd.sqrt(X) ; nd.square(X) ; nd.abs(-X) ; nd.sign(X - 3) ; nd.floor(X / 2) ; nd.floor(-X / 2) ; nd.arccos(X / 7) ; nd.clip(X, 2, 4) ; nd.clip(X, 2, float("inf")) ; nd.relu(X - 3) ; nd.sigmoid(X) ; nd.tanh(X)
 nd.log(nd.array([0, -1])) ; nd.sqrt(nd.array([-1])) ; nd.exp(nd.array([1000])) ; nd.relu(nd.array([np.nan, -1, 0]))
 nd.sum(X) ; X.sum() ; nd.sum(X, axis=0) ; nd.sum(X, axis=-1) ; nd.sum(C, axis=(0, 2)) ; nd.sum(C, axis=0, exclude=True) ; nd.sum(X, axis=-1, exclude=True) ; nd.sum(X, keepdims=True) ; nd.sum(X, axis=1, keepdims=True) ; nd.sum(X, exclude=True) ; nd.sum(nd.array([1, 2]), axis=0)
 nd.mean(X) ; nd.mean(C, axis=(0, 2)) ; nd.mean(X, axis=1) ; nd.max(X) ; nd.max(X, axis=1) ; X.max(axis=0) ; nd.max(nd.array([1, np.nan, 3])) ; nd.nansum(nd.array([1, np.nan, 3])) ; nd.nansum(X, axis=0, exclude=True)
 nd.norm(X) ; nd.norm(nd.array([3, 4])) ; nd.norm(X, ord=1) ; nd.norm(X, axis=1) ; nd.norm(X, ord=1, axis=1, keepdims=True) ; X.norm()
-nd.argmax(X, axis=1) ; nd.argmax(X) ; nd.argmax(X, axis=0, keepdims=True) ; nd.argmax(nd.array([1, 3, 3]), axis=0) ; X.argmax(axis=1)
-nd.one_hot(nd.array([0, 2, 5, -1]), 3) ; nd.one_hot(nd.array([0, 2], dtype="int32"), 3, on_value=2, off_value=-1) ; nd.one_hot(nd.array([[0], [2]]), 3)
+nd.argmax(X, axis=1) ; nd.argmax(X) ; nd.argmax(I) ; nd.argmax(U, axis=0) ; nd.argmax(X.astype("float64"), axis=1) ; nd.argmax(X, axis=0, keepdims=True) ; nd.argmax(nd.array([1, 3, 3]), axis=0) ; X.argmax(axis=1)
+nd.one_hot(nd.array([0, 2, 5, -1]), 3) ; nd.one_hot(nd.array([0.6, 1.9, -0.5]), 3) ; nd.one_hot(nd.array([0, 2], dtype="int32"), 3, on_value=2, off_value=-1) ; nd.one_hot(nd.array([[0], [2]]), 3)
 nd.softmax(X) ; nd.softmax(X, axis=0) ; nd.log_softmax(X) ; nd.log_softmax(nd.array([1, 2])) ; nd.softmax(nd.array([[1000, 0]]))
 nd.dot(X, X.T) ; nd.dot(X, nd.array([1, 2, 3])) ; nd.dot(nd.array([1, 2]), X) ; nd.dot(nd.array([1, 2]), nd.array([3, 4])) ; nd.dot(C, nd.ones((4, 5))) ; nd.dot(C, nd.arange(4)) ; nd.dot(C, nd.ones((4, 2, 3))).shape ; nd.dot(X, X, transpose_b=True) ; nd.dot(X, X, transpose_a=True)
 nd.reshape(X, (3, 2)) ; X.reshape((3, 2)) ; X.reshape(3, 2) ; X.reshape(-1) ; X.reshape((-1,)) ; X.reshape((0, -1, 1)) ; X.reshape(shape=(6,)) ; X.reshape((-1, 2)) ; nd.reshape(nd.arange(17), (2, 2, 2, 2)) ; nd.reshape(nd.arange(17), (2, -1)) ; nd.arange(4).reshape(4)
@@ -102,7 +102,11 @@ y = X; y += 1; out = [X, y is X]
 ---
 x = nd.zeros((3, 3)); x[1, 2] = 9; x[0:1, 1:3] = 5; x[2] = nd.array([1, 2, 3]); x[:, 0] += 1; out = x
 ---
-x = nd.zeros(3); x[1] = nd.array([7]); x[2] += 2; out = x
+z = nd.zeros(3); z[1] = nd.array([7]); z[2] += 2; x = nd.zeros((2, 2)); x[1, :] = nd.array([[5, 6]]); y = x.copyto(mx.cpu()); y[0] = 1; out = [z, x, y]
+---
+net = nn.Sequential(prefix="n_")
+with net.name_scope(): net.add(nn.Dense(3, in_units=2)); net.add(nn.BatchNorm()); net.add(nn.Dense(2))
+b = gluon.Block(); b.c = gluon.Block(); out = [str(net.collect_params()), str(net), str(gluon.Parameter("w", shape=(2, 2))), str(b), str(nn.Conv2D(2, 3)), str(nn.Conv2D(4, (3, 1), strides=2, padding=1, dilation=2, groups=2, use_bias=False, in_channels=2, activation="relu")), str(nn.MaxPool2D()), str(nn.AvgPool2D(3, 2, 1, ceil_mode=True)), str(nn.BatchNorm(scale=False)), str(nn.Dense(2, activation="tanh")), str(nn.Dropout(0.5)), str(nn.Flatten())]
 ---
 x = nd.array([1, 2, 3, 4]); v = x.reshape((2, 2)); v[0, 0] = 9; w = x[1:3]; w[:] = 0; out = [x, v, w]
 ---
@@ -269,7 +273,7 @@ out = [w, b, loss]
 """.strip()  # noqa: E501
 
 ERRORS = """
-I + nd.array([1, 2, 3]) ; I == nd.array([1, 2, 3]) ; X + np.ones((2, 3)) ; np.ones((2, 3)) + X ; X + [1, 2, 3] ; X + None ; X == None ; X + nd.array([1, 2]) ; X // 2 ; X @ X.T
+I + nd.array([1, 2, 3]) ; I == nd.array([1, 2, 3]) ; X + np.ones((2, 3)) ; np.ones((2, 3)) + X ; X + [1, 2, 3] ; X + None ; X == None ; X + nd.array([1, 2]) ; nd.elemwise_add(X, nd.array([1, 2, 3])) ; X // 2 ; X @ X.T
 X[5] ; X[:, 9] ; X[0, 1, 2] ; X[0.5] ; X.reshape((3, 3)) ; X.asscalar() ; bool(X) ; nd.sum(X, axis=2) ; nd.dot(X, X) ; nd.transpose(X, (1,)) ; nd.concat(X, I, dim=0) ; nd.array("x")
 (X * 2).backward() ; nd.ones(2).backward() ; gluon.Parameter("w", shape=(2,)).data() ; gluon.Parameter("w", shape=(0,)).initialize() ; nn.Dense(2)(X) ; gluon.Trainer([1], "sgd") ; gluon.Trainer([gluon.Parameter("w", shape=(1,))], "none")
 gluon.data.ArrayDataset(X, nd.arange(3)) ; mx.metric.Accuracy().update(nd.array([1, 1, 1]), P) ; gluon.ParameterDict()["none"] ; nd.Convolution(IMAGES, nd.ones((3, 2, 2, 2)), kernel=(3, 3), num_filter=3, no_bias=True) ; nd.Convolution(IMAGES, nd.ones((3, 1, 2, 2)), kernel=(2, 2), num_filter=3, no_bias=True) ; nd.Pooling(IMAGES, kernel=(9, 9)) ; nd.load("no such file") ; nd.random_normal(scale=-1, shape=(2,)) ; gluon.Parameter("b", shape=(3,)).initialize(mx.init.Xavier())

@@ -123,6 +123,23 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
             nd.load(tmp_path / "damaged")
 
 
+def test_a_damaged_shape_or_name(tmp_path: Path) -> None:
+    begin = np.array([0x112, 0, 1], "<u8").tobytes()
+    kind, empty = np.array([1, 0, 0], "<i4").tobytes(), np.array([0, 2**62, 2**62], "<i8").tobytes()
+    vast = np.array([2**40, 2**40], "<i8").tobytes() + kind
+    word = np.array([0xF993FAC9, 0], "<u4").tobytes()
+    one = word + np.array([1], "<u4").tobytes() + np.array([0], "<i8").tobytes() + kind
+    for content, what in (
+        (begin + word + np.array([3], "<u4").tobytes() + empty + kind, r"shape \[0, 4611"),
+        (begin + word + np.array([2], "<u4").tobytes() + vast, "shape|has 64 bytes"),
+        (begin + one + np.array([1, 2], "<u8").tobytes() + b"\xff\xfe", "a name that is no text"),
+        (np.array([0x112, 0, 2**60], "<u8").tobytes(), "has 24 bytes, but 28 or more"),
+    ):
+        (tmp_path / "damaged").write_bytes(content)
+        with pytest.raises(ValueError, match=f"load: .*damaged.*{what}"):
+            nd.load(tmp_path / "damaged")
+
+
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"must be NDArrays, got \['ndarray'\]"):
         nd.save(tmp_path / "a", [np.ones(3)])

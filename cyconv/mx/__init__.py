@@ -3,13 +3,12 @@
     import cyconv.mx as mx
     from cyconv.mx import autograd, gluon, nd
 
-A notebook that imports ``mxnet`` itself needs no edit where this ran before its first cell::
+A notebook that imports ``mxnet`` itself needs no edit where this ran before its first cell, as from
+a file in the folder ``startup`` of the IPython profile (``ipython locate profile``)::
 
     import cyconv.mx
     cyconv.mx.install()
 
-for example from a file in the folder ``startup`` of the IPython profile (its place is printed by
-``ipython locate profile``), which every kernel runs first. In a script these are the first lines.
 ``x.tensor`` is the cyconv tensor of an NDArray, and ``nd.NDArray(tensor)`` the way back.
 """
 
@@ -28,10 +27,7 @@ __all__ += ["nd", "random", "test_utils"]
 
 
 def install() -> None:
-    """Make ``import mxnet``, ``from mxnet.gluon import nn`` and so on mean this package.
-
-    RuntimeError if MXNet itself has been imported.
-    """
+    """Make ``import mxnet`` mean this package; RuntimeError if MXNet itself is imported already."""
     there = sys.modules.get("mxnet")
     if there is not None and there is not sys.modules[__name__]:
         raise RuntimeError(f"install: mxnet is imported already, from {there.__file__}")

@@ -1,18 +1,18 @@
-"""Recording, by MXNet's names."""
+"""``mxnet.autograd``: cyconv's recording."""
 
 from typing import Any
 
 import cyconv
-from cyconv import is_recording, is_training, predict_mode, train_mode
 
-__all__ = ["is_recording", "is_training", "pause", "predict_mode", "record", "train_mode"]
+is_recording, is_training = cyconv.is_recording, cyconv.is_training
+train_mode, predict_mode = cyconv.train_mode, cyconv.predict_mode
 
 
 def record(train_mode: bool = True) -> Any:
     """Context manager: record for ``backward``, in training mode if ``train_mode``."""
-    return cyconv.record(train=train_mode)
+    return cyconv.record(train_mode)
 
 
 def pause(train_mode: bool = False) -> Any:
     """Context manager: do not record for a while."""
-    return cyconv.pause(train=train_mode)
+    return cyconv.pause(train_mode)

@@ -4,6 +4,8 @@ import warnings
 from functools import cache
 from typing import Any, NamedTuple
 
+_warn_once = cache(warnings.warn)
+
 
 class Context(NamedTuple):
     """A device. As a context manager it changes nothing."""
@@ -25,12 +27,7 @@ def cpu(device_id: int = 0) -> Context:
     return Context("cpu", device_id)
 
 
-@cache
-def _warn() -> None:  # once in a program's life
-    warnings.warn("gpu: there is no GPU, so cpu(0) is used", stacklevel=3)
-
-
 def gpu(device_id: int = 0) -> Context:
-    """The CPU in place of a GPU, with one warning."""
-    _warn()
+    """The CPU in place of a GPU, with one warning in a program's life."""
+    _warn_once("gpu: there is no GPU, so cpu(0) is used", stacklevel=2)
     return cpu()

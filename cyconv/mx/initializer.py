@@ -1,4 +1,4 @@
-"""Initial values of parameters, by MXNet's names (``mx.init``)."""
+"""``mxnet.init``: initial values of parameters."""
 
 import math
 from collections.abc import Callable
@@ -38,17 +38,12 @@ def Normal(sigma: float = 0.01) -> Initializer:
 def Xavier(
     rnd_type: str = "uniform", factor_type: str = "avg", magnitude: float = 3
 ) -> Initializer:
-    """Uniform within sqrt(magnitude / fan), or "gaussian"; the fan is "in", "out" or their mean."""
-    if rnd_type not in ("uniform", "gaussian") or factor_type not in ("in", "out", "avg"):
+    """Uniform within sqrt(magnitude / mean fan), or "gaussian" of that standard deviation."""
+    if rnd_type not in ("uniform", "gaussian") or factor_type != "avg":
         raise ValueError(f"Xavier: unknown {rnd_type=} or {factor_type=}")
-
-    def fill(t: Tensor) -> None:
-        fan_in, fan_out = init.fans("Xavier", t)
-        fan = {"in": fan_in, "out": fan_out, "avg": (fan_in + fan_out) / 2}[factor_type]
-        width = math.sqrt(magnitude / fan)
-        (Uniform(width) if rnd_type == "uniform" else Normal(width))._fill(t)
-
-    return Initializer(fill)
+    if rnd_type == "gaussian":
+        return Initializer(lambda t: init.xavier_normal_(t, math.sqrt(magnitude)))
+    return Initializer(lambda t: init.xavier_uniform_(t, math.sqrt(magnitude / 3)))
 
 
 NAMED = {"zeros": Constant(0), "ones": Constant(1), "normal": Normal(), "xavier": Xavier()}

@@ -1,4 +1,4 @@
-"""Metrics, by MXNet's names."""
+"""``mxnet.metric``: accuracy."""
 
 from typing import Any
 

@@ -54,7 +54,7 @@ class Block:
 
     def __repr__(self) -> str:
         lines = [f"  ({k}): {v!r}".replace("\n", "\n  ") for k, v in self._children.items()]
-        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+        return "\n".join([f"{type(self).__name__}(", "\n".join(lines), ")"])
 
     def collect_params(self, select: str | None = None) -> ParameterDict:
         """All parameters here and below, or those whose name matches ``select``."""

@@ -34,6 +34,3 @@ class SoftmaxCrossEntropyLoss(Block):
         p = op.one_hot(label, pred.shape[self._axis]) if self._sparse_label else label
         losses = -op.sum(op.log_softmax(pred, self._axis) * p, axis=self._axis, keepdims=True)
         return op.mean(losses, axis=0, exclude=True)
-
-
-SoftmaxCELoss = SoftmaxCrossEntropyLoss

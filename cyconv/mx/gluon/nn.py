@@ -75,37 +75,28 @@ class Dropout(Layer):
         super().__init__(f"Dropout(p = {rate}, axes=())", drop, **kwargs)
 
 
-class _Pool2D(Layer):
-    hint, kind = "pool", ""
+class MaxPool2D(Layer):
+    """The largest value of each window; ``strides`` is the window's size if not given.
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        **how: Any,
-    ):
-        pad_counts, kind = how.pop("count_include_pad", True), self.kind
-        size, pad = pair("pool_size", pool_size, 1), pair("padding", padding, 0)
+    Also ``ceil_mode``, and of ``AvgPool2D``, which takes means, ``count_include_pad``.
+    """
+
+    hint, kind = "pool", "max"
+
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: Any = 0, **how: Any):
+        ceil_mode, pad_counts = how.pop("ceil_mode", False), how.pop("count_include_pad", True)
+        size, pad, kind = pair("pool_size", pool_size, 1), pair("padding", padding, 0), self.kind
         stride = size if strides is None else pair("strides", strides, 1)
         rule = "full" if ceil_mode else "valid"
         super().__init__(
-            f"{type(self).__name__}({size=}, {stride=}, padding={pad}, {ceil_mode=})",
+            f"{type(self).__name__}({size=}, {stride=}, padding={pad}, {ceil_mode=}, "
+            f"global_pool=False, pool_type={kind}, layout=NCHW)",
             lambda x: op.Pooling(x, size, kind, stride, pad, False, rule, pad_counts),
             **how,
         )
 
 
-class MaxPool2D(_Pool2D):
-    """The largest value of each window; ``strides`` is the window's size if not given."""
-
-    kind = "max"
-
-
-class AvgPool2D(_Pool2D):
-    """The mean of each window; with ``count_include_pad=False`` of what is not padding."""
-
+class AvgPool2D(MaxPool2D):
     kind = "avg"
 
 
@@ -114,7 +105,8 @@ class _Weighted(Block):
 
     def __init__(self, shape: Any, activation: Any, **how: Any):
         weight, bias = how.pop("weight_initializer", None), how.pop("bias_initializer", "zeros")
-        use_bias, wait = how.pop("use_bias", True), {"allow_deferred_init": True}
+        use_bias = how.pop("use_bias", True)
+        wait = {"dtype": "float32", "allow_deferred_init": True}
         super().__init__(**how)
         self.weight = self.params.get("weight", shape=shape, init=weight, **wait)
         self.bias = use_bias and self.params.get("bias", shape=shape[0], init=bias, **wait)
@@ -127,9 +119,11 @@ class _Weighted(Block):
         return self.act(out) if self.act else out
 
     def __repr__(self) -> str:
-        units, inputs, *kernel = self.weight.shape
-        window = f"kernel_size={tuple(kernel)}, " if kernel else ""
-        return f"{type(self).__name__}({inputs or None} -> {units}, {window}{self.act or 'linear'})"
+        units, inputs, *_ = self.weight.shape
+        return f"{type(self).__name__}({inputs or None} -> {units}{self._words()})"
+
+    def _words(self) -> str:
+        return f", {self.act or 'linear'}"
 
 
 class Dense(_Weighted):
@@ -159,22 +153,27 @@ class Conv2D(_Weighted):
     def __init__(
         self, channels: int, kernel_size: Any, strides: Any = 1, padding: Any = 0, **how: Any
     ):
-        groups, inputs, kernel = (
-            how.pop("groups", 1),
-            how.pop("in_channels", 0),
-            pair("kernel_size", kernel_size, 1),
-        )
         self._how = {
-            "stride": strides,
-            "padding": padding,
-            "groups": groups,
-            "dilation": how.pop("dilation", 1),
+            "stride": pair("strides", strides, 1),
+            "padding": pair("padding", padding, 0),
+            "dilation": pair("dilation", how.pop("dilation", 1), 1),
+            "groups": how.pop("groups", 1),
         }
-        super().__init__((channels, inputs // groups, *kernel), how.pop("activation", None), **how)
+        inputs = how.pop("in_channels", 0) // self._how["groups"]
+        shape = (channels, inputs, *pair("kernel_size", kernel_size, 1))
+        super().__init__(shape, how.pop("activation", None), **how)
 
     def forward(self, x: NDArray) -> NDArray:
         inputs = x.shape[1] // self._how["groups"]
         return self._call(lambda *arrays: ops.conv2d(*arrays, **self._how), x, inputs)
+
+    def _words(self) -> str:
+        plain = {"padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        told = {"kernel_size": self.weight.shape[2:], **self._how, "bias": bool(self.bias)}
+        words = [
+            f"{k}={v}" for k, v in told.items() if v != plain.get(k) and (k, v) != ("bias", True)
+        ]
+        return ", ".join(["", *words, *([str(self.act)] if self.act else [])])
 
 
 class _BatchNorm(BatchNormTraining):
@@ -221,5 +220,7 @@ class BatchNorm(Block):
 
     def __repr__(self) -> str:
         channels = self._own["gamma"].shape[0] or None
-        words = f"axis=1, eps={self._epsilon}, momentum={self._momentum}"
-        return f"BatchNorm({words}, in_channels={channels})"
+        words = f"axis=1, eps={self._epsilon}, momentum={self._momentum}, "
+        fixed = self._own["gamma"].grad_req == "null"
+        words += f"fix_gamma={fixed}, use_global_stats=False, in_channels={channels}"
+        return f"BatchNorm({words})"

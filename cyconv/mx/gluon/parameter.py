@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class Parameter:
             self._data[:] = data
 
 
-class ParameterDict(dict[str, Parameter]):
+class ParameterDict(OrderedDict[str, Parameter]):
     """Parameters by name. ``get`` makes the missing; their names begin with ``prefix``."""
 
     def __init__(self, prefix: str = ""):

@@ -36,45 +36,33 @@ class _Adam(optim.Adam):
 
 
 class _Rule(optim.Optimizer):
-    """w -= what the rule of this name returns."""
+    """w -= what the method of this name returns."""
 
     def __init__(self, params: Any, name: str, settings: SimpleNamespace):
         super().__init__(params, settings.learning_rate)
-        self.rule, self.settings = globals()[f"_{name}"], settings
+        self._rule, self._set = getattr(self, name), settings
 
     def _update(self, w: Array, grad: Array, state: dict[str, Any]) -> None:
-        w -= self.rule(w, grad, state, self.lr, self.settings)
+        w -= self._rule(w, grad, state, self._set)
 
+    def adagrad(self, w: Array, g: Array, kept: dict[str, Any], o: SimpleNamespace) -> Array:
+        """s += g^2; w -= lr * (g / sqrt(s + eps) + wd * w) (Duchi, Hazan and Singer 2011)."""
+        kept["s"] = kept.get("s", 0) + g * g
+        return self.lr * (g / np.sqrt(kept["s"] + o.eps) + o.wd * w)
 
-def _adagrad(w: Array, g: Array, kept: dict[str, Any], lr: float, o: SimpleNamespace) -> Array:
-    """s += g^2; w -= lr * (g / sqrt(s + eps) + wd * w) (Duchi, Hazan and Singer 2011)."""
-    kept["s"] = kept.get("s", 0) + g * g
-    return lr * (g / np.sqrt(kept["s"] + o.eps) + o.wd * w)
+    def rmsprop(self, w: Array, g: Array, kept: dict[str, Any], o: SimpleNamespace) -> Array:
+        """g += wd * w; s = gamma1 * s + (1 - gamma1) * g^2; w -= lr * g / sqrt(s + epsilon)."""
+        g = g + o.wd * w
+        kept["s"] = o.gamma1 * kept.get("s", 0) + (1 - o.gamma1) * (g * g)
+        return self.lr * g / np.sqrt(kept["s"] + o.epsilon)
 
-
-def _rmsprop(w: Array, g: Array, kept: dict[str, Any], lr: float, o: SimpleNamespace) -> Array:
-    """g += wd * w; s = gamma1 * s + (1 - gamma1) * g^2; w -= lr * g / sqrt(s + epsilon)."""
-    g = g + o.wd * w
-    kept["s"] = o.gamma1 * kept.get("s", 0) + (1 - o.gamma1) * (g * g)
-    return lr * g / np.sqrt(kept["s"] + o.epsilon)
-
-
-def _adadelta(w: Array, g: Array, kept: dict[str, Any], lr: float, o: SimpleNamespace) -> Array:
-    """s = rho * s + (1 - rho) * g^2; c = sqrt((d + epsilon) / (s + epsilon)) * g; w -= c + wd * w;
-    d = rho * d + (1 - rho) * c^2 (Zeiler 2012)."""
-    s, d = o.rho * kept.get("s", 0) + (1 - o.rho) * (g * g), kept.get("d", 0)
-    c = np.sqrt((d + o.epsilon) / (s + o.epsilon)) * g
-    kept.update(s=s, d=o.rho * d + (1 - o.rho) * (c * c))
-    return c + o.wd * w
-
-
-def _make(name: str, settings: Mapping[str, float], tensors: Any) -> optim.Optimizer:
-    o = SimpleNamespace(**settings)
-    if name == "sgd":
-        return optim.SGD(tensors, o.learning_rate, o.momentum, weight_decay=o.wd)
-    if name == "adam":
-        return _Adam(tensors, o.learning_rate, (o.beta1, o.beta2), o.epsilon, o.wd)
-    return _Rule(tensors, name, o)
+    def adadelta(self, w: Array, g: Array, kept: dict[str, Any], o: SimpleNamespace) -> Array:
+        """s = rho * s + (1 - rho) * g^2; c = sqrt((d + epsilon) / (s + epsilon)) * g;
+        w -= c + wd * w; d = rho * d + (1 - rho) * c^2 (Zeiler 2012)."""
+        s, d = o.rho * kept.get("s", 0) + (1 - o.rho) * (g * g), kept.get("d", 0)
+        c = np.sqrt((d + o.epsilon) / (s + o.epsilon)) * g
+        kept.update(s=s, d=o.rho * d + (1 - o.rho) * (c * c))
+        return c + o.wd * w
 
 
 class Trainer:
@@ -89,12 +77,9 @@ class Trainer:
             raise ValueError(f"Trainer: there is no {optimizer!r} with {given}; known: {DEFAULTS}")
         self._params = [p for p in listed if p.grad_req != "null"]
         self._optimizer: optim.Optimizer | None = None  # until the parameters have their shapes
-        self._name, self._settings = name, DEFAULTS[name] | given
+        self._name, self._set = name, SimpleNamespace(**(DEFAULTS[name] | given))
 
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next step."""
-        return self._settings["learning_rate"]
+    learning_rate = property(lambda self: self._set.learning_rate)
 
     def set_learning_rate(self, lr: float) -> None:
         """Change the rate. As in MXNet, a velocity goes on with the rate that it was made with."""
@@ -103,7 +88,15 @@ class Trainer:
             for state in self._optimizer.state:
                 if "velocity" in state and lr:
                     state["velocity"] *= self.learning_rate / lr
-        self._settings["learning_rate"] = lr
+        self._set.learning_rate = lr
+
+    def _begin(self, tensors: list[Tensor]) -> optim.Optimizer:
+        o = self._set
+        if self._name == "sgd":
+            return optim.SGD(tensors, o.learning_rate, o.momentum, weight_decay=o.wd)
+        if self._name == "adam":
+            return _Adam(tensors, o.learning_rate, (o.beta1, o.beta2), o.epsilon, o.wd)
+        return _Rule(tensors, self._name, o)
 
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """One step with the gradients divided by ``batch_size``.
@@ -111,18 +104,17 @@ class Trainer:
         UserWarning, raised, for a gradient that is not new; or such parameters are left alone.
         """
         tensors = [p.data().leave_graphs().tensor for p in self._params]
-        if self._optimizer is None:
-            self._optimizer = _make(self._name, self._settings, tensors)
-        for parameter, tensor in zip(self._params, tensors):
-            if tensor.grad is parameter.used and not ignore_stale_grad:
+        grads = [tensor.grad for tensor in tensors]
+        self._optimizer = self._optimizer or self._begin(tensors)
+        for parameter, grad in zip(self._params, grads):
+            if grad is parameter.used and not ignore_stale_grad:
                 raise UserWarning(
                     f"the gradient of {parameter.name} is not new: no backward() since the last "
                     "step() has reached it; ignore_stale_grad=True leaves it alone"
                 )
-        grads, scale = [tensor.grad for tensor in tensors], 1 / batch_size
         for parameter, tensor, grad in zip(self._params, tensors, grads):
-            fresh = grad is not parameter.used
-            tensor.grad = Tensor(grad.data * grad.dtype.type(scale)) if fresh else None
+            scaled = Tensor(grad.data * grad.dtype.type(1 / batch_size))
+            tensor.grad = None if grad is parameter.used else scaled
             parameter.used = grad
         self._optimizer.step()
         for tensor, grad in zip(tensors, grads):

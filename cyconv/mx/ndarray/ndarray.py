@@ -1,4 +1,4 @@
-"""NDArray: MXNet's array. It holds a cyconv tensor and adds MXNet's ways to index and to write."""
+"""NDArray: MXNet's ways to index and to write, around a cyconv tensor."""
 
 from __future__ import annotations
 
@@ -29,19 +29,13 @@ def _method(name: str, swapped: bool = False, in_place: bool = False) -> Callabl
 
     def method(self: NDArray, *others: Any) -> NDArray:
         result = getattr(op, name)(*((*others, self) if swapped else (self, *others)))
-        if not in_place:
-            return result
-        self[:] = result
-        return self
+        return result.copyto(self) if in_place else result
 
     return method
 
 
 class NDArray:
-    """An array as MXNet has it; ``tensor`` is the cyconv tensor with its values.
-
-    The functions of ``nd`` whose first argument is an array are methods, too.
-    """
+    """MXNet's array around a cyconv ``tensor``. Many functions of ``nd`` are methods, too."""
 
     __slots__ = ("__weakref__", "_checked", "tensor")
     __array_ufunc__ = None  # numpy.float32(2) * x is x's business
@@ -72,10 +66,8 @@ class NDArray:
         self.tensor, self._checked = tensor, _backwards[0]
 
     def live(self) -> Tensor:
-        """The tensor; a constant if a backward has freed the graph that it was computed in.
-
-        So a value may be carried from one recording to the next: it does not keep the old one.
-        """
+        """The tensor; a constant if a backward has freed the graph that it was computed in, so that
+        a value may be carried from one recording to the next and does not keep the old one."""
         if self.tensor._node is not None and self._checked != _backwards[0]:
             self._checked = _backwards[0]
             if _is_spent(self.tensor._node):
@@ -137,10 +129,8 @@ class NDArray:
         self.tensor.attach_grad(grad_req)
 
     def backward(self, out_grad: Any = None, retain_graph: bool = False) -> None:
-        """Put the gradients of the sum (of products with ``out_grad``) into each ``grad``.
-
-        Frees the graph: ``retain_graph=True`` raises ValueError, a second backward RuntimeError.
-        """
+        """Put the gradients of the sum (of products with ``out_grad``) into each ``grad``. Frees
+        the graph: ``retain_graph=True`` raises ValueError, a second backward RuntimeError."""
         if retain_graph:
             raise ValueError("backward: retain_graph=True is not supported; record a second time")
         self.tensor.backward(None if out_grad is None else out_grad.tensor)

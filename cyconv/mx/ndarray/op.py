@@ -125,13 +125,20 @@ softmax, log_softmax, linear = nd(ops.softmax), nd(ops.log_softmax), nd(ops.line
 square, copy = nd(lambda data: ops.pow(data, 2)), nd(_copied)
 sign, floor = nd(_numpy(np.sign, np.zeros_like)), nd(_numpy(np.floor, np.zeros_like))
 arccos = nd(_numpy(np.arccos, lambda a: -1 / np.sqrt(1 - a * a)))
-clip = nd(lambda data, a_min, a_max: ops.clip(data, a_min, a_max))
-add = elemwise_add = _operator(basic.Add)
+clip = nd(lambda data, a_min, a_max: apply(basic.Clip(a_min, a_max), data))
+add = _operator(basic.Add)
 subtract, multiply, divide = _operator(basic.Sub), _operator(basic.Mul), _operator(basic.Div)
 _larger, modulo = nd(_maximum, operands=True), nd(_modulo, operands=True)
 equal, not_equal = _comparison("equal"), _comparison("not_equal")
 lesser, lesser_equal = _comparison("less"), _comparison("less_equal")
 greater, greater_equal = _comparison("greater"), _comparison("greater_equal")
+
+
+def elemwise_add(lhs: NDArray, rhs: NDArray, out: NDArray | None = None) -> NDArray:
+    """The sum of two NDArrays of one shape."""
+    if lhs.shape != rhs.shape:
+        raise ValueError(f"elemwise_add: shapes {lhs.shape} and {rhs.shape} are not equal")
+    return add(lhs, rhs, out=out)
 
 
 def maximum(lhs: Any, rhs: Any) -> NDArray:
@@ -173,15 +180,15 @@ def norm(data: NDArray, ord: int = 2, axis: Any = None, keepdims: bool = False) 
 
 
 def argmax(data: NDArray, axis: int | None = None, keepdims: bool = False) -> NDArray:
-    """Where the largest element is, the first of equals, as float32."""
-    where = ops.argmax(data.tensor, axis).data.astype(np.float32)
+    """Where the largest element is, the first of equals, in the dtype of ``data``."""
+    where = ops.argmax(data.tensor, axis).data.astype(data.dtype)
     shown = np.expand_dims(where, axis) if keepdims and axis is not None else where
     return NDArray(Tensor(np.atleast_1d(shown)))
 
 
 def one_hot(indices: NDArray, depth: int, on_value: float = 1, off_value: float = 0) -> NDArray:
     """(...) class numbers -> (..., depth): ``on_value`` at the class, ``off_value`` elsewhere."""
-    hit = indices.asnumpy()[..., None] == np.arange(depth)
+    hit = indices.asnumpy(np.int64)[..., None] == np.arange(depth)
     return NDArray(Tensor(np.where(hit, np.float32(on_value), np.float32(off_value))))
 
 

@@ -21,11 +21,8 @@ FITTING: dict[Any, tuple[type, ...]] = {
 
 
 class Sample(NDArray):
-    """``pictures[at]`` after the ``steps``, which are taken when its values are asked for.
-
-    A step is a function of NDArrays and its other arguments. A batch of samples that wait for the
-    same steps takes them all at once (``together``): a call for each sample costs more than its
-    arithmetic.
+    """``pictures[at]`` after ``steps``, functions and their other arguments, which are taken when
+    the values are asked for, or for a whole batch at once: a call for each costs more than its sum.
     """
 
     __slots__ = ("_at", "_pictures", "_steps", "_taken")
@@ -41,8 +38,7 @@ class Sample(NDArray):
         return self._taken
 
     def later(self, function: Callable[..., NDArray], args: tuple[Any, ...]) -> NDArray | None:
-        what = type(args[0]) if len(args) == 1 else None
-        fits = what in FITTING.get(function, ())
+        fits = len(args) == 1 and type(args[0]) in FITTING.get(function, ())
         if self._taken is not None or not fits or args[0] == 0:  # 0 and -0 are equal, not the same
             return None
         return Sample(self._pictures, self._at, (*self._steps, (function, *args)))

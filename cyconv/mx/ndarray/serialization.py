@@ -67,7 +67,8 @@ def load(fname: FilePath) -> Any:
         if storage or ndim > 32:
             raise ValueError(f"load: {fname} has a sparse or damaged array")
         *shape, _, _, kind = numbers(f"{size * ndim}iii")
-        if not 0 <= kind < len(DTYPES) or min(shape, default=0) < 0:
+        spans = math.prod(filter(None, shape))  # NumPy has no empty array that spans too much
+        if not 0 <= kind < len(DTYPES) or min(shape, default=0) < 0 or spans > 2**48:
             raise ValueError(f"load: {fname} has an array of shape {shape} and dtype {kind}")
         dtype = np.dtype(DTYPES[kind]).newbyteorder("<")
         values = np.frombuffer(take(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
@@ -77,7 +78,10 @@ def load(fname: FilePath) -> Any:
     if magic != MAGIC:
         raise ValueError(f"load: {fname} is no file of NDArrays: it begins with {magic:#x}")
     arrays = [array() for _ in range(count)]
-    names = [take(*numbers("Q")).decode() for _ in range(*numbers("Q"))]
+    names = [take(*numbers("Q")) for _ in range(*numbers("Q"))]
     if names and len(names) != count:
         raise ValueError(f"load: {fname} has {count} arrays but {len(names)} names")
-    return dict(zip(names, arrays)) if names else arrays
+    try:
+        return {name.decode(): value for name, value in zip(names, arrays)} if names else arrays
+    except UnicodeDecodeError as error:
+        raise ValueError(f"load: {fname} has a name that is no text: {error}") from None

@@ -9,9 +9,7 @@ from cyconv.geometry import integer
 
 from ...ndarray import NDArray, array
 from ...ndarray.sample import together
-from . import vision
-
-__all__ = ["ArrayDataset", "DataLoader", "vision"]
+from . import vision  # noqa: F401
 
 
 class ArrayDataset:
@@ -31,10 +29,10 @@ class ArrayDataset:
         return sample if len(sample) > 1 else sample[0]
 
 
-def batch_of(samples: Any) -> Any:
+def _batch(samples: Any) -> Any:
     """Arrays along a new first axis; of tuples a list of such batches."""
     if isinstance(samples[0], (tuple, list)):
-        return [batch_of(column) for column in zip(*samples)]
+        return [_batch(column) for column in zip(*samples)]
     if isinstance(samples[0], NDArray):
         return together(samples)
     values = np.asarray(samples)
@@ -72,4 +70,4 @@ class DataLoader:
         self._left = order[end:] if self._last_batch == "rollover" else order[:0]
         for start in range(0, end, self._size):
             part = order[start : start + self._size].tolist()
-            yield batch_of([self._dataset[i] for i in part])
+            yield _batch([self._dataset[i] for i in part])

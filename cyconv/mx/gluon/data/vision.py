@@ -20,13 +20,13 @@ def load(kind: Callable[..., data.ArrayDataset], train: bool) -> tuple[np.ndarra
     return dataset.images[part], dataset.labels[part]
 
 
-class _Pictures:
+class MNIST:
     """(image, label), uint8 (H, W, C) and NumPy's int32, or what ``transform`` makes of the two.
 
     ``root`` is not looked at: the files are found, or loaded, as those of the class in ``source``.
     """
 
-    source: Callable[..., data.ArrayDataset]
+    source: Callable[..., data.ArrayDataset] = data.MNIST
 
     def __init__(self, root: Any = None, train: bool = True, transform: Any = None):
         images, labels = load(self.source, train)
@@ -41,13 +41,9 @@ class _Pictures:
         return self._transform(image, label) if self._transform else (image, label)
 
 
-class MNIST(_Pictures):
-    source = data.MNIST
-
-
-class FashionMNIST(_Pictures):
+class FashionMNIST(MNIST):
     source = data.FashionMNIST
 
 
-class CIFAR10(_Pictures):
+class CIFAR10(MNIST):
     source = data.CIFAR10
