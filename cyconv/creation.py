@@ -59,7 +59,8 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     if isinstance(data, Tensor):
         return data
     if isinstance(data, np.ndarray) and data.dtype.name in FLOATS:
-        return Tensor(data.astype(data.dtype.newbyteorder("="), order="K", copy=False))
+        plain = np.asarray(data)  # a matrix or a masked array has operators of its own
+        return Tensor(plain.astype(data.dtype.newbyteorder("="), order="K", copy=False))
     return tensor(data, np.float32 if dtype is None else dtype)
 
 

@@ -26,9 +26,8 @@ import numpy as np
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
 
-LARGEST = (
-    2**31 - 1
-)  # of a kernel size, stride, padding or dilation; keeps every product within 64 bits
+# of a kernel size, stride, padding or dilation; keeps every product within 64 bits
+LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -132,18 +131,18 @@ def number(where: str, value: Any) -> float:
 
 
 def pair(where: str, value: Any, least: int) -> Pair:
-    """An int, or a pair of ints, as (rows, columns)."""
+    """An int, alone or in a sequence, or a pair of ints, as (rows, columns)."""
     if _is_sequence(value):
-        if len(value) != 2:
+        if len(value) not in (1, 2):
             raise ValueError(f"{where} must be an integer or a pair of integers, got {value!r}")
-        return integer(where, value[0], least), integer(where, value[1], least)
+        return integer(where, value[0], least), integer(where, value[-1], least)
     number = integer(where, value, least)
     return number, number
 
 
 def padding4(where: str, value: Any) -> Padding:
     """An int, (rows, columns) or ((top, bottom), (left, right)) as (top, bottom, left, right)."""
-    if _is_sequence(value) and len(value) == 2 and all(map(_is_sequence, value)):
+    if _is_sequence(value, 2) and all(_is_sequence(side, 2) for side in value):
         top, bottom = pair(where, value[0], 0)
         left, right = pair(where, value[1], 0)
         return top, bottom, left, right
@@ -155,8 +154,9 @@ def padding4(where: str, value: Any) -> Padding:
     return rows, rows, columns, columns
 
 
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+def _is_sequence(value: Any, length: int | None = None) -> bool:
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return is_sequence and length in (None, len(value))
 
 
 def sizes(where: str, value: Any) -> tuple[int, ...]:
@@ -176,7 +176,8 @@ def channels_of(op: str, shape: Sequence[int]) -> int:
 def image_shape(op: str, shape: Sequence[int]) -> tuple[int, int, int, int]:
     """Check that a shape is (N, C, H, W)."""
     if len(shape) != 4:
-        raise ValueError(f"{op}: input must have shape (N, C, H, W), got {tuple(shape)}")
+        shapes = "(N, C, H, W) or (C, H, W)"
+        raise ValueError(f"{op}: input must have shape {shapes}, got {tuple(shape)}")
     n, c, h, w = shape
     return n, c, h, w
 

@@ -57,7 +57,7 @@ def bad_pair(name: str, least: int = 1, allowed: tuple[Any, ...] = ()) -> list[C
     halves: list[Any] = [least - 1, -7, 2**40, 1.5, "a", None, False, []]
     changes += [({name: (h, 2)}, (name, repr(h))) for h in halves]
     changes += [({name: [2, h]}, (name, repr(h))) for h in halves]
-    changes += [({name: v}, (name, repr(v))) for v in [(), (1,), (1, 1, 1), [1, 1, 1, 1]]]
+    changes += [({name: v}, (name, repr(v))) for v in [(), (1, 1, 1), [1, 1, 1, 1]]]
     return changes
 
 

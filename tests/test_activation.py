@@ -90,3 +90,12 @@ def test_a_chain_fuses_and_says_the_same() -> None:
         nodes.append(count)
     assert nodes == [5, 6]  # one relu of three has nothing to be fused with
     assert [row.layer for row in nn.summarize(fused, (3, 4, 4)).rows].count("ReLU") == 3
+
+
+def test_one_image_and_leading_axes() -> None:
+    cc.seed(2)
+    x, w = cc.randn(3, 6, 5), cc.randn(4, 3, 3, 3)
+    fused = ops.conv2d(x, w, activation="relu").numpy()
+    np.testing.assert_array_equal(fused, ops.relu(ops.conv2d(x, w)).numpy())
+    rows = ops.linear(x, cc.randn(2, 5), activation="relu").numpy()
+    assert rows.shape == (3, 6, 2) and rows.min() == 0

@@ -237,3 +237,12 @@ def test_an_unknown_device(device: Any) -> None:
 def test_on_the_cpu() -> None:
     x = cc.tensor([1.0], device="cpu")
     assert x.device == "cpu" and x.to("cpu") is x
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("kind", [np.asmatrix, lambda a: np.ma.masked_array(a, a > 3)])
+def test_subclasses_of_arrays_become_plain_arrays(kind: Any) -> None:
+    values = np.array([[1.0, 2], [3, 4]])
+    x = cc.as_tensor(kind(values))
+    assert type(x.data) is np.ndarray
+    assert (x * x).tolist() == [[1.0, 4.0], [9.0, 16.0]] and x.sum().item() == 10

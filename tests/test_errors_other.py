@@ -109,15 +109,13 @@ SOFTMAX: list[Change] = [
     *[({"axis": a}, ("axis", repr(a))) for a in [2, -3, 7, 2**31, 2**40, -(2**70), *AXES]],
     *[({"axis": a, "x": zeros(2, 3, 4, 5)}, ("axis", repr(a))) for a in [4, -5, 2**63, *AXES]],
     *[({"axis": a, "x": zeros(5)}, ("axis", repr(a))) for a in [1, -2, *AXES[:6]]],
-    *[({"axis": a, "x": zeros()}, ("axis", repr(a))) for a in [0, -1, 1]],
-    ({"x": zeros(3, 0)}, ("(3, 0)",)),
-    ({"x": zeros(0, 3), "axis": 0}, ("(0, 3)",)),
+    *[({"axis": a, "x": zeros()}, ("axis", repr(a))) for a in [1, -2]],
 ]
 
 BAD_LABELS: list[tuple[Any, str]] = [
     ([0, 4, 1], "4"),
     ([0, -1, 1], "-1"),
-    ([-100, 0, 0], "-100"),
+    ([-101, 0, 0], "-101"),
     ([0, 2**31, 1], str(2**31)),
     ([0, 2**62, 1], str(2**62)),
     (np.array([0, 2**63, 1], np.uint64), ""),  # negative as int64
@@ -136,7 +134,7 @@ BAD_LABELS: list[tuple[Any, str]] = [
     ([0, 1, 2, 3], "(4,)"),
     ([], "(0,)"),
     (1, "()"),
-    (zeros(3, 4), "(3, 4)"),
+    (zeros(3, 4, dtype="int64"), "(3, 4)"),
     (None, ""),
     ("abc", ""),
     ({}, ""),
@@ -147,7 +145,7 @@ BAD_LABELS: list[tuple[Any, str]] = [
 
 CROSS_ENTROPY: list[Change] = [
     *bad_tensor("logits", "logits", (3, 4)),
-    *shapes("logits", "logits", (), (3,), (3, 4, 1), (3, 4, 2, 2), (3, 0)),
+    *shapes("logits", "logits", (), (0,), (3, 0), (3, 0, 2)),
     *[({"labels": labels}, ("labels", word)) for labels, word in BAD_LABELS],
     *bad_number("label_smoothing", (-0.1, 1.1, -1, 2)),
     *bad_reduction(),

@@ -23,7 +23,7 @@ INPUTS: list[Change] = [
     ({"x": None}, ("input", "None")),
     *[
         ({"x": zeros(*shape)}, ("input", str(shape)))
-        for shape in [(), (3,), (3, 7), (3, 7, 7), (1, 2, 3, 7, 7), (2, 3, 0, 7), (2, 3, 7, 0)]
+        for shape in [(), (3,), (3, 7), (1, 2, 3, 7, 7), (2, 3, 0, 7), (2, 3, 7, 0)]
     ],
 ]
 
@@ -54,10 +54,12 @@ MAX_ONLY: list[Change] = [
     ({"kernel_size": 3, "dilation": 4}, ("3", "4", "7")),
     ({"kernel_size": 3, "dilation": (1, 4)}, ("3", "4", "7")),
     ({"dilation": 2**31 - 1}, (str(2**31 - 1), "7")),
+    *[({"return_indices": v}, ("return_indices", repr(v))) for v in NOT_BOOL],
 ]
 
 AVERAGE_ONLY: list[Change] = [
-    ({"count_include_pad": v}, ("count_include_pad", repr(v))) for v in NOT_BOOL
+    *[({"count_include_pad": v}, ("count_include_pad", repr(v))) for v in NOT_BOOL],
+    *[({"divisor_override": v}, ("divisor_override", repr(v))) for v in [0, 2**31, 1.5, "2", True]],
 ]
 
 CASES = [

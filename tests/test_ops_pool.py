@@ -179,3 +179,47 @@ def test_global_pooling(shape: tuple[int, int, int, int], dtype: str, seed: int)
     out, grads = run("global_max_pool2d", {"x": x}, head)
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(grads["x"], oracle.max_pool2d_grads(head, where, x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_indices_of_the_winners(dtype: Any) -> None:
+    x = np.random.default_rng(3).standard_normal((2, 3, 9, 8)).astype(dtype)
+    options: dict[str, Any] = {"stride": (2, 3), "padding": ((0, 1), (1, 0)), "dilation": (2, 1)}
+    out, indices = cc.ops.max_pool2d(x, 3, ceil_mode=True, return_indices=True, **options)
+    np.testing.assert_array_equal(
+        out.numpy(), cc.ops.max_pool2d(x, 3, ceil_mode=True, **options).numpy()
+    )
+    assert indices.dtype == np.int64 and indices.shape == out.shape
+    flat = x.reshape(2, 3, -1)
+    values = np.take_along_axis(flat, indices.numpy().reshape(2, 3, -1), 2)
+    np.testing.assert_array_equal(values.reshape(out.shape), out.numpy())
+
+
+def test_the_indices_name_the_first_of_equals() -> None:
+    _, indices = cc.ops.max_pool2d(np.ones((1, 1, 3, 3)), 2, stride=1, return_indices=True)
+    assert indices.tolist() == [[[[0, 1], [3, 4]]]]
+
+
+@pytest.mark.parametrize("divisor", [1, 3, -2])
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_another_divisor(divisor: int, count_include_pad: bool) -> None:
+    x = np.random.default_rng(4).standard_normal((2, 3, 7, 6))
+    options = {"stride": 3, "ceil_mode": True, "padding": 1}
+    out = cc.ops.avg_pool2d(
+        x, 4, divisor_override=divisor, count_include_pad=count_include_pad, **options
+    )
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 4), (1, 4)))  # with what hangs over the edge
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            total = padded[:, :, 3 * i : 3 * i + 4, 3 * j : 3 * j + 4].sum((2, 3))
+            np.testing.assert_allclose(out.numpy()[:, :, i, j], total / divisor, rtol=1e-12)
+    assert cc.gradcheck(
+        lambda t: cc.ops.avg_pool2d(
+            t, 4, divisor_override=divisor, count_include_pad=count_include_pad, **options
+        ),
+        [cc.tensor(x, "float64")],
+    )
+
+
+def test_the_layer_passes_the_divisor_on() -> None:
+    assert cc.nn.AvgPool2d(2, divisor_override=1)(cc.ones(1, 1, 2, 2)).tolist() == [[[[4.0]]]]

@@ -70,7 +70,9 @@ def test_every_option_of_train_is_listed(capsys: pytest.CaptureFixture[str]) -> 
 def test_every_environment_variable_is_listed() -> None:
     sources = [ROOT / "setup.py", *(ROOT / "cyconv").rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    read = set(re.findall(r"\b(?:CYCONV_[A-Z_]+|OMP_NUM_THREADS)\b", text))
+    read = set(
+        re.findall(r"\b(?:CYCONV_[A-Z_]+|OMP_NUM_THREADS|OMP_WAIT_POLICY|GOMP_SPINCOUNT)\b", text)
+    )
     macros = set(re.findall(r'^ +\("(CYCONV_[A-Z]+)", ', text, re.MULTILINE))  # for C
     assert set(re.findall(r"^\| `([A-Z_]+)", TEXT, re.MULTILINE)) == read - macros
 

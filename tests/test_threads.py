@@ -19,6 +19,7 @@ from refusal import bad_integer, refuses
 from running import run
 
 import cyconv as cc
+from cyconv.kernels import SPINS
 
 Array = NDArray[Any]
 
@@ -190,6 +191,38 @@ print(bool(same), status, bool((y.numpy() == before).all()))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_memory_of_its_own() -> None:
     assert output_of(SHARED) == ["True", "0", "True"]
+
+
+@pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="no kernels")
+@pytest.mark.parametrize(
+    ("setting", "spins"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+)
+def test_threads_wait_briefly_unless_the_user_wants_otherwise(
+    setting: dict[str, str], spins: str
+) -> None:
+    mine = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", SPINNING, str(Path(cc.__file__).parents[1])],
+        env={**mine, "OMP_DISPLAY_ENV": "verbose", **setting},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("not GNU's OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
+    assert done.stdout.strip() == str(setting.get("GOMP_SPINCOUNT"))  # the environment is as it was
+
+
+SPINNING = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import cyconv as cc
+cc.ops.relu(cc.ones(1))
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
 
 
 def output_of(script: str, **values: str) -> list[str]:

@@ -73,3 +73,22 @@ def test_the_oracle_agrees() -> None:
     assert (oracle.conv2d_grads(np.zeros((0, 3, 2, 2)), x, w)[1] == 0).all()
     assert oracle.max_pool2d(x, 2)[0].shape == (0, 2, 2, 2)
     assert oracle_norm_loss.softmax(np.zeros((0, 4))).shape == (0, 4)
+
+
+@pytest.mark.parametrize("op", ["softmax", "log_softmax"])
+@pytest.mark.parametrize(("shape", "axis"), [((3, 0), 1), ((3, 0), 0), ((0,), -1), ((2, 0, 3), 1)])
+def test_softmax_of_nothing(op: str, shape: tuple[int, ...], axis: int) -> None:
+    x = cc.zeros(*shape).attach_grad()
+    with cc.record():
+        out = getattr(cc.ops, op)(x, axis)
+    out.backward()
+    assert out.shape == shape and x.grad.shape == shape  # type: ignore
+
+
+@pytest.mark.parametrize(("op", "value"), [("softmax", 1.0), ("log_softmax", 0.0)])
+def test_softmax_of_a_number(op: str, value: float) -> None:
+    x = cc.tensor(3.0).attach_grad()
+    with cc.record():
+        out = getattr(cc.ops, op)(x, axis=0)
+    out.backward()
+    assert out.shape == () and out.item() == value and x.grad.item() == 0  # type: ignore

@@ -257,21 +257,21 @@ def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
     o = _planes(out)
     for _, _, oy, ox, iy, ix in _taps(g.window):
         o[:, oy, ox] += p[:, iy, ix]
-    o /= _window_sizes(g, p.dtype)
+    o /= window_sizes(g, p.dtype)
     return out
 
 
 def avg_pool2d_backward(dout: Array, g: Pool2dGeometry) -> Array:
     """dx (N, C, H, W): an equal share of dout (N, C, OH, OW) goes to every tap."""
     d = _planes(as_batch_last(dout))
-    share = d / _window_sizes(g, d.dtype)
+    share = d / window_sizes(g, d.dtype)
     dx = _filled(g.x_shape, d.dtype, 0)
     for _, _, oy, ox, iy, ix in _taps(g.window):
         _planes(dx)[:, iy, ix] += share[:, oy, ox]
     return dx
 
 
-def _window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:
+def window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:
     """(OH, OW, 1): how many pixels each mean counts, never those beyond the padding (ceil_mode)."""
     lengths = []
     for axis, size in enumerate(g.window.in_size):

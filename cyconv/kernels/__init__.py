@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 
 ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
@@ -17,6 +19,10 @@ MODULES = (
     *("conv", "conv_weight_grad", "dense", "elementwise", "loss", "norm", "pool"),
     *("winograd", "winograd_weight_grad"),
 )
+# How often a thread that waits for the others looks again before it sleeps: for about 0.05 to 0.15
+# ms, as long as Python takes from one kernel to the next. OpenMP's own 300,000 make a training step
+# ten times as long as it need be wherever something else keeps a processor busy.
+SPINS = "3000"
 
 
 def built() -> list[str]:
@@ -64,6 +70,23 @@ class Kernels(dict[str, SimpleNamespace]):
 
     def __missing__(self, char: str) -> SimpleNamespace:
         folder = f"{__name__}.{self.isa}_{ {'f': 'float32', 'd': 'float64'}[char] }"
-        modules = {name: importlib.import_module(f"{folder}.{name}") for name in MODULES}
+        with _brief_spins():
+            modules = {name: importlib.import_module(f"{folder}.{name}") for name in MODULES}
         self[char] = SimpleNamespace(**modules)
         return self[char]
+
+
+@contextmanager
+def _brief_spins() -> Iterator[None]:
+    """GNU's OpenMP, which is loaded meanwhile if it was not yet, reads SPINS from the environment.
+
+    What the user has set there counts.
+    """
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        yield
+    finally:
+        os.environ.pop("GOMP_SPINCOUNT", None)

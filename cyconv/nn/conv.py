@@ -125,7 +125,7 @@ class ConvTranspose2d(Module):
 
 
 class Linear(Module):
-    """Fully connected: (N, in_features) -> (N, out_features), x @ weight.T + bias.
+    """Fully connected: (..., in_features) -> (..., out_features), x @ weight.T + bias.
 
     ``weight`` (out_features, in_features) starts as He normal with fan_in = in_features (He et al.
     2015), ``bias`` (out_features,) at zero; ``bias=False`` leaves it out.

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import ops
+from ..geometry import integer, number
 from ..ops.loss import REDUCTIONS
 from ..tensor import Tensor
 from .module import Module, bounded
 
 
 class CrossEntropyLoss(Module):
-    """Of logits (N, K) and labels (N,); see ``ops.cross_entropy``."""
+    """Of logits (N, K) and labels (N,); see ``ops.cross_entropy``.
 
-    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean"):
+    ``weight`` (K,) is a tuple of numbers, which take the dtype of the logits, or None.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        weight: Any = None,
+        ignore_index: int = -100,
+    ):
+        name = "CrossEntropyLoss: ignore_index"
+        self.ignore_index = integer(name, ignore_index, -(2**63), 2**63 - 1)
+        self.weight = None if weight is None else _numbers("CrossEntropyLoss: weight", weight)
         self.label_smoothing = bounded("CrossEntropyLoss: label_smoothing", label_smoothing, 0, 1)
         self.reduction = _reduction("CrossEntropyLoss", reduction)
 
     def forward(self, logits: Any, labels: Any) -> Tensor:
         return ops.cross_entropy(
-            logits, labels, label_smoothing=self.label_smoothing, reduction=self.reduction
+            logits,
+            labels,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction,
         )
 
 
@@ -41,6 +61,12 @@ class BCEWithLogitsLoss(Module):
 
     def forward(self, logits: Any, target: Any) -> Tensor:
         return ops.binary_cross_entropy_with_logits(logits, target, reduction=self.reduction)
+
+
+def _numbers(where: str, values: Any) -> tuple[float, ...]:
+    if np.ndim(values) != 1:
+        raise ValueError(f"{where} must be a number for each class, got {values!r}")
+    return tuple(number(where, value) for value in np.asarray(values))
 
 
 def _reduction(loss: str, reduction: Any) -> str:

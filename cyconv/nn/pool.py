@@ -55,12 +55,14 @@ class AvgPool2d(Module):
         padding: Any = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ):
         self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
         self.ceil_mode = flag("AvgPool2d: ceil_mode", ceil_mode)
         self.count_include_pad = flag("AvgPool2d: count_include_pad", count_include_pad)
+        self.divisor_override = divisor_override
         _check("AvgPool2d", kernel_size, stride, padding, 1)
 
     def forward(self, x: Any) -> Tensor:
@@ -71,6 +73,7 @@ class AvgPool2d(Module):
             padding=self.padding,
             ceil_mode=self.ceil_mode,
             count_include_pad=self.count_include_pad,
+            divisor_override=self.divisor_override,
         )
 
 

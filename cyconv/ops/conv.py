@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..geometry import (
 )
 from ..tensor import Tensor, apply
 from .inputs import is_relu, tensors_in
+from .shape import one_image, reshape
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 
@@ -124,7 +126,7 @@ def conv2d(
 
     Parameters
     ----------
-    x : (N, C, H, W), float32 or float64
+    x : (N, C, H, W) or one image (C, H, W), float32 or float64
     w : (F, C/groups, KH, KW), of the same dtype
     b : (F,) or None
     stride, dilation : int or (rows, columns), at least 1
@@ -139,7 +141,8 @@ def conv2d(
 
     Returns
     -------
-    (N, F, OH, OW) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1.
+    (N, F, OH, OW) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, or
+    (F, OH, OW) of one image.
 
     Raises
     ------
@@ -152,6 +155,9 @@ def conv2d(
     [[[[4.0, 4.0], [4.0, 4.0]]]]
     """
     inputs = tensors_in("conv2d", input=x, weight=w, bias=b)
+    if inputs[0].ndim == 3:
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return one_image(conv2d, *inputs, algo=algo, activation=activation, **options)
     geometry = conv2d_geometry(inputs[0].shape, inputs[1].shape, stride, padding, dilation, groups)
     _check_bias("conv2d", inputs, geometry.f)
     relu = is_relu("conv2d", activation)
@@ -173,7 +179,7 @@ def conv_transpose2d(
 
     Parameters
     ----------
-    x : (N, C, H, W), float32 or float64
+    x : (N, C, H, W) or one image (C, H, W), float32 or float64
     w : (C, F/groups, KH, KW), of the same dtype
     b : (F,) or None
     stride, dilation : int or (rows, columns), at least 1
@@ -188,6 +194,9 @@ def conv_transpose2d(
     Source: Dumoulin and Visin 2016, section 4.
     """
     inputs = tensors_in("conv_transpose2d", input=x, weight=w, bias=b)
+    if inputs[0].ndim == 3:
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return one_image(conv_transpose2d, *inputs, output_padding=output_padding, **options)
     geometry = conv_transpose2d_geometry(
         inputs[0].shape, inputs[1].shape, stride, padding, output_padding, dilation, groups
     )
@@ -198,21 +207,26 @@ def conv_transpose2d(
 def linear(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Tensor:
     """The fully connected layer: x @ w.T + b.
 
-    x (N, C), w (F, C), b (F,) or None, all float32 or all float64; returns (N, F). ``activation``
-    is None or "relu", as for ``conv2d``. ValueError or TypeError if shapes or dtypes do not fit.
+    x (N, C) or (..., C), w (F, C), b (F,) or None, all float32 or all float64; returns (N, F) or
+    (..., F). ``activation`` is None or "relu", as for ``conv2d``. ValueError or TypeError if shapes
+    or dtypes do not fit.
     """
     inputs = tensors_in("linear", input=x, weight=w, bias=b)
     shape, w_shape = inputs[0].shape, inputs[1].shape
-    if len(shape) != 2:
-        raise ValueError(f"linear: input must have shape (N, C), got {shape}")
+    if not shape:
+        raise ValueError(f"linear: input must have shape (..., C), got {shape}")
     if len(w_shape) != 2 or min(w_shape) < 1:
         raise ValueError(f"linear: weight must have shape (F, C) with no size 0, got {w_shape}")
-    if shape[1] != w_shape[1]:
+    if shape[-1] != w_shape[1]:
         raise ValueError(
-            f"linear: input has {shape[1]} features but weight {w_shape} expects {w_shape[1]}"
+            f"linear: input has {shape[-1]} features but weight {w_shape} expects {w_shape[1]}"
         )
     _check_bias("linear", inputs, w_shape[0])
-    return apply(Linear(is_relu("linear", activation)), *inputs)
+    layer = Linear(is_relu("linear", activation))
+    if len(shape) == 2:
+        return apply(layer, *inputs)
+    rows = reshape(inputs[0], (math.prod(shape[:-1]), shape[-1]))
+    return reshape(apply(layer, rows, *inputs[1:]), (*shape[:-1], w_shape[0]))
 
 
 def _check_bias(op: str, inputs: list[Tensor], channels: int) -> None:
@@ -271,6 +285,7 @@ def explain_conv2d(
     """
     op = "explain_conv2d"
     x_shape, w_shape = sizes(f"{op}: x_shape", x_shape), sizes(f"{op}: w_shape", w_shape)
+    x_shape = (1, *x_shape) if len(x_shape) == 3 else x_shape
     g = conv2d_geometry(x_shape, w_shape, stride, padding, dilation, groups)
     wanted = valid_dtype(op, dtype)
     if wanted.kind != "f":

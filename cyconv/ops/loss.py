@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Array, Op
 from ..backends import backend_of, namespace_of, to_numpy
-from ..geometry import number
+from ..geometry import integer, number
 from ..tensor import Tensor, apply
 from . import shape as shape_ops
 from .activation import _sigmoid
@@ -22,6 +23,9 @@ class Softmax(Op):
         self.axis = axis
 
     def forward(self, x: Array) -> Array:
+        if not x.size:  # nothing has no largest value
+            self.out = x.copy()
+            return self.out
         out = namespace_of(x).exp(x - x.max(axis=self.axis, keepdims=True))
         out /= out.sum(axis=self.axis, keepdims=True)
         self.out = out
@@ -38,6 +42,9 @@ class LogSoftmax(Op):
 
     def forward(self, x: Array) -> Array:
         xp = namespace_of(x)
+        if not x.size:
+            self.out = x.copy()
+            return self.out
         centred = x - x.max(axis=self.axis, keepdims=True)
         self.out = centred - xp.log(xp.exp(centred).sum(axis=self.axis, keepdims=True))
         return self.out
@@ -67,6 +74,33 @@ class CrossEntropy(Op):
         )
 
 
+class WeightedCrossEntropy(Op):
+    """As ``CrossEntropy`` times the weight (K,) of the class; 0 for samples that do not count (N,).
+
+    loss = -sum over k of target[k] * log_probs[k], where the target is (1 - smoothing) *
+    weight[label] at the label plus smoothing / K * weight everywhere.
+    """
+
+    def __init__(self, labels: Array, counts: Array, weight: Array, label_smoothing: float):
+        self.labels, self.counts, self.smoothing = labels, counts, label_smoothing
+        self.own = (1 - label_smoothing) * weight[labels]
+        self.all = label_smoothing / len(weight) * weight
+
+    def forward(self, logits: Array) -> Array:
+        xp = namespace_of(logits)
+        losses, self.log_probs = backend_of(logits).cross_entropy(logits, self.labels, 0.0)
+        losses = losses * self.own
+        if self.smoothing:
+            losses = losses - (self.log_probs * self.all).sum(axis=1)
+        return xp.where(self.counts, losses, losses.dtype.type(0))
+
+    def backward(self, dout: Array) -> Array:
+        xp = namespace_of(dout)
+        dlogits = xp.exp(self.log_probs) * (self.own + self.all.sum())[:, None] - self.all
+        dlogits[xp.arange(len(self.labels)), self.labels] -= self.own
+        return xp.where(self.counts[:, None], dlogits * dout[:, None], dout.dtype.type(0))
+
+
 class BCEWithLogits(Op):
     """max(z, 0) - z * t + log(1 + e^-|z|), the binary cross-entropy without overflow."""
 
@@ -84,32 +118,43 @@ class BCEWithLogits(Op):
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis; finite for any finite x."""
-    tensor, axis = _with_axis("softmax", x, axis)
-    return apply(Softmax(axis), tensor)
+    return _along_axis("softmax", Softmax, tensor_in("softmax", "input", x), axis)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """x - log(sum(exp(x))) along an axis; finite for any finite x."""
-    tensor, axis = _with_axis("log_softmax", x, axis)
-    return apply(LogSoftmax(axis), tensor)
+    return _along_axis("log_softmax", LogSoftmax, tensor_in("log_softmax", "input", x), axis)
 
 
 def cross_entropy(
-    logits: Any, labels: Any, *, label_smoothing: float = 0.0, reduction: str = "mean"
+    logits: Any,
+    labels: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
 ) -> Tensor:
     """-log(softmax(logits)[label]): the negative log likelihood of the right class.
 
     Parameters
     ----------
-    logits : (N, K), float32 or float64; any size of the values is safe
-    labels : (N,) whole numbers from 0 to K - 1 (an array, a tensor or a list)
+    logits : (N, K), or (N, K, ...) with a label at each position, or (K,) of a single sample;
+        float32 or float64; any size of the values is safe
+    labels : whole numbers from 0 to K - 1 (an array, a tensor or a list) in the shape of the logits
+        without K; or probabilities in the shape and dtype of the logits, the loss then being
+        -sum over k of labels[k] * log(softmax(logits)[k]), with its gradient by the labels, too
+    weight : (K,) a factor for each class, or None
+    ignore_index : samples with this label, which may lie outside of 0 to K - 1, do not count: their
+        loss and gradient are 0
     label_smoothing : from 0 to 1; that share of the target is spread evenly over all K classes
         (Szegedy et al. 2015)
-    reduction : "mean" over the batch, "sum", or "none" for one loss per sample
+    reduction : "mean", "sum", or "none" for one loss per sample. The mean over class numbers is the
+        sum divided by the weights of the labels that count, that over probabilities is over all
 
     Returns
     -------
-    () or, with ``reduction="none"``, (N,). The mean of an empty batch is NaN.
+    () or, with ``reduction="none"``, the shape of the logits without K. The mean of nothing is NaN.
 
     >>> import cyconv as cc
     >>> round(cc.ops.cross_entropy([[0.0, 0.0]], [1]).item(), 4)
@@ -118,13 +163,48 @@ def cross_entropy(
     op = "cross_entropy"
     _check_reduction(op, reduction)
     tensor = tensor_in(op, "logits", logits)
-    if tensor.ndim != 2 or not tensor.shape[1]:
-        raise ValueError(f"{op}: logits must have shape (N, K) with K above 0, got {tensor.shape}")
+    axis = min(1, tensor.ndim - 1)
+    if not tensor.ndim or not tensor.shape[axis]:
+        shapes = "(N, K), (N, K, ...) or (K,) with K above 0"
+        raise ValueError(f"{op}: logits must have shape {shapes}, got {tensor.shape}")
     smoothing = number(f"{op}: label_smoothing", label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
-    losses = apply(CrossEntropy(_class_numbers(op, labels, tensor.shape), smoothing), tensor)
-    return _reduce(losses, reduction)
+    ignored = integer(f"{op}: ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    factors = None if weight is None else _class_weights(op, weight, tensor, axis)
+    shape, rows = (*tensor.shape[:axis], *tensor.shape[axis + 1 :]), _rows(tensor, axis)
+    target = _label_array(op, labels)
+    total = None  # what the mean divides by, if not the number of losses
+    if target.shape == tensor.shape and target.dtype.kind == "f":
+        if ignored >= 0:
+            raise ValueError(f"{op}: probabilities have no ignore_index, got {ignore_index!r}")
+        targets = _rows(tensors_in(op, logits=tensor, labels=labels)[1], axis)
+        losses = _soft_cross_entropy(rows, targets, factors, smoothing)
+    else:
+        numbers, counts = _class_numbers(op, target, tensor.shape, shape, ignored)
+        if factors is None and counts is None:
+            losses = apply(CrossEntropy(numbers, smoothing), rows)
+        else:
+            counts = np.ones(numbers.shape, bool) if counts is None else counts
+            factors = np.ones(rows.shape[1], rows.dtype) if factors is None else factors
+            total = factors[numbers][counts].sum().item()
+            losses = apply(WeightedCrossEntropy(numbers, counts, factors, smoothing), rows)
+    if reduction == "none":
+        return losses.reshape(shape)
+    if reduction == "mean" and total is None:
+        return losses.mean()
+    return losses.sum() if reduction == "sum" else losses.sum() / total
+
+
+def _soft_cross_entropy(
+    rows: Tensor, targets: Tensor, weight: Array | None, smoothing: float
+) -> Tensor:
+    """One loss per row (M, K) against probabilities (M, K)."""
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / rows.shape[1]
+    if weight is not None:
+        targets = targets * weight
+    return -(log_softmax(rows, 1) * targets).sum(axis=1)
 
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
@@ -141,27 +221,57 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, *, reduction: str 
     return _reduce(apply(BCEWithLogits(), *_same_shape(op, input, target)), reduction)
 
 
-def _with_axis(op: str, x: Any, axis: Any) -> tuple[Tensor, int]:
-    tensor = tensor_in(op, "input", x)
-    where = shape_ops._axes(op, axis, tensor.ndim)
-    if not isinstance(where, int) or not tensor.shape[where]:
-        raise ValueError(f"{op}: axis {axis!r} of shape {tensor.shape} has no elements to compare")
-    return tensor, where
+def _along_axis(op: str, kind: Callable[[int], Op], x: Tensor, axis: Any) -> Tensor:
+    """Run an op along one axis; a number is an axis of one element."""
+    where = shape_ops._axes(op, axis, max(x.ndim, 1))
+    if not isinstance(where, int):
+        raise ValueError(f"{op}: axis must be one axis of shape {x.shape}, got {axis!r}")
+    if x.ndim:
+        return apply(kind(where), x)
+    return apply(kind(where), x.reshape(1)).reshape(())
 
 
-def _class_numbers(op: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Labels as an int64 array (N,) with every value in [0, K)."""
+def _rows(x: Tensor, axis: int) -> Tensor:
+    """(N, K, ...) or (K,) as (M, K), a row for each label."""
+    if x.ndim == 2:
+        return x
+    order = (*range(axis), *range(axis + 1, x.ndim), axis)
+    return x.transpose(order).reshape(x.size // x.shape[axis], x.shape[axis])
+
+
+def _class_weights(op: str, weight: Any, logits: Tensor, axis: int) -> Array:
+    array = tensors_in(op, logits=logits, weight=weight)[1].data
+    if array.shape != (logits.shape[axis],):
+        raise ValueError(
+            f"{op}: weight must have shape ({logits.shape[axis]},) for logits {logits.shape}, "
+            f"got {array.shape}"
+        )
+    return array
+
+
+def _label_array(op: str, labels: Any) -> Array:
     try:
-        array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+        return labels.data if isinstance(labels, Tensor) else np.asarray(labels)
     except ValueError:
         raise ValueError(f"{op}: labels must be one number per sample, got {labels!r}") from None
-    n, classes = shape
-    if array.shape != (n,):
+
+
+def _class_numbers(
+    op: str, array: Array, logits: tuple[int, ...], shape: tuple[int, ...], ignored: int
+) -> tuple[Array, Array | None]:
+    """Labels as int64 (M,) with every value in [0, K), and which of them count if not all do."""
+    classes = logits[min(1, len(logits) - 1)]
+    if array.shape != shape:
         raise ValueError(
-            f"{op}: labels must have shape ({n},) for logits {shape}, got {array.shape}"
+            f"{op}: labels must have shape {shape} for logits {logits}, got {array.shape}"
         )
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
+    array, counts = array.reshape(-1), None
+    ignores = array == ignored
+    if ignores.any():
+        counts = ~ignores
+        array = np.where(counts, array, array.dtype.type(0))
     wrong = ~((array >= 0) & (array < classes))  # NaN is neither
     if wrong.any():
         worst = to_numpy(array[wrong])[0]
@@ -172,7 +282,7 @@ def _class_numbers(op: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
     if array.dtype.kind == "f" and (numbers != array).any():
         worst = to_numpy(array[numbers != array])[0]
         raise ValueError(f"{op}: labels must be whole numbers, got {worst} ({array.dtype})")
-    return numbers
+    return numbers, counts
 
 
 def _same_shape(op: str, input: Any, target: Any) -> list[Tensor]:

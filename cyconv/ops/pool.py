@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from ..autograd import Array, Op
-from ..backends import backend_of
-from ..geometry import Pool2dGeometry, image_shape, pool2d_geometry
+from ..backends import backend_of, to_numpy
+from ..backends.cpu_numpy import window_sizes
+from ..geometry import LARGEST, Pool2dGeometry, flag, image_shape, integer, pool2d_geometry
 from ..tensor import Tensor, apply
 from .inputs import tensor_in
+from .shape import one_image
 
 
 class MaxPool2d(Op):
@@ -32,16 +36,24 @@ class AvgPool2d(Op):
     only_kernels = True
     keeps_inputs = False
 
-    def __init__(self, geometry: Pool2dGeometry):
-        self.geometry = geometry
+    def __init__(self, geometry: Pool2dGeometry, divisor: int | None = None):
+        self.geometry, self.divisor = geometry, divisor
 
     def forward(self, x: Array) -> Array:
-        return backend_of(x).avg_pool2d(x, self.geometry)
+        return self._divided(backend_of(x).avg_pool2d(x, self.geometry))
 
     def backward(self, dout: Array) -> Array:
-        return backend_of(dout).avg_pool2d_backward(dout, self.geometry)
+        return backend_of(dout).avg_pool2d_backward(self._divided(dout), self.geometry)
+
+    def _divided(self, means: Array) -> Array:
+        """By ``divisor`` instead of the size of the window, by which they are divided already."""
+        if self.divisor is None:
+            return means
+        sizes = window_sizes(self.geometry, means.dtype)[:, :, 0]  # (OH, OW)
+        return means * (sizes / means.dtype.type(self.divisor))
 
 
+@overload
 def max_pool2d(
     x: Any,
     kernel_size: Any,
@@ -50,31 +62,71 @@ def max_pool2d(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
-) -> Tensor:
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """The largest value under each position of a window, channel by channel.
 
     Parameters
     ----------
-    x : (N, C, H, W), float32 or float64
+    x : (N, C, H, W) or one image (C, H, W), float32 or float64
     kernel_size, stride, dilation : int or (rows, columns); stride is the kernel size if not given
     padding : rows and columns around the images that never win: int, (rows, columns) or
         ((top, bottom), (left, right)), at most half the kernel size
     ceil_mode : a last window that hangs over the edge counts too
+    return_indices : return where the winners are, too: int64 (N, C, OH, OW) of h * W + w
 
     Returns
     -------
     (N, C, OH, OW), OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, rounded up with
-    ``ceil_mode``. NaN wins. The gradient goes to the winner, of equal values to the first.
+    ``ceil_mode``; or a pair with the indices. NaN wins. The gradient goes to the winner, of equal
+    values to the first.
 
     >>> import cyconv as cc
     >>> cc.ops.max_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]], 2).tolist()
     [[[[4.0]]]]
     """
     tensor = tensor_in("max_pool2d", "input", x)
+    if tensor.ndim == 3:
+        options = {"stride": stride, "padding": padding, "dilation": dilation}
+        options |= {"ceil_mode": ceil_mode, "return_indices": return_indices}
+        return one_image(max_pool2d, tensor, kernel_size, **options)
     geometry = pool2d_geometry(
         "max_pool2d", tensor.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
-    return apply(MaxPool2d(geometry), tensor)
+    pool = MaxPool2d(geometry)
+    if not flag("max_pool2d: return_indices", return_indices):
+        return apply(pool, tensor)
+    return apply(pool, tensor), Tensor(_winners(to_numpy(pool.argmax), geometry))
+
+
+def _winners(argmax: np.ndarray, g: Pool2dGeometry) -> np.ndarray:
+    """From places in the window, kh * KW + kw, to places in the image, h * W + w."""
+    w, (n_rows, n_columns) = g.window, g.window.out_size
+    rows = np.arange(n_rows)[:, None] * w.stride[0] - w.padding[0]
+    columns = np.arange(n_columns) * w.stride[1] - w.padding[2]
+    kh, kw = np.divmod(argmax.astype(np.int64), w.kernel[1])
+    return (rows + kh * w.dilation[0]) * w.in_size[1] + columns + kw * w.dilation[1]
 
 
 def avg_pool2d(
@@ -85,17 +137,19 @@ def avg_pool2d(
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """The mean value under each position of a window, channel by channel.
 
     Parameters
     ----------
-    x : (N, C, H, W), float32 or float64
+    x : (N, C, H, W) or one image (C, H, W), float32 or float64
     kernel_size, stride : int or (rows, columns); stride is the kernel size if not given
     padding : zeros around the images, as in ``max_pool2d``
     ceil_mode : a last window that hangs over the edge counts too
     count_include_pad : divide by all positions of the window, or only by those inside the image;
         what hangs over the padding's edge in ceil_mode is never counted
+    divisor_override : divide by this number instead, not 0; 1 gives the sum
 
     Returns
     -------
@@ -106,21 +160,34 @@ def avg_pool2d(
     [[[[2.5]]]]
     """
     tensor = tensor_in("avg_pool2d", "input", x)
+    if tensor.ndim == 3:
+        options = {"stride": stride, "padding": padding, "count_include_pad": count_include_pad}
+        options |= {"ceil_mode": ceil_mode, "divisor_override": divisor_override}
+        return one_image(avg_pool2d, tensor, kernel_size, **options)
     geometry = pool2d_geometry(
         "avg_pool2d", tensor.shape, kernel_size, stride, padding, 1, ceil_mode, count_include_pad
     )
-    return apply(AvgPool2d(geometry), tensor)
+    divisor = divisor_override
+    if divisor is not None:
+        divisor = integer("avg_pool2d: divisor_override", divisor, -LARGEST)
+        if not divisor:
+            raise ValueError("avg_pool2d: divisor_override must not be 0")
+    return apply(AvgPool2d(geometry, divisor), tensor)
 
 
 def global_avg_pool2d(x: Any) -> Tensor:
     """The mean of each channel's image: (N, C, H, W) -> (N, C, 1, 1) (Lin, Chen and Yan 2013)."""
     tensor = tensor_in("global_avg_pool2d", "input", x)
+    if tensor.ndim == 3:
+        return one_image(global_avg_pool2d, tensor)
     return apply(AvgPool2d(_whole_image("global_avg_pool2d", tensor)), tensor)
 
 
 def global_max_pool2d(x: Any) -> Tensor:
     """The largest value of each channel's image: (N, C, H, W) -> (N, C, 1, 1)."""
     tensor = tensor_in("global_max_pool2d", "input", x)
+    if tensor.ndim == 3:
+        return one_image(global_max_pool2d, tensor)
     return apply(MaxPool2d(_whole_image("global_max_pool2d", tensor)), tensor)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,6 +242,14 @@ def transpose(a: Any, axes: Any = None) -> Tensor:
     return apply(Transpose(order), x)
 
 
+def one_image(op: Callable[..., Any], x: Tensor, *others: Any, **options: Any) -> Any:
+    """An op of images for a single one, (C, H, W), as a batch of one."""
+    out = op(reshape(x, (1, *x.shape)), *others, **options)
+    if isinstance(out, tuple):  # max_pool2d with its indices
+        return tuple(reshape(part, part.shape[1:]) for part in out)
+    return reshape(out, out.shape[1:])
+
+
 def flatten(a: Any) -> Tensor:
     """(N, C, H, W) -> (N, C*H*W): all but the first axis become one."""
     x = a if isinstance(a, Tensor) else tensor_in("flatten", "input", a)
@@ -280,7 +288,9 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 def pad2d(x: Any, padding: Any) -> Tensor:
-    """Zeros around the images of (N, C, H, W); padding as in conv2d."""
+    """Zeros around the images of (N, C, H, W) or (C, H, W); padding as in conv2d."""
     tensor = tensor_in("pad2d", "input", x)
+    if tensor.ndim == 3:
+        return one_image(pad2d, tensor, padding)
     image_shape("pad2d", tensor.shape)
     return apply(Pad2d(padding4("pad2d: padding", padding)), tensor)
