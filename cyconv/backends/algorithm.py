@@ -10,7 +10,7 @@ from ..geometry import Conv2dGeometry
 # From so many channels of input and output on, by the side of the kernels, Winograd's transforms
 # cost less than they save; the weight gradient transforms both sides each time.
 LEAST_CHANNELS = {
-    "forward": {3: 16, 5: 32},
+    "forward": {3: 16, 5: 16},
     "input_grad": {3: 16, 5: 32},
     "weight_grad": {3: 24},
 }

@@ -15,7 +15,7 @@ from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
 )
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport packed_tile, tile_of
+from cyconv.kernels.tile cimport packed_tile, placed_tile
 from cyconv.kernels.window cimport axis, check_window, source
 
 lanes = 2 * VLEN  # of a tile
@@ -83,26 +83,21 @@ cdef void direct_row(
     # one row of output pixels for the images from `image` to `end`, whole vectors of them, for one
     # block of written channels, so that each plane is written in long runs, and for as many read
     # ones from `channel` on as stay in the cache from pixel to pixel
-    cdef Py_ssize_t count = min(p.channels, p.cg - channel)
-    cdef Py_ssize_t wstride = p.taps * p.mr
-    cdef const real* w = weights_of(p, group, block) + (p.mr + channel * wstride if channel else 0)
+    cdef Py_ssize_t channels = min(p.channels, p.cg - channel)
+    cdef const real* w = weights_of(p, group, block)
     cdef real* out = out_at(p, group, block, 0)
     cdef Py_ssize_t fcount = p.fg - block * p.mr
     cdef const real* plane = p.x.data + (group * p.cg + channel) * p.x.stride
     cdef const real* x = plane
-    cdef bint pointwise = p.taps == 1
     cdef bint add = channel > 0
-    cdef bint relu = p.relu and channel + count == p.cg
-    cdef Py_ssize_t channels = 1 if pointwise else count
-    cdef Py_ssize_t ow, kh, kw, ih, iw, c, i, position, lanes, taps = 0
+    cdef bint relu = p.relu and channel + channels == p.cg
+    cdef Py_ssize_t ow, i, position, lanes, count = 0
     # where no tap is outside, what the next pixel reads lies a step further
     cdef bint steady = not p.cols.transposed or p.cols.stride == 1
     cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
     cdef bint inner = False, was_inner
-    if pointwise:  # the channels take the place of the taps: one long loop
-        for c in range(count):
-            s.xoff[c] = c * p.x.stride
-            s.woff[c] = c * p.mr
+    if add:  # behind the bias and the channels before
+        w = w + (1 + channel * p.taps) * p.mr
     for ow in range(p.out.w):
         position = (row * p.out.w + ow) * p.out.n
         was_inner = inner
@@ -110,37 +105,37 @@ cdef void direct_row(
             and source(&p.cols, ow, p.cols.kernel - 1) >= 0
         if inner and was_inner:
             x = x + step
-        elif pointwise:
-            x = plane
-            taps = 0
-            ih = source(&p.rows, row, 0)
-            iw = source(&p.cols, ow, 0)
-            if ih >= 0 and iw >= 0:
-                taps = count
-                x = plane + (ih * p.x.w + iw) * p.x.n
         else:
             x = plane
-            taps = 0
-            for kh in range(p.rows.kernel):
-                ih = source(&p.rows, row, kh)
-                if ih < 0:
-                    continue
-                for kw in range(p.cols.kernel):
-                    iw = source(&p.cols, ow, kw)
-                    if iw >= 0:
-                        s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
-                        s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
-                        taps += 1
+            count = find_taps(p, row, ow, channels, s)
         i = image
         while i < end:
             lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-            if lanes > VLEN:
-                tile_of(2, False, add, p.mr, channels, taps, x + i, p.x.stride, s.xoff, w, wstride,
-                        s.woff, out + position + i, p.out.stride, fcount, lanes, relu)
-            else:
-                tile_of(1, False, add, p.mr, channels, taps, x + i, p.x.stride, s.xoff, w, wstride,
-                        s.woff, out + position + i, p.out.stride, fcount, lanes, relu)
+            placed_tile(add, p.mr, count, x + i, s.xoff, w, s.woff, out + position + i, p.out.stride,
+                        fcount, lanes, relu)
             i = i + lanes
+
+
+cdef Py_ssize_t find_taps(
+    const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, const Scratch* s
+) noexcept nogil:
+    # where an output pixel finds what it reads of so many channels, and the weights of that
+    cdef Py_ssize_t kh, kw, ih, iw, c, t, taps = 0
+    for kh in range(p.rows.kernel):
+        ih = source(&p.rows, row, kh)
+        if ih < 0:
+            continue
+        for kw in range(p.cols.kernel):
+            iw = source(&p.cols, col, kw)
+            if iw >= 0:
+                s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
+                s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
+                taps += 1
+    for c in range(1, channels):
+        for t in range(taps):
+            s.xoff[c * taps + t] = s.xoff[t] + c * p.x.stride
+            s.woff[c * taps + t] = s.woff[t] + c * p.taps * p.mr
+    return channels * taps
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
