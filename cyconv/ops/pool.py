@@ -64,6 +64,11 @@ def max_pool2d(
     (N, C, OH, OW), OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, rounded up with
     ``ceil_mode``. NaN wins. The gradient goes to the winner, of equal values to the first.
 
+    Raises
+    ------
+    ValueError : x has no four axes, sizes that do not fit, more padding than half the kernel
+    TypeError : x holds no numbers, sizes that are no whole numbers
+
     >>> import cyconv as cc
     >>> cc.ops.max_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]], 2).tolist()
     [[[[4.0]]]]
@@ -99,6 +104,10 @@ def avg_pool2d(
     -------
     (N, C, OH, OW), sizes as in ``max_pool2d``.
 
+    Raises
+    ------
+    ValueError, TypeError : as ``max_pool2d``
+
     >>> import cyconv as cc
     >>> cc.ops.avg_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]], 2).tolist()
     [[[[2.5]]]]
@@ -111,13 +120,49 @@ def avg_pool2d(
 
 
 def global_avg_pool2d(x: Any) -> Tensor:
-    """The mean of each channel's image: (N, C, H, W) -> (N, C, 1, 1) (Lin, Chen and Yan 2013)."""
+    """The mean of each channel's image (Lin, Chen and Yan 2013).
+
+    Parameters
+    ----------
+    x : (N, C, H, W), float32 or float64
+
+    Returns
+    -------
+    (N, C, 1, 1)
+
+    Raises
+    ------
+    ValueError : x has no four axes, or images of no pixels
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.global_avg_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]])
+    tensor([[[[2.5]]]])
+    """
     tensor = tensor_in("global_avg_pool2d", "input", x)
     return apply(AvgPool2d(_whole_image("global_avg_pool2d", tensor)), tensor)
 
 
 def global_max_pool2d(x: Any) -> Tensor:
-    """The largest value of each channel's image: (N, C, H, W) -> (N, C, 1, 1)."""
+    """The largest value of each channel's image.
+
+    Parameters
+    ----------
+    x : (N, C, H, W), float32 or float64
+
+    Returns
+    -------
+    (N, C, 1, 1)
+
+    Raises
+    ------
+    ValueError : x has no four axes, or images of no pixels
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.global_max_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]])
+    tensor([[[[4.]]]])
+    """
     tensor = tensor_in("global_max_pool2d", "input", x)
     return apply(MaxPool2d(_whole_image("global_max_pool2d", tensor)), tensor)
 
