@@ -72,6 +72,21 @@ def windows(size: int, kernel: int, cases: Sequence[Mapping[str, int]], caption:
     return show(figure, "Positions of a window of three over seven pixels", caption)
 
 
+def layer_matrix(matrix: Any, caption: str) -> Drawing:
+    """A convolution's weights as those of a fully connected layer: outputs down, pixels across."""
+    figure, axes = new(2.6)
+    shown = np.where(matrix == 0, np.nan, matrix)
+    picture(axes, shown, SIGNED, vmin=1, vmax=np.nanmax(shown))
+    axes.set(xlabel="36 pixels, row after row", ylabel="16 outputs")
+    for axis, size in ((axes.xaxis, matrix.shape[1]), (axes.yaxis, matrix.shape[0])):
+        axis.set_ticks(np.arange(1, size) - 0.5, minor=True)
+    axes.grid(True, which="minor")
+    axes.tick_params(which="minor", length=0)
+    return show(
+        figure, "A matrix, mostly empty, in which nine weights come again in each row", caption
+    )
+
+
 def border(mean: Any, caption: str) -> Drawing:
     """What zeros around an image do to a mean, and how often each pixel is read without them."""
     figure, (left, right) = new(2.75, 1, 2)
@@ -101,8 +116,7 @@ def pooling(patch: Any, mean: Any, largest: Any, caption: str) -> Drawing:
         picture(axes, image, vmin=0, vmax=1).set_title(name)
         for (i, j), value in np.ndenumerate(np.asarray(image)):
             color = NIGHT if value > 0.55 else PAPER
-            size = 7 if len(image) > 3 else 8.5
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=size, color=color)
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8.5, color=color)
     for i, j in np.ndindex(3, 3):
         frame(grid[0], 2 * i, 2 * j, 2, 2, ORANGE, linewidth=1.2)
     return show(figure, "Pixels and what pooling leaves of them", caption)
@@ -201,7 +215,7 @@ def matrices(forward: Any, caption: str) -> Drawing:
         picture(axes, shown, SIGNED, vmin=-limit, vmax=limit).set_title(name)
         for (i, j), value in np.ndenumerate(matrix):
             if value:
-                axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=8, color=NIGHT)
+                axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=8.5, color=NIGHT)
         axes.set_xticks(np.arange(matrix.shape[1]) - 0.5, minor=True)
         axes.set_yticks(np.arange(matrix.shape[0]) - 0.5, minor=True)
         axes.grid(True, which="minor")
@@ -239,7 +253,7 @@ def meeting(size: int, kernel: int, pixel: int, weight: int, caption: str) -> Dr
                 axes.plot(i + start, y, "o", markersize=15, color=NIGHT, zorder=3)
                 axes.text(
                     i + start, y, f"{label[0]}{i}", color=PAPER, ha="center", va="center",
-                    fontsize=8, zorder=4,
+                    fontsize=8.5, zorder=4,
                 )  # fmt: skip
         axes.set(xlim=(-0.6, size - 0.4), ylim=(1.25, -0.25))
         axes.set_title(name)
@@ -258,7 +272,7 @@ def footprint(dout: Any, kernel: Any, padded: Any, dx: Any, caption: str) -> Dra
     frame(grid[0], 1, 2, size, size, ORANGE, linewidth=2)
     limit = np.abs(kernel).max()
     picture(grid[1], kernel[::-1, ::-1], SIGNED, vmin=-limit, vmax=limit).set_title("w, turned")
-    values(grid[1], kernel[::-1, ::-1], "+.1f", 8, color=NIGHT)
+    values(grid[1], kernel[::-1, ::-1], "+.1f", color=NIGHT)
     limit = np.abs(dx).max()
     picture(grid[2], dx, SIGNED, vmin=-limit, vmax=limit).set_title("dx")
     frame(grid[2], 1, 2, 1, 1, ORANGE, linewidth=2)
@@ -274,7 +288,7 @@ def coverage(counts: Mapping[str, Any], caption: str) -> Drawing:
         picture(axes, count, HEAT, vmin=-0.35 * np.max(count)).set_title(name, fontsize=9)
         for (i, j), value in np.ndenumerate(np.asarray(count)):
             color = NIGHT if value > 0.25 * np.max(count) else PAPER
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=color)
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=8.5, color=color)
     return show(figure, "How many outputs each pixel acts on", caption)
 
 
