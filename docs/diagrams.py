@@ -200,6 +200,21 @@ def recipes(losses: Mapping[str, Sequence[float]], batches: int, caption: str) -
     return show(figure, "The loss of three trainings", caption)
 
 
+def overfitting(rows: Mapping[str, Sequence[Any]], caption: str) -> Drawing:
+    """Accuracy after each epoch, of images trained with (dashed) and of others."""
+    figure, axes = new(2.6)
+    for (name, epochs), color in zip(rows.items(), (BLUE, ORANGE)):
+        numbers = range(1, len(epochs) + 1)
+        trained = [100 * row.train_accuracy for row in epochs]
+        others = [100 * row.test_accuracy for row in epochs]
+        axes.plot(numbers, trained, "--", color=color, linewidth=1.2)
+        axes.plot(numbers, others, "o-", color=color, markersize=3.5, label=name)
+    axes.set(xlabel="epochs", ylabel="right answers, %")
+    axes.grid(True)
+    axes.legend(loc="lower right")
+    return show(figure, "Accuracy on the training images and on others, by epoch", caption)
+
+
 # ------------------------------------------------------------------ gradients
 
 
