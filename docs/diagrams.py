@@ -329,6 +329,8 @@ def ladder(rates: Mapping[str, float], peaks: Mapping[str, float], caption: str)
         axes.barh(y, rate, color=ORANGE if "cyconv" in name else BLUE, height=0.62)
         text = f"{rate:.3g}" if rate >= 0.01 else f"{rate:.1g}"
         axes.text(rate * 1.15, y, text, va="center", fontsize=8.5)
+    if max(peaks.values(), default=0) < 1.5 * min(peaks.values(), default=0):
+        peaks = {"the peak": max(peaks.values())}  # one line for peaks that are about the same
     sides = {"right": "{} ", "left": " {}"}  # of the line: the names must not collide
     for (name, peak), (side, text) in zip(peaks.items(), sides.items()):
         axes.axvline(peak, color=INK, linewidth=0.9, linestyle="--", alpha=0.45, zorder=0)
