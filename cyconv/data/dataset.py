@@ -132,7 +132,7 @@ class Subset:
 
     @property
     def source(self) -> str:
-        """Where the whole data set came from: a folder, or the name of its class."""
+        """In words, where the whole data set came from; its class if it does not say."""
         return getattr(self.dataset, "source", type(self.dataset).__name__)
 
     def _whole(self, name: str) -> np.ndarray:
