@@ -162,7 +162,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : (..., *normalized_shape), float32 or float64
+    x : any shape that ends in normalized_shape, float32 or float64
     normalized_shape : an int or a tuple, the sizes of the last axes
     gamma, beta : of that shape, or None for ones and zeros
     eps : above 0
