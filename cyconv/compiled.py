@@ -40,7 +40,7 @@ class Compiled:
         self._lock = threading.Lock()
         self._capture = Capture()
         backend = backends.backend_of(example.data)
-        self._copy = getattr(backend, "copy_batch_last", None) if example.ndim in (2, 4) else None
+        self._copy = backend.copy_batch_last
         trace = _Trace(self._capture)
         with autograd.pause(train=False), capturing(self._capture):
             self._input = backend.empty(self.shape, self.dtype)
@@ -68,10 +68,7 @@ class Compiled:
                 f"{array.dtype}"
             )
         with self._lock, np.errstate(all="ignore"):
-            if self._copy is None:
-                self._input[...] = array
-            else:
-                self._copy(array, self._input)
+            self._copy(array, self._input)
             for step in self._steps:
                 step()
             return Tensor(self._output.copy(order="K"))

@@ -35,18 +35,22 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The sizes, as (N, C, H, W); () for a single number."""
         return self.data.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """NumPy's dtype of the elements."""
         return self.data.dtype
 
     @property
     def ndim(self) -> int:
+        """How many axes."""
         return self.data.ndim
 
     @property
     def size(self) -> int:
+        """How many elements."""
         return self.data.size
 
     @property
@@ -56,6 +60,7 @@ class Tensor:
 
     @property
     def T(self) -> Tensor:
+        """The axes in reverse order, as ``transpose()``."""
         return self.transpose()
 
     def __len__(self) -> int:
@@ -110,6 +115,7 @@ class Tensor:
         return self.data.item()
 
     def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -296,33 +302,43 @@ class Tensor:
         return ops.getitem(self, index)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The sum over all elements, an axis or several; see ``ops.sum``."""
         return ops.sum(self, axis, keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The mean over all elements, an axis or several; see ``ops.mean``."""
         return ops.mean(self, axis, keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The largest element over all, an axis or several; see ``ops.max``."""
         return ops.max(self, axis, keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
+        """The index of the largest element; see ``ops.argmax``."""
         return ops.argmax(self, axis)
 
     def exp(self) -> Tensor:
+        """e to the power of each element; see ``ops.exp``."""
         return ops.exp(self)
 
     def log(self) -> Tensor:
+        """The natural logarithm of each element; see ``ops.log``."""
         return ops.log(self)
 
     def sqrt(self) -> Tensor:
+        """The square root of each element; see ``ops.sqrt``."""
         return ops.sqrt(self)
 
     def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape: ``reshape(2, -1)`` or ``reshape((2, -1))``."""
         return ops.reshape(self, shape[0] if len(shape) == 1 and np.ndim(shape[0]) else shape)
 
     def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order, reversed if none is given: ``transpose(0, 2, 3, 1)``."""
         return ops.transpose(self, axes[0] if len(axes) == 1 and np.ndim(axes[0]) else axes or None)
 
     def flatten(self) -> Tensor:
+        """All axes but the first become one; see ``ops.flatten``."""
         return ops.flatten(self)
 
 

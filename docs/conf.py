@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -117,7 +118,11 @@ def prepare(
             elif inside and " : " not in line:
                 result += ["Notes", "-----"]
                 inside = False
-        result.append(line.replace(" *= ", r" \*= "))
+        item = re.match(r"(\w[\w, ]*) : (.+)", line) if inside else None
+        if item:  # what follows is a description, not a type
+            result += [item[1], f"    {item[2]}"]
+        else:
+            result.append(line.replace(" *= ", r" \*= "))
     lines[:] = result
 
 

@@ -72,6 +72,21 @@ def windows(size: int, kernel: int, cases: Sequence[Mapping[str, int]], caption:
     return show(figure, "Positions of a window of three over seven pixels", caption)
 
 
+def layer_matrix(matrix: Any, caption: str) -> Drawing:
+    """A convolution's weights as those of a fully connected layer: outputs down, pixels across."""
+    figure, axes = new(2.6)
+    shown = np.where(matrix == 0, np.nan, matrix)
+    picture(axes, shown, SIGNED, vmin=1, vmax=np.nanmax(shown))
+    axes.set(xlabel="36 pixels, row after row", ylabel="16 outputs")
+    for axis, size in ((axes.xaxis, matrix.shape[1]), (axes.yaxis, matrix.shape[0])):
+        axis.set_ticks(np.arange(1, size) - 0.5, minor=True)
+    axes.grid(True, which="minor")
+    axes.tick_params(which="minor", length=0)
+    return show(
+        figure, "A matrix, mostly empty, in which nine weights come again in each row", caption
+    )
+
+
 def border(mean: Any, caption: str) -> Drawing:
     """What zeros around an image do to a mean, and how often each pixel is read without them."""
     figure, (left, right) = new(2.75, 1, 2)
@@ -101,8 +116,7 @@ def pooling(patch: Any, mean: Any, largest: Any, caption: str) -> Drawing:
         picture(axes, image, vmin=0, vmax=1).set_title(name)
         for (i, j), value in np.ndenumerate(np.asarray(image)):
             color = NIGHT if value > 0.55 else PAPER
-            size = 7 if len(image) > 3 else 8.5
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=size, color=color)
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8.5, color=color)
     for i, j in np.ndindex(3, 3):
         frame(grid[0], 2 * i, 2 * j, 2, 2, ORANGE, linewidth=1.2)
     return show(figure, "Pixels and what pooling leaves of them", caption)
@@ -186,6 +200,21 @@ def recipes(losses: Mapping[str, Sequence[float]], batches: int, caption: str) -
     return show(figure, "The loss of three trainings", caption)
 
 
+def overfitting(rows: Mapping[str, Sequence[Any]], caption: str) -> Drawing:
+    """Accuracy after each epoch, of images trained with (dashed) and of others."""
+    figure, axes = new(2.6)
+    for (name, epochs), color in zip(rows.items(), (BLUE, ORANGE)):
+        numbers = range(1, len(epochs) + 1)
+        trained = [100 * row.train_accuracy for row in epochs]
+        others = [100 * row.test_accuracy for row in epochs]
+        axes.plot(numbers, trained, "--", color=color, linewidth=1.2)
+        axes.plot(numbers, others, "o-", color=color, markersize=3.5, label=name)
+    axes.set(xlabel="epochs", ylabel="right answers, %")
+    axes.grid(True)
+    axes.legend(loc="lower right")
+    return show(figure, "Accuracy on the training images and on others, by epoch", caption)
+
+
 # ------------------------------------------------------------------ gradients
 
 
@@ -201,7 +230,7 @@ def matrices(forward: Any, caption: str) -> Drawing:
         picture(axes, shown, SIGNED, vmin=-limit, vmax=limit).set_title(name)
         for (i, j), value in np.ndenumerate(matrix):
             if value:
-                axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=8, color=NIGHT)
+                axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=8.5, color=NIGHT)
         axes.set_xticks(np.arange(matrix.shape[1]) - 0.5, minor=True)
         axes.set_yticks(np.arange(matrix.shape[0]) - 0.5, minor=True)
         axes.grid(True, which="minor")
@@ -239,7 +268,7 @@ def meeting(size: int, kernel: int, pixel: int, weight: int, caption: str) -> Dr
                 axes.plot(i + start, y, "o", markersize=15, color=NIGHT, zorder=3)
                 axes.text(
                     i + start, y, f"{label[0]}{i}", color=PAPER, ha="center", va="center",
-                    fontsize=8, zorder=4,
+                    fontsize=8.5, zorder=4,
                 )  # fmt: skip
         axes.set(xlim=(-0.6, size - 0.4), ylim=(1.25, -0.25))
         axes.set_title(name)
@@ -258,7 +287,7 @@ def footprint(dout: Any, kernel: Any, padded: Any, dx: Any, caption: str) -> Dra
     frame(grid[0], 1, 2, size, size, ORANGE, linewidth=2)
     limit = np.abs(kernel).max()
     picture(grid[1], kernel[::-1, ::-1], SIGNED, vmin=-limit, vmax=limit).set_title("w, turned")
-    values(grid[1], kernel[::-1, ::-1], "+.1f", 8, color=NIGHT)
+    values(grid[1], kernel[::-1, ::-1], "+.1f", color=NIGHT)
     limit = np.abs(dx).max()
     picture(grid[2], dx, SIGNED, vmin=-limit, vmax=limit).set_title("dx")
     frame(grid[2], 1, 2, 1, 1, ORANGE, linewidth=2)
@@ -274,7 +303,7 @@ def coverage(counts: Mapping[str, Any], caption: str) -> Drawing:
         picture(axes, count, HEAT, vmin=-0.35 * np.max(count)).set_title(name, fontsize=9)
         for (i, j), value in np.ndenumerate(np.asarray(count)):
             color = NIGHT if value > 0.25 * np.max(count) else PAPER
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=color)
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=8.5, color=color)
     return show(figure, "How many outputs each pixel acts on", caption)
 
 
@@ -300,6 +329,8 @@ def ladder(rates: Mapping[str, float], peaks: Mapping[str, float], caption: str)
         axes.barh(y, rate, color=ORANGE if "cyconv" in name else BLUE, height=0.62)
         text = f"{rate:.3g}" if rate >= 0.01 else f"{rate:.1g}"
         axes.text(rate * 1.15, y, text, va="center", fontsize=8.5)
+    if max(peaks.values(), default=0) < 1.5 * min(peaks.values(), default=0):
+        peaks = {"the peak": max(peaks.values())}  # one line for peaks that are about the same
     sides = {"right": "{} ", "left": " {}"}  # of the line: the names must not collide
     for (name, peak), (side, text) in zip(peaks.items(), sides.items()):
         axes.axvline(peak, color=INK, linewidth=0.9, linestyle="--", alpha=0.45, zorder=0)

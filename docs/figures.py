@@ -156,9 +156,17 @@ def frame(
 
 
 def values(axes: Axes, array: Any, spec: str = ".2g", size: float = 8.5, **options: Any) -> None:
-    """The numbers of an image (H, W), each in its square."""
+    """The numbers of an image (H, W), each in its square; a 0 has no sign and no digits."""
     for (i, j), value in np.ndenumerate(np.asarray(array)):
-        axes.text(j, i, f"{value:{spec}}", ha="center", va="center", fontsize=size, **options)
+        axes.text(
+            j,
+            i,
+            f"{value:{spec}}" if value else "0",
+            ha="center",
+            va="center",
+            fontsize=size,
+            **options,
+        )
 
 
 # ------------------------------------------------------------------ one kernel over one image
@@ -179,10 +187,10 @@ def sliding(image: Any, kernel: Any, out: Any, at: tuple[int, int], caption: str
     picture(patch, window, vmin=0, vmax=1).set_title("the window")
     for (row, column), value in np.ndenumerate(window):
         color = NIGHT if value > 0.5 else PAPER
-        patch.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=7.5)
+        patch.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=8.5)
     limit = np.abs(kernel).max()
     picture(weights, kernel, SIGNED, vmin=-limit, vmax=limit).set_title("the kernel")
-    values(weights, kernel, "+.0f", 7.5, color=NIGHT)
+    values(weights, kernel, "+.0f", color=NIGHT)
     for spine in patch.spines.values():
         spine.set(color=ORANGE, alpha=1, linewidth=1.6)
     limit = np.abs(out).max()

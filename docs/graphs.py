@@ -102,7 +102,7 @@ def held(steps: list[int], labels: list[str], caption: str) -> Drawing:
     axes.fill_between(
         range(len(steps)), np.asarray(steps) / 2**20, step="post", color=BLUE, alpha=0.15
     )
-    axes.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=55, ha="right", fontsize=8)
+    axes.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=55, ha="right", fontsize=8.5)
     axes.set(ylabel="MiB held by the graph", ylim=(0, None), xlim=(0, len(steps) - 1))
     axes.tick_params(axis="x", length=0)
     axes.grid(True, axis="y")

@@ -116,6 +116,12 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"w": line(dtype, F * taps), "bias": line(dtype, F), "out": packed, **pack},
             ("out",),
         ),
+        "dense.dense": (
+            k.dense.dense,
+            {"x": line(dtype, 37), "w": line(dtype, 37 * F), "bias": line(dtype, F)}
+            | {"out": line(dtype, F), "relu": True, "threads": 2},
+            ("out",),
+        ),
         "winograd.scratch_size": (k.winograd.scratch_size, winograd, ()),
         "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F}, ()),
         "winograd.pack_weights": (

@@ -39,6 +39,7 @@ CONTRACT = (
     "adam_step",
     "empty",
     "as_batch_last",
+    "copy_batch_last",
 )
 
 _cpu: ModuleType = cpu_numpy

@@ -53,7 +53,8 @@ def as_batch_last(a: Array) -> Array:
 
 def copy_batch_last(a: Array, out: Array) -> None:
     """Copy an array into a batch-last one of its shape, (N, C) or (N, C, H, W)."""
-    if a.flags.c_contiguous and a.dtype == out.dtype and a.dtype.char in "fd" and a.dtype.isnative:
+    plain = a.flags.c_contiguous and a.ndim in (2, 4) and a.dtype.char in "fd"
+    if plain and a.dtype == out.dtype and a.dtype.isnative:
         planes = out if a.ndim == 4 else out[:, :, None, None]
         _of(a).elementwise.to_batch_last(a.reshape(-1), planes, _threads(a.size))
     else:
@@ -149,7 +150,8 @@ def _correlate(
     name = _choose(g, dtype.char, algo, "input_grad" if transposed else "forward")[0]
     if name == "dense":
         w, bias = constant(w), constant(flat_or_none(b))
-        call(_of(x).dense.dense, flat(x), w, bias, out, relu, threads, constants=(w, bias))
+        ends = (relu, threads)
+        call(_of(x).dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias))
         return out
     scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed) * threads,), dtype)
     bias = flat_or_none(b)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
+from .cpu_numpy_steps import adam_step, sgd_step  # noqa: F401  (part of the contract)
 
 Array = np.ndarray
 Tile = tuple[slice, slice]  # rows and columns of the output
@@ -54,6 +55,11 @@ def as_batch_last(a: Array) -> Array:
     copy = empty(a.shape, a.dtype.newbyteorder("="))
     copy[...] = a
     return copy
+
+
+def copy_batch_last(a: Array, out: Array) -> None:
+    """Copy an array into a batch-last one of its shape, (N, C) or (N, C, H, W)."""
+    out[...] = a
 
 
 def _planes(a: Array) -> Array:
@@ -355,54 +361,3 @@ def relu(x: Array) -> Array:
 def relu_backward(dout: Array, out: Array) -> Array:
     """dx: dout where the output is positive or NaN, else 0."""
     return _where(~(as_batch_last(out) <= 0), as_batch_last(dout))
-
-
-def sgd_step(
-    w: Array,
-    grad: Array,
-    velocity: Array | None,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-) -> None:
-    """One step of gradient descent in place on w and velocity (None without momentum).
-
-    velocity = momentum * velocity + (1 - dampening) * grad. Velocities start at zero, and the first
-    step of a parameter is called with dampening 0: PyTorch starts with the undamped gradient.
-    """
-    if weight_decay:
-        grad = grad + float(weight_decay) * w
-    if velocity is not None:
-        velocity *= float(momentum)
-        velocity += float(1 - dampening) * grad if dampening else grad
-        grad = grad + float(momentum) * velocity if nesterov else velocity
-    w -= float(lr) * grad
-
-
-def adam_step(
-    w: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
-    step: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-) -> None:
-    """One step of Adam, or with ``decoupled`` of AdamW, in place on w, m and v; step counts from 1.
-
-    Sources: Kingma and Ba, "Adam", 2014; Loshchilov and Hutter, "Decoupled Weight Decay", 2017.
-    """
-    if decoupled:
-        w *= float(1 - lr * weight_decay)
-    elif weight_decay:
-        grad = grad + float(weight_decay) * w
-    m += float(1 - beta1) * (grad - m)
-    v += float(1 - beta2) * (np.square(grad) - v)
-    root = np.sqrt(v) / math.sqrt(1 - beta2**step) + float(eps)
-    w -= float(lr / (1 - beta1**step)) * m / root

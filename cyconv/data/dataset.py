@@ -127,10 +127,12 @@ class Subset:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes, those of the whole data set; () if it has none."""
         return getattr(self.dataset, "classes", ())
 
     @property
     def source(self) -> str:
+        """In words, where the whole data set came from; its class if it does not say."""
         return getattr(self.dataset, "source", type(self.dataset).__name__)
 
     def _whole(self, name: str) -> np.ndarray:

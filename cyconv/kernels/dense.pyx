@@ -3,7 +3,7 @@
 
 from cython.parallel cimport prange
 
-from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
+from cyconv.kernels.planes cimport check_threads, numbers
 from cyconv.kernels.simd cimport VLEN, broadcast, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
 
@@ -17,8 +17,8 @@ cdef struct Dense:
     const real* x     # (C,) of one image
     const real* w     # (F, C)
     const real* bias  # (F,) or NULL
-    Planes out        # (1, F, 1, 1)
-    Py_ssize_t c
+    real* out         # (F,)
+    Py_ssize_t c, f
     bint relu
 
 
@@ -30,7 +30,7 @@ cdef void sums_of(const Dense* d, Py_ssize_t f, real* sums) noexcept nogil:
     cdef const real* w[ROWS]
     cdef Py_ssize_t j = 0, i
     for i in range(ROWS):
-        w[i] = d.w + min(f + i, d.out.c - 1) * d.c
+        w[i] = d.w + min(f + i, d.f - 1) * d.c
         a[i] = broadcast(0)
         b[i] = broadcast(0)
     while j + 2 * VLEN <= d.c:
@@ -49,7 +49,7 @@ cdef void sums_of(const Dense* d, Py_ssize_t f, real* sums) noexcept nogil:
 
 
 cdef void run_job(const Dense* d, Py_ssize_t job) noexcept nogil:
-    cdef Py_ssize_t f = job * SHARE, last = min(f + SHARE, d.out.c), i
+    cdef Py_ssize_t f = job * SHARE, last = min(f + SHARE, d.f), i
     cdef real sums[ROWS]
     cdef real value
     while f < last:
@@ -58,13 +58,13 @@ cdef void run_job(const Dense* d, Py_ssize_t job) noexcept nogil:
             value = sums[i] + (d.bias[f + i] if d.bias != NULL else 0)
             if d.relu and value < 0:  # NaN is not below 0: it stays
                 value = 0
-            d.out.data[(f + i) * d.out.stride] = value
+            d.out[f + i] = value
         f = f + ROWS
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Dense* d = <const Dense*>task
-    cdef Py_ssize_t jobs = (d.out.c + SHARE - 1) // SHARE
+    cdef Py_ssize_t jobs = (d.f + SHARE - 1) // SHARE
     cdef Py_ssize_t job
     for job in prange(jobs, num_threads=threads, schedule="static"):
         run_job(d, job)
@@ -73,22 +73,20 @@ cdef void run(const void* task, int threads) noexcept nogil:
 def dense(
     object x, object w, object bias, object out, bint relu, int threads, bint later=False
 ):
-    """Fill out, batch-last (1, F, 1, 1), with x @ w.T + bias for one image.
+    """Fill out, 1-d (F,), with x @ w.T + bias for one image.
 
     x: 1-d (C,); w: 1-d, as (F, C); bias: 1-d (F,) or None. ``relu`` replaces what is below 0 by 0.
     ``later`` does nothing now but gives a task for a program.
     """
     cdef Dense d
     check_threads(threads)
-    d.out = planes(out, True)
-    if d.out.n != 1 or d.out.h != 1 or d.out.w != 1 or not 1 <= d.out.c < 2**31:
-        raise ValueError("kernel: dense fills (1, F, 1, 1)")
-    d.c = len(x)
-    if not 1 <= d.c < 2**31:
-        raise ValueError(f"kernel: {d.c} features are out of range")
+    d.c, d.f = len(x), len(out)
+    if not 1 <= d.c < 2**31 or not 1 <= d.f < 2**31:
+        raise ValueError(f"kernel: {d.c} features and {d.f} outputs are out of range")
+    d.out = numbers(out, d.f, True)
     d.x = numbers(x, d.c, False)
-    d.w = numbers(w, d.out.c * d.c, False)
-    d.bias = NULL if bias is None else numbers(bias, d.out.c, False)
+    d.w = numbers(w, d.f * d.c, False)
+    d.bias = NULL if bias is None else numbers(bias, d.f, False)
     d.relu = relu
     d.task.run, d.task.threads = run, threads
     return finish(&d.task, sizeof(d), later)

@@ -24,6 +24,7 @@ class Sequential(Module):
 
     @property
     def layers(self) -> tuple[Module, ...]:
+        """The layers, in order."""
         return tuple(self.children())
 
     def __len__(self) -> int:

@@ -47,6 +47,7 @@ class Module:
     """
 
     def forward(self, *inputs: Any) -> Any:
+        """What the module computes; calling the module calls this."""
         raise RuntimeError(f"{type(self).__name__} does not define forward")
 
     def __call__(self, *inputs: Any) -> Any:

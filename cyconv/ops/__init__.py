@@ -1,26 +1,11 @@
 """Differentiable operations. One op is one class, ``forward`` beside ``backward``."""
 
 from .activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
-from .basic import (
-    abs,
-    add,
-    cast,
-    clip,
-    compare,
-    div,
-    exp,
-    log,
-    matmul,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow,
-    sqrt,
-    sub,
-)
+from .basic import add, cast, compare, div, matmul, mul, neg, pow, sub
 from .conv import conv2d, conv_transpose2d, explain_conv2d, linear
 from .dropout import dropout
+from .elementwise import abs, clip, exp, log, maximum, minimum, sqrt
+from .join import concat, pad2d
 from .loss import (
     binary_cross_entropy_with_logits,
     cross_entropy,
@@ -30,7 +15,7 @@ from .loss import (
 )
 from .norm import batch_norm, group_norm, layer_norm
 from .pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
-from .shape import argmax, concat, flatten, getitem, max, mean, pad2d, reshape, sum, transpose
+from .shape import argmax, flatten, getitem, max, mean, reshape, sum, transpose
 
 __all__ = [
     "abs",

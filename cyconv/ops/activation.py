@@ -131,35 +131,137 @@ def _sigmoid(x: Array) -> Array:
 
 
 def relu(x: Any) -> Tensor:
-    """max(x, 0); NaN stays NaN. Its gradient at 0 is 0."""
+    """max(x, 0); NaN stays NaN. Its gradient at 0 is 0.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.relu([-1.0, 0.0, 2.0])
+    tensor([0., 0., 2.])
+    """
     return apply(ReLU(), tensor_in("relu", "input", x))
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
-    """x where x > 0, else negative_slope * x (Maas, Hannun and Ng 2013)."""
+    """x where x > 0, else negative_slope * x (Maas, Hannun and Ng 2013).
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+    negative_slope : a number
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x or the slope is no number
+
+    >>> import cyconv as cc
+    >>> cc.ops.leaky_relu([-1.0, 2.0])
+    tensor([-0.01,  2.  ])
+    """
     slope = number("leaky_relu: negative_slope", negative_slope)
     return apply(LeakyReLU(slope), tensor_in("leaky_relu", "input", x))
 
 
 def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + e^-x)"""
+    """1 / (1 + e^-x), without overflow.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.sigmoid([0.0, 2.0]).numpy().round(4)
+    array([0.5   , 0.8808], dtype=float32)
+    """
     return apply(Sigmoid(), tensor_in("sigmoid", "input", x))
 
 
 def tanh(x: Any) -> Tensor:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.tanh([0.0, 1.0]).numpy().round(4)
+    array([0.    , 0.7616], dtype=float32)
+    """
     return apply(Tanh(), tensor_in("tanh", "input", x))
 
 
 def softplus(x: Any) -> Tensor:
-    """log(1 + e^x), a smooth relu (Dugas et al. 2000)."""
+    """log(1 + e^x), a smooth relu (Dugas et al. 2000), without overflow.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.softplus([0.0, 1000.0]).numpy().round(4)
+    array([6.931e-01, 1.000e+03], dtype=float32)
+    """
     return apply(Softplus(), tensor_in("softplus", "input", x))
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x * Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel 2016).
 
-    ``approximate="tanh"`` replaces Phi by (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+    approximate : "none", or "tanh" for (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 instead of Phi
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    ValueError : another approximation
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.gelu([0.0, 1.0]).numpy().round(4)
+    array([0.    , 0.8413], dtype=float32)
     """
     if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
@@ -167,10 +269,45 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
 
 def silu(x: Any) -> Tensor:
-    """x * sigmoid(x), also called swish (Elfwing, Uchibe and Doya 2017)."""
+    """x * sigmoid(x), also called swish (Elfwing, Uchibe and Doya 2017).
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.silu([0.0, 2.0]).numpy().round(4)
+    array([0.    , 1.7616], dtype=float32)
+    """
     return apply(SiLU(), tensor_in("silu", "input", x))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
-    """x where x > 0, else alpha * (e^x - 1) (Clevert, Unterthiner and Hochreiter 2015)."""
+    """x where x > 0, else alpha * (e^x - 1) (Clevert, Unterthiner and Hochreiter 2015).
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64; numbers and other arrays become float32
+    alpha : a number
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    TypeError : x or alpha is no number
+
+    >>> import cyconv as cc
+    >>> cc.ops.elu([-1.0, 2.0]).numpy().round(4)
+    array([-0.6321,  2.    ], dtype=float32)
+    """
     return apply(ELU(number("elu: alpha", alpha)), tensor_in("elu", "input", x))

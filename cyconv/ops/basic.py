@@ -102,82 +102,6 @@ class Neg(Op):
         return -dout
 
 
-class Maximum(Op):
-    """The larger of two; at a tie each side gets half of the gradient."""
-
-    any_layout = True
-
-    def forward(self, a: Array, b: Array) -> Array:
-        self.a, self.b = a, b
-        return namespace_of(a).maximum(a, b)
-
-    def backward(self, dout: Array) -> tuple[Array, ...]:
-        a, b = self.a, self.b
-        share = ((a > b) + 0.5 * (a == b)).astype(dout.dtype)
-        return unbroadcast(dout * share, a.shape), unbroadcast(dout * (1 - share), b.shape)
-
-
-class Exp(Op):
-    def forward(self, a: Array) -> Array:
-        self.out = namespace_of(a).exp(a)
-        return self.out
-
-    def backward(self, dout: Array) -> Array:
-        return dout * self.out
-
-
-class Log(Op):
-    def forward(self, a: Array) -> Array:
-        self.a = a
-        return namespace_of(a).log(a)
-
-    def backward(self, dout: Array) -> Array:
-        return dout / self.a
-
-
-class Sqrt(Op):
-    def forward(self, a: Array) -> Array:
-        self.out = namespace_of(a).sqrt(a)
-        return self.out
-
-    def backward(self, dout: Array) -> Array:
-        return dout / (2 * self.out)
-
-
-class Abs(Op):
-    """The absolute value; its gradient at 0 is 0."""
-
-    any_layout = True
-
-    def forward(self, a: Array) -> Array:
-        self.a = a
-        return namespace_of(a).abs(a)
-
-    def backward(self, dout: Array) -> Array:
-        return dout * namespace_of(dout).sign(self.a)
-
-
-class Clip(Op):
-    """Limit to [low, high]; the gradient passes where the input lies within, ends included."""
-
-    any_layout = True
-
-    def __init__(self, low: float | None, high: float | None):
-        self.low, self.high = low, high
-
-    def forward(self, a: Array) -> Array:
-        self.a = a
-        return namespace_of(a).clip(a, self.low, self.high)
-
-    def backward(self, dout: Array) -> Array:
-        inside = namespace_of(dout).ones_like(self.a, dtype=bool)
-        if self.low is not None:
-            inside &= self.a >= self.low
-        if self.high is not None:
-            inside &= self.a <= self.high
-        return dout * inside
-
-
 class Matmul(Op):
     """The matrix product of 1-d, 2-d or stacked operands, as NumPy's ``@``."""
 
@@ -219,27 +143,118 @@ class Cast(Op):
 
 
 def add(a: Any, b: Any) -> Tensor:
-    """a + b, elementwise with broadcasting."""
+    """a + b, elementwise with broadcasting.
+
+    Parameters
+    ----------
+    a, b : tensors, arrays or numbers of shapes that broadcast, float32 or float64 like the other
+
+    Returns
+    -------
+    A tensor of the broadcast shape and the common dtype.
+
+    Raises
+    ------
+    ValueError : the shapes do not broadcast
+    TypeError : one is float32 and the other float64, or holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.add([1.0, 2.0], 10.0)
+    tensor([11., 12.])
+    """
     return apply(Add(), *operands("add", a, b))
 
 
 def sub(a: Any, b: Any) -> Tensor:
-    """a - b, elementwise with broadcasting."""
+    """a - b, elementwise with broadcasting.
+
+    Parameters
+    ----------
+    a, b : tensors, arrays or numbers of shapes that broadcast, float32 or float64 like the other
+
+    Returns
+    -------
+    A tensor of the broadcast shape and the common dtype.
+
+    Raises
+    ------
+    ValueError : the shapes do not broadcast
+    TypeError : one is float32 and the other float64, or holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.sub([1.0, 2.0], 10.0)
+    tensor([-9., -8.])
+    """
     return apply(Sub(), *operands("sub", a, b))
 
 
 def mul(a: Any, b: Any) -> Tensor:
-    """a * b, elementwise with broadcasting."""
+    """a * b, elementwise with broadcasting.
+
+    Parameters
+    ----------
+    a, b : tensors, arrays or numbers of shapes that broadcast, float32 or float64 like the other
+
+    Returns
+    -------
+    A tensor of the broadcast shape and the common dtype.
+
+    Raises
+    ------
+    ValueError : the shapes do not broadcast
+    TypeError : one is float32 and the other float64, or holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.mul([[1.0], [2.0]], [3.0, 4.0])
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
     return apply(Mul(), *operands("mul", a, b))
 
 
 def div(a: Any, b: Any) -> Tensor:
-    """a / b, elementwise with broadcasting."""
+    """a / b, elementwise with broadcasting; infinite or NaN where b is 0.
+
+    Parameters
+    ----------
+    a, b : tensors, arrays or numbers of shapes that broadcast, float32 or float64 like the other
+
+    Returns
+    -------
+    A tensor of the broadcast shape and the common dtype.
+
+    Raises
+    ------
+    ValueError : the shapes do not broadcast
+    TypeError : one is float32 and the other float64, or holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.div([1.0, 0.0], 0.0)
+    tensor([inf, nan])
+    """
     return apply(Div(), *operands("div", a, b))
 
 
 def pow(a: Any, exponent: float) -> Tensor:
-    """a ** exponent for a number ``exponent``."""
+    """a ** exponent, elementwise.
+
+    Parameters
+    ----------
+    a : any shape, float32 or float64; numbers and other arrays become float32
+    exponent : a number
+
+    Returns
+    -------
+    A tensor of the shape and dtype of a.
+
+    Raises
+    ------
+    TypeError : the exponent is a tensor or an array, or a holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.pow([1.0, 2.0, 3.0], 2)
+    tensor([1., 4., 9.])
+    """
     if isinstance(exponent, (Tensor, np.ndarray)):
         raise TypeError("pow: the exponent must be a number; use exp(log(a) * b) for tensors")
     power = number("pow: exponent", exponent)
@@ -248,53 +263,48 @@ def pow(a: Any, exponent: float) -> Tensor:
 
 
 def neg(a: Any) -> Tensor:
-    """-a"""
+    """-a, elementwise.
+
+    Parameters
+    ----------
+    a : any shape, float32 or float64; numbers and other arrays become float32
+
+    Returns
+    -------
+    A tensor of the shape and dtype of a.
+
+    Raises
+    ------
+    TypeError : a holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.neg([1.0, -2.0])
+    tensor([-1.,  2.])
+    """
     return apply(Neg(), tensor_in("neg", "input", a))
 
 
-def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b, elementwise with broadcasting; NaN if either is NaN."""
-    return apply(Maximum(), *operands("maximum", a, b))
-
-
-def minimum(a: Any, b: Any) -> Tensor:
-    """The smaller of a and b, elementwise with broadcasting; NaN if either is NaN."""
-    return neg(maximum(neg(a), neg(b)))
-
-
-def exp(a: Any) -> Tensor:
-    """e to the power of a."""
-    return apply(Exp(), tensor_in("exp", "input", a))
-
-
-def log(a: Any) -> Tensor:
-    """The natural logarithm; -inf at 0 and NaN below."""
-    return apply(Log(), tensor_in("log", "input", a))
-
-
-def sqrt(a: Any) -> Tensor:
-    """The square root; NaN below 0."""
-    return apply(Sqrt(), tensor_in("sqrt", "input", a))
-
-
-def abs(a: Any) -> Tensor:
-    """The absolute value."""
-    return apply(Abs(), tensor_in("abs", "input", a))
-
-
-def clip(a: Any, low: float | None = None, high: float | None = None) -> Tensor:
-    """Values below ``low`` become ``low``, values above ``high`` become ``high``."""
-    ends = [
-        None if end is None else number(f"clip: {name}", end)
-        for name, end in (("low", low), ("high", high))
-    ]
-    if ends[0] is not None and ends[1] is not None and ends[0] > ends[1]:
-        raise ValueError(f"clip: low {low} is larger than high {high}")
-    return apply(Clip(*ends), tensor_in("clip", "input", a))
-
-
 def matmul(a: Any, b: Any) -> Tensor:
-    """The matrix product ``a @ b`` of 1-d, 2-d or stacked operands."""
+    """The matrix product ``a @ b``, by NumPy's rules.
+
+    Parameters
+    ----------
+    a, b : (K,), (M, K) with (K, N), or stacks (..., M, K) with (..., K, N) that broadcast; float32
+        or float64 like the other
+
+    Returns
+    -------
+    (M, N), or a stack of these; an operand of shape (K,) leaves out its axis.
+
+    Raises
+    ------
+    ValueError : the shapes do not fit
+    TypeError : one is float32 and the other float64, or holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0])
+    tensor([3., 7.])
+    """
     x, y = operands("matmul", a, b)
     if not x.ndim or not y.ndim or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
@@ -305,7 +315,25 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def cast(a: Any, dtype: Any) -> Tensor:
-    """To float32 or float64, differentiably."""
+    """The same values in another dtype; the gradient is cast back.
+
+    Parameters
+    ----------
+    a : any shape, float32 or float64
+    dtype : "float32" or "float64", or NumPy's type
+
+    Returns
+    -------
+    A tensor of that dtype.
+
+    Raises
+    ------
+    TypeError : another dtype, of a or wanted
+
+    >>> import cyconv as cc
+    >>> cc.ops.cast([0.5], "float64")
+    tensor([0.5], dtype=float64)
+    """
     wanted = valid_dtype("cast", dtype)
     if wanted.kind != "f":
         raise TypeError(f"cast: dtype must be float32 or float64, got {dtype!r}")
@@ -313,9 +341,25 @@ def cast(a: Any, dtype: Any) -> Tensor:
 
 
 def compare(relation: str, a: Any, b: Any) -> Tensor:
-    """Compare elementwise with broadcasting, e.g. ``compare("less", a, b)``; a tensor of bools.
+    """Compare elementwise with broadcasting; not differentiable.
 
-    ``relation`` is "equal", "not_equal", "less", "less_equal", "greater" or "greater_equal".
+    Parameters
+    ----------
+    relation : "equal", "not_equal", "less", "less_equal", "greater" or "greater_equal"
+    a, b : tensors, arrays or numbers of any dtype, of shapes that broadcast
+
+    Returns
+    -------
+    A tensor of bools of the broadcast shape.
+
+    Raises
+    ------
+    ValueError : another relation, or shapes that do not broadcast
+    TypeError : a or b holds no numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.compare("less", [1.0, 5.0], 3.0)
+    tensor([ True, False], dtype=bool)
     """
     if not isinstance(relation, str) or relation not in RELATIONS:
         raise ValueError(f"compare: relation must be one of {RELATIONS}, got {relation!r}")

@@ -186,12 +186,21 @@ def conv_transpose2d(
     padding : rows and columns cut off the output: int, (rows, columns) or ((top, bottom),
         (left, right))
     output_padding : rows and columns added at the bottom and right, less than stride or dilation
+    groups : as in ``conv2d``
 
     Returns
     -------
     (N, F, OH, OW), OH = (H - 1) * stride - top - bottom + dilation * (KH - 1) + output_padding + 1.
 
+    Raises
+    ------
+    ValueError, TypeError : shapes or dtypes that do not fit, naming them
+
     Source: Dumoulin and Visin 2016, section 4.
+
+    >>> import cyconv as cc
+    >>> cc.ops.conv_transpose2d([[[[1.0, 2.0]]]], cc.ones(1, 1, 1, 2), stride=2)
+    tensor([[[[1., 1., 2., 2.]]]])
     """
     inputs = tensors_in("conv_transpose2d", input=x, weight=w, bias=b)
     if inputs[0].ndim == 3:
@@ -207,9 +216,25 @@ def conv_transpose2d(
 def linear(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Tensor:
     """The fully connected layer: x @ w.T + b.
 
-    x (N, C) or (..., C), w (F, C), b (F,) or None, all float32 or all float64; returns (N, F) or
-    (..., F). ``activation`` is None or "relu", as for ``conv2d``. ValueError or TypeError if shapes
-    or dtypes do not fit.
+    Parameters
+    ----------
+    x : (N, C) or (..., C), float32 or float64
+    w : (F, C), of the same dtype
+    b : (F,) or None
+    activation : None or "relu", which is then applied in the same pass over the output
+
+    Returns
+    -------
+    (N, F) or (..., F)
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, another activation
+    TypeError : dtypes that differ
+
+    >>> import cyconv as cc
+    >>> cc.ops.linear([[1.0, 2.0]], [[1.0, 1.0], [0.0, 3.0]], [0.0, 0.5])
+    tensor([[3. , 6.5]])
     """
     inputs = tensors_in("linear", input=x, weight=w, bias=b)
     shape, w_shape = inputs[0].shape, inputs[1].shape
@@ -277,6 +302,21 @@ def explain_conv2d(
     algo: str = "auto",
 ) -> ConvPlan:
     """Say which algorithm ``conv2d`` runs for these arguments, why, and how much scratch it takes.
+
+    Parameters
+    ----------
+    x_shape, w_shape : the shapes (N, C, H, W) and (F, C/groups, KH, KW)
+    dtype : "float32" or "float64"
+    stride, padding, dilation, groups, algo : as in ``conv2d``
+
+    Returns
+    -------
+    A ``ConvPlan``, which prints as a sentence and has ``algo``, ``reason``, ``backend``,
+    ``scratch_bytes``, ``macs`` (multiply-adds of the definition) and ``out_shape``.
+
+    Raises
+    ------
+    ValueError, TypeError : what ``conv2d`` would refuse
 
     >>> import cyconv as cc
     >>> plan = cc.ops.explain_conv2d((64, 1, 28, 28), (20, 1, 3, 3))

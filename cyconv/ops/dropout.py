@@ -35,10 +35,32 @@ class Dropout(Op):
 
 
 def dropout(x: Any, p: float = 0.5) -> Tensor:
-    """In training mode set each element to 0 with probability ``p`` and scale the rest by 1/(1-p).
+    """In training mode set each element to 0 with probability p and scale the rest by 1/(1-p).
 
     Outside training mode x is returned as it is. The random numbers come from ``cyconv.seed``'s
-    stream. Source: Srivastava et al., "Dropout", 2014.
+    stream.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64
+    p : from 0 to 1
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    ValueError : p outside 0 to 1
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    Source: Srivastava et al., "Dropout", 2014.
+
+    >>> import cyconv as cc
+    >>> cc.seed(0)
+    >>> with cc.train_mode():
+    ...     cc.ops.dropout([1.0, 1.0, 1.0, 1.0])
+    tensor([2., 2., 2., 0.])
     """
     tensor = tensor_in("dropout", "input", x)
     probability = number("dropout: p", p)

@@ -117,12 +117,50 @@ class BCEWithLogits(Op):
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along an axis; finite for any finite x."""
+    """exp(x) / sum(exp(x)) along an axis; finite for any finite x.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64
+    axis : which one
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x; along the axis it sums to 1.
+
+    Raises
+    ------
+    ValueError : no such axis
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.softmax([0.0, 0.0, 1000.0])
+    tensor([0., 0., 1.])
+    """
     return _along_axis("softmax", Softmax, tensor_in("softmax", "input", x), axis)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
-    """x - log(sum(exp(x))) along an axis; finite for any finite x."""
+    """x - log(sum(exp(x))) along an axis; finite for any finite x.
+
+    Parameters
+    ----------
+    x : any shape, float32 or float64
+    axis : which one
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    ValueError : no such axis
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.log_softmax([0.0, 1000.0])
+    tensor([-1000.,     0.])
+    """
     return _along_axis("log_softmax", LogSoftmax, tensor_in("log_softmax", "input", x), axis)
 
 
@@ -155,6 +193,11 @@ def cross_entropy(
     Returns
     -------
     () or, with ``reduction="none"``, the shape of the logits without K. The mean of nothing is NaN.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, a label outside 0 to K - 1, another reduction
+    TypeError : logits that are no floats, labels that are no numbers
 
     >>> import cyconv as cc
     >>> round(cc.ops.cross_entropy([[0.0, 0.0]], [1]).item(), 4)
@@ -208,14 +251,54 @@ def _soft_cross_entropy(
 
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """The squared difference, (input - target)**2, of two tensors of one shape."""
+    """The squared difference, (input - target)**2.
+
+    Parameters
+    ----------
+    input, target : any shape, the same for both; float32 or float64 like the other
+    reduction : "mean" of all elements, "sum", or "none" for one loss per element
+
+    Returns
+    -------
+    A tensor of shape (), or with ``reduction="none"`` of theirs.
+
+    Raises
+    ------
+    ValueError : shapes that differ, or another reduction
+    TypeError : dtypes that differ
+
+    >>> import cyconv as cc
+    >>> cc.ops.mse_loss([1.0, 2.0], [1.0, 4.0])
+    tensor(2.)
+    """
     _check_reduction("mse_loss", reduction)
     difference = _same_shape("mse_loss", input, target)
     return _reduce((difference[0] - difference[1]) ** 2, reduction)
 
 
 def binary_cross_entropy_with_logits(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """-(t log(p) + (1 - t) log(1 - p)) with p = sigmoid(input), for targets t from 0 to 1."""
+    """-(t log(p) + (1 - t) log(1 - p)) with p = sigmoid(input); any size of the input is safe.
+
+    Parameters
+    ----------
+    input : any shape, float32 or float64
+    target : t, of the same shape and dtype, from 0 to 1
+    reduction : "mean" of all elements, "sum", or "none" for one loss per element
+
+    Returns
+    -------
+    A tensor of shape (), or with ``reduction="none"`` of theirs.
+
+    Raises
+    ------
+    ValueError : shapes that differ, or another reduction
+    TypeError : dtypes that differ
+
+    >>> import cyconv as cc
+    >>> loss = cc.ops.binary_cross_entropy_with_logits([0.0, 1000.0], [1.0, 1.0])
+    >>> round(loss.item(), 4)
+    0.3466
+    """
     op = "binary_cross_entropy_with_logits"
     _check_reduction(op, reduction)
     return _reduce(apply(BCEWithLogits(), *_same_shape(op, input, target)), reduction)

@@ -112,9 +112,19 @@ def batch_norm(
 
     Returns
     -------
-    A tensor of the shape of x.
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, eps not above 0, in training one value per channel
+    TypeError : dtypes that differ, running statistics that are no tensors
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
+
+    >>> import cyconv as cc
+    >>> cc.ops.batch_norm([[1.0, 0.0], [3.0, 8.0]]).numpy().round(4)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
     """
     op = "batch_norm"
     tensor = tensor_in(op, "input", x)
@@ -157,8 +167,30 @@ def layer_norm(
 ) -> Tensor:
     """Normalise each sample over its last axes: gamma * (x - mean) / sqrt(var + eps) + beta.
 
-    ``normalized_shape`` (an int or a tuple) is the shape of those axes, and of gamma and beta; the
-    variance is the biased one. Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+    The variance is the biased one, the mean of the squared distances from the mean.
+
+    Parameters
+    ----------
+    x : any shape that ends in normalized_shape, float32 or float64
+    normalized_shape : an int or a tuple, the sizes of the last axes
+    gamma, beta : of that shape, or None for ones and zeros
+    eps : above 0
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, or eps not above 0
+    TypeError : dtypes that differ
+
+    Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    >>> import cyconv as cc
+    >>> cc.ops.layer_norm([[1.0, 3.0], [0.0, 8.0]], 2).numpy().round(4)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
     """
     op = "layer_norm"
     tensor = tensor_in(op, "input", x)
@@ -177,8 +209,29 @@ def group_norm(
 ) -> Tensor:
     """Normalise each sample over groups of channels: gamma * (x - mean) / sqrt(var + eps) + beta.
 
-    x (N, C, ...); the C channels are cut into ``num_groups``; gamma and beta are (C,); the variance
-    is the biased one. Source: Wu and He, "Group Normalization", 2018.
+    The variance is the biased one, as in ``layer_norm``.
+
+    Parameters
+    ----------
+    x : (N, C, ...), float32 or float64
+    num_groups : into how many groups the C channels are cut; it divides C
+    gamma, beta : (C,), or None for ones and zeros
+    eps : above 0
+
+    Returns
+    -------
+    A tensor of the shape and dtype of x.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, or eps not above 0
+    TypeError : dtypes that differ
+
+    Source: Wu and He, "Group Normalization", 2018.
+
+    >>> import cyconv as cc
+    >>> cc.ops.group_norm([[1.0, 3.0, 0.0, 8.0]], 2).numpy().round(4)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     op = "group_norm"
     tensor = tensor_in(op, "input", x)

@@ -102,6 +102,11 @@ def max_pool2d(
     ``ceil_mode``; or a pair with the indices. NaN wins. The gradient goes to the winner, of equal
     values to the first.
 
+    Raises
+    ------
+    ValueError : x has no four axes, sizes that do not fit, more padding than half the kernel
+    TypeError : x holds no numbers, sizes that are no whole numbers
+
     >>> import cyconv as cc
     >>> cc.ops.max_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]], 2).tolist()
     [[[[4.0]]]]
@@ -155,6 +160,10 @@ def avg_pool2d(
     -------
     (N, C, OH, OW), sizes as in ``max_pool2d``.
 
+    Raises
+    ------
+    ValueError, TypeError : as ``max_pool2d``
+
     >>> import cyconv as cc
     >>> cc.ops.avg_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]], 2).tolist()
     [[[[2.5]]]]
@@ -176,7 +185,25 @@ def avg_pool2d(
 
 
 def global_avg_pool2d(x: Any) -> Tensor:
-    """The mean of each channel's image: (N, C, H, W) -> (N, C, 1, 1) (Lin, Chen and Yan 2013)."""
+    """The mean of each channel's image (Lin, Chen and Yan 2013).
+
+    Parameters
+    ----------
+    x : (N, C, H, W), float32 or float64
+
+    Returns
+    -------
+    (N, C, 1, 1)
+
+    Raises
+    ------
+    ValueError : x has no four axes, or images of no pixels
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.global_avg_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]])
+    tensor([[[[2.5]]]])
+    """
     tensor = tensor_in("global_avg_pool2d", "input", x)
     if tensor.ndim == 3:
         return one_image(global_avg_pool2d, tensor)
@@ -184,7 +211,25 @@ def global_avg_pool2d(x: Any) -> Tensor:
 
 
 def global_max_pool2d(x: Any) -> Tensor:
-    """The largest value of each channel's image: (N, C, H, W) -> (N, C, 1, 1)."""
+    """The largest value of each channel's image.
+
+    Parameters
+    ----------
+    x : (N, C, H, W), float32 or float64
+
+    Returns
+    -------
+    (N, C, 1, 1)
+
+    Raises
+    ------
+    ValueError : x has no four axes, or images of no pixels
+    TypeError : x holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.global_max_pool2d([[[[1.0, 2.0], [3.0, 4.0]]]])
+    tensor([[[[4.]]]])
+    """
     tensor = tensor_in("global_max_pool2d", "input", x)
     if tensor.ndim == 3:
         return one_image(global_max_pool2d, tensor)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..autograd import Array, Op
 from ..backends import namespace_of
-from ..geometry import flag, image_shape, integer, padding4
+from ..geometry import flag, integer
 from ..tensor import Tensor, _index, apply
-from .inputs import tensor_in, tensors_in
+from .inputs import tensor_in
 
 
 def _keep_dims(dout: Array, axis: Any, shape: tuple[int, ...]) -> Array:
@@ -136,39 +136,6 @@ class GetItem(Op):
         return da
 
 
-class Concat(Op):
-    any_layout = True
-    keeps_inputs = False
-
-    def __init__(self, axis: int):
-        self.axis = axis
-
-    def forward(self, *arrays: Array) -> Array:
-        self.ends = np.cumsum([a.shape[self.axis] for a in arrays])[:-1]
-        return namespace_of(arrays[0]).concatenate(arrays, axis=self.axis)
-
-    def backward(self, dout: Array) -> tuple[Array, ...]:
-        return tuple(namespace_of(dout).split(dout, self.ends, axis=self.axis))
-
-
-class Pad2d(Op):
-    """Zeros around the images of (N, C, H, W)."""
-
-    any_layout = True
-    keeps_inputs = False
-
-    def __init__(self, padding: tuple[int, int, int, int]):
-        self.padding = padding
-
-    def forward(self, a: Array) -> Array:
-        top, bottom, left, right = self.padding
-        return namespace_of(a).pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)))
-
-    def backward(self, dout: Array) -> Array:
-        top, bottom, left, right = self.padding
-        return dout[:, :, top : dout.shape[2] - bottom, left : dout.shape[3] - right]
-
-
 # ------------------------------------------------------------------ the functions
 
 
@@ -192,19 +159,81 @@ def _axis(op: str, axis: Any, ndim: int) -> int:
 
 
 def sum(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum over all elements, an axis, or several axes."""
+    """The sum over all elements, an axis, or several axes.
+
+    Parameters
+    ----------
+    a : any shape, float32 or float64
+    axis : an axis, several (a tuple), or None for all
+    keepdims : leave each such axis in place, with size 1
+
+    Returns
+    -------
+    A tensor without these axes: shape () for all.
+
+    Raises
+    ------
+    ValueError : no such axis, or one twice
+    TypeError : a holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    tensor([4., 6.])
+    """
     x = tensor_in("sum", "input", a)
     return apply(Sum(_axes("sum", axis, x.ndim), flag("sum: keepdims", keepdims)), x)
 
 
 def mean(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The mean over all elements, an axis, or several axes; NaN of nothing."""
+    """The mean over all elements, an axis, or several axes; NaN of nothing.
+
+    Parameters
+    ----------
+    a : any shape, float32 or float64
+    axis : an axis, several (a tuple), or None for all
+    keepdims : leave each such axis in place, with size 1
+
+    Returns
+    -------
+    A tensor without these axes: shape () for all.
+
+    Raises
+    ------
+    ValueError : no such axis, or one twice
+    TypeError : a holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.mean([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    tensor([1.5, 3.5])
+    """
     x = tensor_in("mean", "input", a)
     return apply(Mean(_axes("mean", axis, x.ndim), flag("mean: keepdims", keepdims)), x)
 
 
 def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The largest element over all, an axis, or several axes; NaN if there is one."""
+    """The largest element over all, an axis, or several axes; NaN if there is one.
+
+    Of several largest each gets an equal share of the gradient.
+
+    Parameters
+    ----------
+    a : any shape, float32 or float64
+    axis : an axis, several (a tuple), or None for all
+    keepdims : leave each such axis in place, with size 1
+
+    Returns
+    -------
+    A tensor without these axes: shape () for all.
+
+    Raises
+    ------
+    ValueError : no such axis, one twice, or nothing to choose from
+    TypeError : a holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> cc.ops.max([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    tensor([3., 4.])
+    """
     x = tensor_in("max", "input", a)
     axes = _axes("max", axis, x.ndim)
     reduced = range(x.ndim) if axes is None else (axes if isinstance(axes, tuple) else (axes,))
@@ -214,7 +243,25 @@ def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def argmax(a: Any, axis: int | None = None) -> Tensor:
-    """The index of the largest value, the first of equals (int64; not differentiable)."""
+    """The index of the largest value, the first of equals; not differentiable.
+
+    Parameters
+    ----------
+    a : any shape and dtype
+    axis : an axis, or None for the index into all elements in order
+
+    Returns
+    -------
+    A tensor of int64 without that axis.
+
+    Raises
+    ------
+    ValueError : no such axis, or nothing to choose from
+
+    >>> import cyconv as cc
+    >>> cc.ops.argmax([[1.0, 2.0], [4.0, 3.0]], axis=1)
+    tensor([1, 0], dtype=int64)
+    """
     x = a if isinstance(a, Tensor) else tensor_in("argmax", "input", a)
     where = None if axis is None else _axis("argmax", axis, x.ndim)
     if not (x.size if where is None else x.shape[where]):
@@ -223,7 +270,27 @@ def argmax(a: Any, axis: int | None = None) -> Tensor:
 
 
 def reshape(a: Any, shape: Any) -> Tensor:
-    """The same elements in another shape; one size may be -1."""
+    """The same elements in another shape, a view where NumPy can.
+
+    Parameters
+    ----------
+    a : any shape and dtype
+    shape : sizes; one of them may be -1, which is then worked out
+
+    Returns
+    -------
+    A tensor of that shape.
+
+    Raises
+    ------
+    ValueError : the elements do not fit into it
+    TypeError : sizes that are no whole numbers
+
+    >>> import cyconv as cc
+    >>> cc.ops.reshape([1.0, 2.0, 3.0, 4.0], (2, -1))
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
     x = a if isinstance(a, Tensor) else tensor_in("reshape", "input", a)
     sizes = tuple(shape) if isinstance(shape, (Sequence, np.ndarray)) else (shape,)
     sizes = tuple(integer("reshape: size", size, -1, 2**62) for size in sizes)
@@ -234,7 +301,25 @@ def reshape(a: Any, shape: Any) -> Tensor:
 
 
 def transpose(a: Any, axes: Any = None) -> Tensor:
-    """The axes in another order, reversed if none is given."""
+    """The axes in another order, a view.
+
+    Parameters
+    ----------
+    a : any shape and dtype
+    axes : each axis once, in the new order; reversed if not given
+
+    Returns
+    -------
+    A tensor of shape (a.shape[axes[0]], a.shape[axes[1]], ...).
+
+    Raises
+    ------
+    ValueError : axes are not those of a
+
+    >>> import cyconv as cc
+    >>> cc.ops.transpose(cc.zeros(2, 3, 4), (0, 2, 1)).shape
+    (2, 4, 3)
+    """
     x = a if isinstance(a, Tensor) else tensor_in("transpose", "input", a)
     order = _axes("transpose", range(x.ndim)[::-1] if axes is None else axes, x.ndim)
     if not isinstance(order, tuple) or len(order) != x.ndim:
@@ -251,7 +336,24 @@ def one_image(op: Callable[..., Any], x: Tensor, *others: Any, **options: Any) -
 
 
 def flatten(a: Any) -> Tensor:
-    """(N, C, H, W) -> (N, C*H*W): all but the first axis become one."""
+    """All axes but the first become one; batch-last images stay where they are in memory.
+
+    Parameters
+    ----------
+    a : (N, ...), as (N, C, H, W), any dtype
+
+    Returns
+    -------
+    (N, C*H*W)
+
+    Raises
+    ------
+    ValueError : fewer than two axes
+
+    >>> import cyconv as cc
+    >>> cc.ops.flatten(cc.zeros(2, 3, 4, 5)).shape
+    (2, 60)
+    """
     x = a if isinstance(a, Tensor) else tensor_in("flatten", "input", a)
     if x.ndim < 2:
         raise ValueError(f"flatten: input must have shape (N, ...), got {x.shape}")
@@ -259,7 +361,25 @@ def flatten(a: Any) -> Tensor:
 
 
 def getitem(a: Tensor, index: Any) -> Tensor:
-    """``a[index]`` by NumPy's rules, differentiably: a view for slices, a copy for index arrays."""
+    """``a[index]`` by NumPy's rules, differentiably: a view for slices, a copy for index arrays.
+
+    Parameters
+    ----------
+    a : any shape and dtype
+    index : ints, slices, None, ..., arrays of ints or bools, or a tuple of these
+
+    Returns
+    -------
+    A tensor of the shape that NumPy gives.
+
+    Raises
+    ------
+    IndexError : the index does not fit the shape
+
+    >>> import cyconv as cc
+    >>> cc.ops.getitem([1.0, 2.0, 3.0], [2, 0])
+    tensor([3., 1.])
+    """
     x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
     try:
         return apply(GetItem(_own(_index(index))), x)
@@ -272,25 +392,3 @@ def _own(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_own(part) for part in index)
     return index.copy() if hasattr(index, "copy") else index
-
-
-def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """Join tensors along an axis; their other sizes must be equal."""
-    if not isinstance(tensors, Sequence) or not tensors:
-        raise ValueError(f"concat: tensors must be a list of at least one, got {tensors!r}")
-    xs = tensors_in("concat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
-    where = _axis("concat", axis, xs[0].ndim)
-    try:
-        return apply(Concat(where), *xs)
-    except ValueError:
-        shapes = ", ".join(str(x.shape) for x in xs)
-        raise ValueError(f"concat: shapes {shapes} differ in more than axis {axis}") from None
-
-
-def pad2d(x: Any, padding: Any) -> Tensor:
-    """Zeros around the images of (N, C, H, W) or (C, H, W); padding as in conv2d."""
-    tensor = tensor_in("pad2d", "input", x)
-    if tensor.ndim == 3:
-        return one_image(pad2d, tensor, padding)
-    image_shape("pad2d", tensor.shape)
-    return apply(Pad2d(padding4("pad2d: padding", padding)), tensor)

@@ -24,7 +24,10 @@ def mathml(node: nodes.Element, display: str) -> str:
     """The formula of a node; a command that was not understood is a warning, so the build fails."""
     latex = node.astext().strip()
     result = converter.convert(latex, display=display)
-    unknown = re.findall(r"\\[A-Za-z]+", re.sub(r"<annotation.*?</annotation>", "", result))
+    # & too: the converter does not align
+    unknown = re.findall(
+        r"\\[A-Za-z_]+|<mi>&</mi>", re.sub(r"<annotation.*?</annotation>", "", result)
+    )
     if unknown:
         log.warning("no MathML for %s in %s", ", ".join(unknown), latex, location=node)
     return result

@@ -11,7 +11,7 @@ import numpy as np
 from cyconv import ops
 from cyconv.autograd import Array, Op, source_of
 from cyconv.geometry import pair
-from cyconv.ops import activation, basic, shape
+from cyconv.ops import activation, basic, elementwise, shape
 from cyconv.tensor import Tensor, apply
 
 from .ndarray import NDArray
@@ -125,7 +125,7 @@ softmax, log_softmax, linear = nd(ops.softmax), nd(ops.log_softmax), nd(ops.line
 square, copy = nd(lambda data: ops.pow(data, 2)), nd(_copied)
 sign, floor = nd(_numpy(np.sign, np.zeros_like)), nd(_numpy(np.floor, np.zeros_like))
 arccos = nd(_numpy(np.arccos, lambda a: -1 / np.sqrt(1 - a * a)))
-clip = nd(lambda data, a_min, a_max: apply(basic.Clip(a_min, a_max), data))
+clip = nd(lambda data, a_min, a_max: apply(elementwise.Clip(a_min, a_max), data))
 add = _operator(basic.Add)
 subtract, multiply, divide = _operator(basic.Sub), _operator(basic.Mul), _operator(basic.Div)
 _larger, modulo = nd(_maximum, operands=True), nd(_modulo, operands=True)

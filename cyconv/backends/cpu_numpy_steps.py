@@ -1,0 +1,60 @@
+"""The optimisers' updates in plain NumPy, in place on a parameter and what is kept for it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def sgd_step(
+    w: Array,
+    grad: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> None:
+    """One step of gradient descent in place on w and velocity (None without momentum).
+
+    velocity = momentum * velocity + (1 - dampening) * grad. Velocities start at zero, and the first
+    step of a parameter is called with dampening 0: PyTorch starts with the undamped gradient.
+    """
+    if weight_decay:
+        grad = grad + float(weight_decay) * w
+    if velocity is not None:
+        velocity *= float(momentum)
+        velocity += float(1 - dampening) * grad if dampening else grad
+        grad = grad + float(momentum) * velocity if nesterov else velocity
+    w -= float(lr) * grad
+
+
+def adam_step(
+    w: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    """One step of Adam, or with ``decoupled`` of AdamW, in place on w, m and v; step counts from 1.
+
+    Sources: Kingma and Ba, "Adam", 2014; Loshchilov and Hutter, "Decoupled Weight Decay", 2017.
+    """
+    if decoupled:
+        w *= float(1 - lr * weight_decay)
+    elif weight_decay:
+        grad = grad + float(weight_decay) * w
+    m += float(1 - beta1) * (grad - m)
+    v += float(1 - beta2) * (np.square(grad) - v)
+    root = np.sqrt(v) / math.sqrt(1 - beta2**step) + float(eps)
+    w -= float(lr / (1 - beta1**step)) * m / root
