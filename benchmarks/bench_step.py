@@ -48,11 +48,14 @@ def test_training_step(benchmark: Any, who: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 64, 256])
-@pytest.mark.parametrize("who", ["cython", "numpy", "torch"])
+@pytest.mark.parametrize("who", ["compiled", "cython", "numpy", "torch"])
 def test_inference(benchmark: Any, who: str, batch: int) -> None:
     skip_if_missing(who)
     if who == "torch":
         run = nets.torch_inference(batch)
+    elif who == "compiled":
+        cc.set_backend("cython")
+        run = nets.cyconv_compiled(batch)
     else:
         cc.set_backend(who)
         run = nets.cyconv_inference(batch)

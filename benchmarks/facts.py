@@ -13,7 +13,14 @@ import pytest
 import cyconv as cc
 
 PEERS = ("torch", "torch channels_last")
-COMPILED = ("cython", "auto", "direct", "im2col", "winograd")  # cyconv's kernels, or one algorithm
+COMPILED = (
+    "cython",
+    "compiled",
+    "auto",
+    "direct",
+    "im2col",
+    "winograd",
+)  # cyconv's kernels, or one algorithm
 
 
 @cache
@@ -49,7 +56,7 @@ def record(benchmark: Any, who: str, shape: Any, macs: int) -> None:
     compiled = who in COMPILED
     benchmark.extra_info.update(
         shape=str(shape),
-        algorithm=who if compiled and who != "cython" else "auto",
+        algorithm=who if compiled and who not in ("cython", "compiled") else "auto",
         backend="cython" if compiled else who,
         threads=cc.get_num_threads(),
         instruction_set=dict(cc.config.describe())["instruction set"] if compiled else "",

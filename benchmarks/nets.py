@@ -72,6 +72,15 @@ def cyconv_inference(size: int) -> Callable[[], np.ndarray]:
     return lambda: net(x).numpy()
 
 
+def cyconv_compiled(size: int) -> Callable[[], np.ndarray]:
+    import cyconv as cc
+
+    net, x = cyconv_net(size)
+    run = cc.compile(net, x)
+    images = batch(size)[0]
+    return lambda: run(images).numpy()
+
+
 def cyconv_step(size: int) -> Step:
     import cyconv as cc
 

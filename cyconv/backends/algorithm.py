@@ -11,14 +11,15 @@ from ..geometry import Conv2dGeometry
 # cost less than they save; the weight gradient transforms both sides each time.
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 16},
-    "input_grad": {3: 16, 5: 32},
-    "weight_grad": {3: 24},
+    "input_grad": {3: 16, 5: 16},
+    "weight_grad": {3: 24, 5: 32},
 }
 MOST_WASTE = 1.5  # what Winograd's tiles may compute, relative to what lies in the image
 MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images
 # Copying what the lanes read costs less than reading it from all over the memory if so many
-# filters read it, and each of them so many numbers
-MANY_FILTERS, MANY_TERMS = 48, 64
+# filters read it, from so many channels, and multiply so many numbers at each output pixel; or if
+# the images fill one vector only, while pixels fill the two of a tile
+MANY_FILTERS, MANY_CHANNELS, MANY_PRODUCTS = 32, 16, 8192
 
 
 def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[str, str]:
@@ -45,9 +46,11 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     read, filters = g.c // g.groups, g.f // g.groups
     if direction == "input_grad":
         read, filters = filters, read
-    terms = read * g.window.kernel[0] * g.window.kernel[1]
+    products = filters * read * g.window.kernel[0] * g.window.kernel[1]
+    many = filters >= MANY_FILTERS and read >= MANY_CHANNELS and products >= MANY_PRODUCTS
+    narrow = g.n < 2 * vector and g.window.is_pointwise and filters >= MANY_CHANNELS
     # a gradient by the input of strided windows would copy mostly zeros
     strided = direction == "input_grad" and max(g.window.stride) > 1
-    if filters >= MANY_FILTERS and terms >= MANY_TERMS and not strided:
-        return "im2col", f"{filters} filters share a copy of the {terms} numbers that each reads"
+    if (many or narrow) and not strided:
+        return "im2col", f"{filters} filters share a copy of what each reads of {read} channels"
     return "direct", f"{g.n} images fill vectors of {vector} lanes well enough"
