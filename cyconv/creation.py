@@ -37,7 +37,7 @@ def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     if isinstance(data, Tensor):
         data = data.data
     try:
-        source = backends.to_numpy(data) if backends.device_of(data) != "cpu" else np.asarray(data)
+        source = backends.to_numpy(data) if backends.is_gpu_array(data) else np.asarray(data)
         if source.dtype.kind not in "biuf":
             raise TypeError(f"values of dtype {source.dtype}")
     except (TypeError, ValueError) as error:
@@ -60,6 +60,8 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
         return data
     if isinstance(data, np.ndarray) and data.dtype.name in FLOATS:
         return Tensor(data.astype(data.dtype.newbyteorder("="), order="K", copy=False))
+    if backends.is_gpu_array(data) and data.dtype.name in DTYPES:
+        return Tensor(data)
     return tensor(data, np.float32 if dtype is None else dtype)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Array, Op
-from ..backends import backend_of, namespace_of, to_numpy
+from ..backends import as_array, backend_of, first_where, namespace_of
 from ..geometry import number
 from ..tensor import Tensor, apply
 from . import shape as shape_ops
 from .activation import _sigmoid
-from .inputs import tensor_in, tensors_in
+from .inputs import on_one_device, tensor_in, tensors_in
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -102,7 +102,8 @@ def cross_entropy(
     Parameters
     ----------
     logits : (N, K), float32 or float64; any size of the values is safe
-    labels : (N,) whole numbers from 0 to K - 1 (an array, a tensor or a list)
+    labels : (N,) whole numbers from 0 to K - 1 (an array, a tensor or a list). Those that lie on a
+        GPU are not checked, which would take waiting for it: a wrong one makes the loss NaN
     label_smoothing : from 0 to 1; that share of the target is spread evenly over all K classes
         (Szegedy et al. 2015)
     reduction : "mean" over the batch, "sum", or "none" for one loss per sample
@@ -123,7 +124,7 @@ def cross_entropy(
     smoothing = number(f"{op}: label_smoothing", label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
-    losses = apply(CrossEntropy(_class_numbers(op, labels, tensor.shape), smoothing), tensor)
+    losses = apply(CrossEntropy(_class_numbers(op, labels, tensor), smoothing), tensor)
     return _reduce(losses, reduction)
 
 
@@ -149,29 +150,31 @@ def _with_axis(op: str, x: Any, axis: Any) -> tuple[Tensor, int]:
     return tensor, where
 
 
-def _class_numbers(op: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _class_numbers(op: str, labels: Any, logits: Tensor) -> Array:
     """Labels as an int64 array (N,) with every value in [0, K)."""
     try:
-        array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+        array = labels.data if isinstance(labels, Tensor) else as_array(labels)
     except ValueError:
         raise ValueError(f"{op}: labels must be one number per sample, got {labels!r}") from None
-    n, classes = shape
+    n, classes = logits.shape
     if array.shape != (n,):
         raise ValueError(
-            f"{op}: labels must have shape ({n},) for logits {shape}, got {array.shape}"
+            f"{op}: labels must have shape ({n},) for logits {logits.shape}, got {array.shape}"
         )
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
-    wrong = ~((array >= 0) & (array < classes))  # NaN is neither
-    if wrong.any():
-        worst = to_numpy(array[wrong])[0]
+    if isinstance(labels, Tensor) and labels.device != logits.device:
+        on_one_device(op, {"logits": logits, "labels": labels}, [logits, labels])
+    worst = first_where(~((array >= 0) & (array < classes)), array)  # NaN is neither
+    if worst is not None:
         raise ValueError(
             f"{op}: labels must be from 0 to {classes - 1}, got {worst} ({array.dtype})"
         )
     numbers = array.astype(np.int64)
-    if array.dtype.kind == "f" and (numbers != array).any():
-        worst = to_numpy(array[numbers != array])[0]
-        raise ValueError(f"{op}: labels must be whole numbers, got {worst} ({array.dtype})")
+    if array.dtype.kind == "f":
+        worst = first_where(numbers != array, array)
+        if worst is not None:
+            raise ValueError(f"{op}: labels must be whole numbers, got {worst} ({array.dtype})")
     return numbers
 
 

@@ -11,7 +11,7 @@ from ..autograd import Array, Op
 from ..backends import backend_of
 from ..geometry import channels_of, integer, number
 from ..tensor import Tensor, apply
-from .inputs import tensor_in, tensors_in
+from .inputs import on_one_device, tensor_in, tensors_in
 
 
 class BatchNormTraining(Op):
@@ -126,6 +126,8 @@ def batch_norm(
                     f"{op}: {name} must have shape ({channels},) and dtype {tensor.dtype}, "
                     f"got {buffer.shape} and {buffer.dtype}"
                 )
+            if type(buffer.data) is not type(tensor.data):
+                on_one_device(op, {"input": tensor, name: buffer}, [tensor, buffer])
     if running_mean is not None and not autograd.is_training():
         statistics = BatchNormInference(running_mean.data, running_var.data, eps)
         return apply(statistics, tensor, gamma, beta)
