@@ -360,3 +360,7 @@ def installed(cupy: Any = None) -> Iterator[Any]:
 def emulated() -> Any:
     """``with emulated():`` device "cuda" is the emulation."""
     return installed(module())
+
+
+def source() -> str:
+    return gpu_device.SOURCE.read_text(encoding="utf-8")

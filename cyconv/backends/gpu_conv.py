@@ -133,7 +133,8 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
         sizes = (g.n, g.c // g.groups, fg, *window_sizes(g.window), chunks)
         launch("conv_direct_weight_grad", d.dtype, wide, partials.size, partials, p, d, *sizes)
         return add_up(partials).reshape(g.w_shape)
-    d, dw = d.reshape(g.groups, fg, -1), None
+    d = d.reshape(g.groups, fg, -1)
+    dw: Array = None
     for at, columns in _im2col(p, g):
         product = _product(d[:, :, at], columns.transpose(0, 2, 1))
         dw = product if dw is None else dw + product

@@ -25,12 +25,12 @@ from .gpu_arrays import (
     empty,
     flat,
     lying,
+    needs_wide,
     partial_sums,
     planes_of,
     rows_of,
-    window_sizes,
     turned,
-    needs_wide,
+    window_sizes,
     xp,
 )
 from .gpu_conv import conv2d, conv2d_input_grad, conv2d_weight_grad, plan_conv2d

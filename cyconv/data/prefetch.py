@@ -71,18 +71,18 @@ def on_device(batches: Iterable[tuple[Any, Any]], device: str) -> Iterable[tuple
 
 
 def _copied_ahead(batches: Iterable[tuple[Any, Any]]) -> Generator[tuple[Any, Any], None, None]:
+    from ..creation import as_tensor
+    from ..tensor import Tensor
+
     copier = backends.copier()
-    waiting: list[Any] = []
 
     def start(value: Any) -> tuple[Any, Any]:
-        """The value as a tensor on the GPU, and the end of its copy, None if it was there."""
-        from ..creation import as_tensor
-        from ..tensor import Tensor
-
-        tensor = as_tensor(value)
-        if tensor.device != "cpu":
-            return tensor, None
-        array, copied = copier.start(tensor.data)
+        """The value on the GPU, and the end of its copy; the value and None if it is to stay."""
+        if not isinstance(value, Tensor) or value.device != "cpu":
+            return value, None
+        if value.dtype.kind != "f":
+            return value.numpy(), None
+        array, copied = copier.start(value.data)
         return Tensor(array), copied
 
     def ready(batch: list[tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -91,12 +91,10 @@ def _copied_ahead(batches: Iterable[tuple[Any, Any]]) -> Generator[tuple[Any, An
                 copier.wait_for(copied)
         return batch[0][0], batch[1][0]
 
+    waiting: list[tuple[Any, Any]] = []
     try:
         for x, y in batches:
-            kind = getattr(getattr(y, "dtype", None), "kind", "")
-            is_tensor = hasattr(y, "device") and hasattr(y, "attach_grad")
-            target = start(y) if is_tensor and kind == "f" else (_labels(y), None)
-            batch = [start(x), target]
+            batch = [start(as_tensor(x)), start(y)]
             if waiting:
                 yield ready(waiting)
             waiting = batch
