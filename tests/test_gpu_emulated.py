@@ -14,7 +14,9 @@ import emulation
 import host_kernels
 import pytest
 import running
+import strategies
 from gpu_suite import OPERATIONS, borrowed
+from hypothesis import settings
 
 if os.environ.get("CYCONV_NO_EXTENSIONS") or os.environ.get("CYCONV_ISA"):
     pytest.skip("runs once: it does not use the kernels for the CPU", allow_module_level=True)
@@ -24,13 +26,18 @@ if not host_kernels.compiler():
 
 @pytest.fixture(scope="module", autouse=True)
 def gpu() -> Iterator[None]:
+    settings.load_profile("few")
     with emulation.emulated():
         running.device = "cuda"
         yield
         running.device = "cpu"
+    settings.load_profile(strategies.PROFILE)
 
 
-globals().update(borrowed(OPERATIONS))
+tests = borrowed(OPERATIONS)
+del tests["test_winograd__ops_conv"]  # which is im2col here
+del tests["test_conv2d_larger_than_scratch_memory__ops_conv"]  # test_gpu_backend has it, small
+globals().update(tests)
 
 
 def test_the_gpu_backend_was_at_work() -> None:
