@@ -25,6 +25,7 @@ from cyconv.backends import gpu_device
 waits: list[str] = []  # what made the program wait
 used: dict[str, set[str]] = {}  # functions of the module that were called, and their keywords
 launched: list[str] = []  # kernels, in order
+behind = False  # whether the GPU has so much to do that it comes to a copy only when asked for it
 
 SCALARS = (bool, int, float, np.generic)
 
@@ -70,6 +71,7 @@ class ndarray:
 
     def get(self) -> np.ndarray:
         waits.append("get")
+        NULL.run(len(NULL.work))
         return np.array(self._array, order="C")
 
     def item(self) -> Any:
@@ -187,7 +189,8 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor
     _function = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
     setattr(ndarray, f"__{_name}__", _binary(_function, False))
     setattr(ndarray, f"__r{_name}__", _binary(_function, True))
-    setattr(ndarray, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
+    if _name != "matmul":
+        setattr(ndarray, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(ndarray, f"__{_name}__", _binary(getattr(operator, _name), False))
 for _name in ("neg", "abs", "invert"):
@@ -248,7 +251,7 @@ class Stream:
 
     def later(self, work: Callable[[], None]) -> None:
         self.work.append(work)
-        if self.null:
+        if self.null and not behind:
             self.run(len(self.work))
 
     def run(self, mark: int) -> None:
