@@ -274,6 +274,10 @@ class Stream:
 
 
 NULL = Stream(null=True)
+ATTRIBUTES = {  # of a device: kHz, kHz, bits, number
+    **{"ClockRate": 1_000_000, "MemoryClockRate": 1_000_000},
+    **{"GlobalMemoryBusWidth": 1024, "MultiProcessorCount": 10},
+}
 
 
 def alloc_pinned_memory(size: int) -> Any:
@@ -329,6 +333,7 @@ def module() -> Module:
         device=SimpleNamespace(get_cublas_handle=lambda: 1),
         Stream=Stream,
         Event=Event,
+        Device=lambda: SimpleNamespace(compute_capability="90", attributes=ATTRIBUTES),
         alloc_pinned_memory=alloc_pinned_memory,
         get_current_stream=lambda: NULL,
     )
