@@ -18,7 +18,6 @@ OPERATIONS = (
     "test_ops_conv",
     "test_ops_pool",
     "test_ops_norm_loss",
-    "test_ops_activation",
     "test_recorded",
     "test_zero_size",
 )

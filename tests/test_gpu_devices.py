@@ -337,6 +337,14 @@ def test_predictions_are_made_where_the_net_is(gpu: None) -> None:
     np.testing.assert_allclose(there, here, rtol=1e-4, atol=1e-6)
 
 
+def test_a_net_on_the_gpu_is_drawn(gpu: None) -> None:
+    pytest.importorskip("matplotlib")
+    from cyconv import plots
+
+    net = cc.nn.Sequential(cc.nn.Conv2d(1, 2, 3)).to("cuda")
+    assert plots.filters(net, np.zeros((1, 8, 8), np.uint8)) is not None
+
+
 def test_the_emulation_is_named_as_cupy_is() -> None:
     """`is_gpu_array` goes by the name of the module that an array's type comes from."""
     assert emulation.ndarray.__module__ == "cupy" and isinstance(emulation.module(), ModuleType)

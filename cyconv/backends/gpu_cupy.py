@@ -34,7 +34,7 @@ from .gpu_arrays import (
     xp,
 )
 from .gpu_conv import conv2d, conv2d_input_grad, conv2d_weight_grad, plan_conv2d
-from .gpu_device import launch, to_gpu
+from .gpu_device import launch
 
 __all__ = [
     "as_batch_last",
@@ -144,7 +144,7 @@ def cross_entropy(logits: Array, target: Array, label_smoothing: float) -> tuple
     (n, classes), smoothing = logits.shape, float(label_smoothing)
     losses, log_probs = xp().empty(n, logits.dtype), empty(logits.shape, logits.dtype)
     numbers = (classes, 1 - smoothing, smoothing / classes, math.nan)
-    arrays = (losses, planes_of(log_probs), lying(logits), _class_numbers(target))
+    arrays = (losses, planes_of(log_probs), lying(logits), xp().ascontiguousarray(target, np.int64))
     launch("cross_entropy", logits.dtype, logits.size >= LARGEST, n, *arrays, *numbers)
     return losses, log_probs
 
@@ -155,18 +155,16 @@ def cross_entropy_backward(
     """dlogits (N, K) = dlosses (N,) * (softmax - smoothed target)."""
     (n, classes), smoothing = log_probs.shape, float(label_smoothing)
     dlogits = empty(log_probs.shape, log_probs.dtype)
-    arrays = (planes_of(dlogits), flat(dlosses), lying(log_probs), _class_numbers(target))
+    arrays = (
+        planes_of(dlogits),
+        flat(dlosses),
+        lying(log_probs),
+        xp().ascontiguousarray(target, np.int64),
+    )
     numbers = (n, 1 - smoothing, smoothing / classes)
     wide = dlogits.size >= LARGEST
     launch("cross_entropy_backward", dlogits.dtype, wide, dlogits.size, *arrays, *numbers)
     return dlogits
-
-
-def _class_numbers(target: Array) -> Array:
-    """Class numbers (N,) as int64 on the GPU: a loader's are in the computer's memory."""
-    if isinstance(target, np.ndarray):
-        return to_gpu(np.ascontiguousarray(target, np.int64))
-    return xp().ascontiguousarray(target, np.int64)
 
 
 # ------------------------------------------------------------------ elementwise

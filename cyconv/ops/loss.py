@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Array, Op
-from ..backends import as_array, backend_of, first_where, namespace_of
+from ..backends import as_array, backend_of, beside, first_where, namespace_of
 from ..geometry import number
 from ..tensor import Tensor, apply
 from . import shape as shape_ops
@@ -56,6 +56,7 @@ class CrossEntropy(Op):
         self.labels, self.smoothing = labels, label_smoothing
 
     def forward(self, logits: Array) -> Array:
+        self.labels = beside(self.labels, logits)
         losses, self.log_probs = backend_of(logits).cross_entropy(
             logits, self.labels, self.smoothing
         )
