@@ -30,6 +30,7 @@ Array = Any
 
 SCRATCH_LIMIT = 256 * 2**20  # bytes of im2col columns at a time
 FEW_TERMS = 32  # products a result is the sum of, up to which a matrix product is not worth it
+TILE = 4  # channels that a thread of a direct kernel makes, as in gpu_kernels.cu
 FEW_CHANNELS = 8  # of a group, up to which its matrix product is too small
 
 
@@ -65,7 +66,7 @@ def conv2d(x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "
         return empty(g.out_shape, x.dtype)
     if _choose(math.prod(g.w_shape[1:]), fg, g, algo)[0] == "direct":
         out = xp().empty((g.f, positions), x.dtype)
-        count = g.groups * -(-fg // 4) * positions  # TILE filters a thread
+        count = g.groups * -(-fg // TILE) * positions
         wide = needs_wide(window, x.size, out.size, w.size)
         sizes = (g.n, cg, fg, *window_sizes(window))
         launch("conv_direct", x.dtype, wide, count, out, p, flat(w), flat(b), *sizes)
@@ -93,7 +94,7 @@ def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "aut
     d, pixels = lying(dout), math.prod(window.in_size) * g.n
     if _choose(fg * math.prod(window.kernel), cg, g, algo)[0] == "direct":
         dx = xp().empty(planes, d.dtype)
-        count = g.groups * -(-cg // 4) * pixels  # TILE channels a thread
+        count = g.groups * -(-cg // TILE) * pixels
         wide = needs_wide(window, dx.size, d.size, w.size)
         sizes = (g.n, cg, fg, *window_sizes(window))
         launch("conv_direct_input_grad", d.dtype, wide, count, dx, d, flat(w), *sizes)
