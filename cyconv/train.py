@@ -75,6 +75,10 @@ class History:
         self._read()
         return self._losses
 
+    @losses.setter
+    def losses(self, values: list[float]) -> None:
+        self._losses, self._waiting = values, []
+
     def _read(self) -> None:
         """Take note of the losses on the GPU, all in one wait."""
         waiting, self._waiting = self._waiting, []
