@@ -11,7 +11,8 @@ import pytest
 from cyconv import backends
 from cyconv.backends import cpu_numpy
 
-from .facts import PEERS, record, skip_if_missing
+from . import gpu
+from .facts import PEERS, as_array, record, skip_if_missing
 from .layers import DIRECTIONS, LAYERS, Layer
 from .reference import convolution
 
@@ -37,7 +38,7 @@ def rows() -> list[tuple[str, str, str]]:
                 algorithms.remove("im2col")
             if not layer(name).g.allows_winograd:
                 algorithms.remove("winograd")
-            found += [(name, direction, who) for who in (*algorithms, "numpy", *PEERS)]
+            found += [(name, direction, who) for who in (*algorithms, "numpy", "cupy", *PEERS)]
     return found
 
 
@@ -45,7 +46,11 @@ def rows() -> list[tuple[str, str, str]]:
 def test_conv2d(benchmark: Any, name: str, direction: str, who: str) -> None:
     skip_if_missing(who)
     arrays = layer(name)
-    if who in PEERS:
+    moved = 0
+    if who == "cupy":
+        on_gpu, moved = gpu.layer_run(arrays, direction)
+        run = gpu.waited_for(on_gpu)
+    elif who in PEERS:
         run = arrays.torch(direction, channels_last=who != "torch")
     elif who == "numpy":
         run = arrays.cyconv(cpu_numpy, direction, "auto")
@@ -54,7 +59,9 @@ def test_conv2d(benchmark: Any, name: str, direction: str, who: str) -> None:
     wanted = expected(name, direction)
     # whole numbers are exact, but for algorithms (Winograd's, some of PyTorch's) that divide
     terms = arrays.g.macs / wanted.size if who in ("winograd", *PEERS) else 0
-    np.testing.assert_allclose(np.asarray(run()), wanted, 0, 1e-5 * terms)
+    np.testing.assert_allclose(as_array(run()), wanted, 0, 1e-5 * terms)
     benchmark.group = f"conv2d {name} {direction}"
     benchmark(run)
     record(benchmark, who, arrays.g.x_shape, arrays.g.macs)
+    if who == "cupy":
+        benchmark.extra_info.update(gpu.facts_of(on_gpu, moved, arrays.g.macs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,8 @@ import pytest
 from cyconv.backends import backend_of, cpu_numpy
 from cyconv.geometry import pool2d_geometry
 
-from .facts import record, skip_if_missing
+from . import gpu
+from .facts import as_array, record, skip_if_missing
 
 Array = np.ndarray
 
@@ -22,9 +23,12 @@ EPS = 1e-5
 
 
 class Case(NamedTuple):
-    """One direction of an operation: by a backend, by torch and torch.ops.aten, and by NumPy."""
+    """One direction of an operation: by a backend, by torch and torch.ops.aten, and by NumPy.
 
-    cyconv: Callable[[Any], Any]
+    ``cyconv(b, on)`` is what to time for a backend; ``on`` puts an array where that computes.
+    """
+
+    cyconv: Callable[[Any, Any], Callable[[], Any]]
     torch: Callable[[Any, Any], Any] | None
     expected: Array
 
@@ -73,9 +77,9 @@ def max_pool2d() -> dict[str, Case]:
         return lambda: aten.max_pool2d_with_indices_backward(d, a, *sizes, indices)
 
     return {
-        "forward": Case(lambda b: b.max_pool2d(x, g)[0], forward, largest),
+        "forward": Case(lambda b, on: partial(b.max_pool2d, on(x), g), forward, largest),
         "backward": Case(
-            lambda b: b.max_pool2d_backward(dout, argmax, g),
+            lambda b, on: partial(b.max_pool2d_backward, on(dout), on(argmax), g),
             backward,
             twice(dout) * (x == twice(largest)),
         ),
@@ -97,8 +101,12 @@ def avg_pool2d() -> dict[str, Case]:
         return lambda: aten.avg_pool2d_backward(d, a, *options)
 
     return {
-        "forward": Case(lambda b: b.avg_pool2d(x, g), forward, squares(x).mean((3, 5))),
-        "backward": Case(lambda b: b.avg_pool2d_backward(dout, g), backward, twice(dout) / 4),
+        "forward": Case(
+            lambda b, on: partial(b.avg_pool2d, on(x), g), forward, squares(x).mean((3, 5))
+        ),
+        "backward": Case(
+            lambda b, on: partial(b.avg_pool2d_backward, on(dout), g), backward, twice(dout) / 4
+        ),
     }
 
 
@@ -115,8 +123,10 @@ def relu() -> dict[str, Case]:
         return lambda: aten.threshold_backward(d, o, 0)
 
     return {
-        "forward": Case(lambda b: b.relu(x), forward, out),
-        "backward": Case(lambda b: b.relu_backward(dout, out), backward, dout * (x > 0)),
+        "forward": Case(lambda b, on: partial(b.relu, on(x)), forward, out),
+        "backward": Case(
+            lambda b, on: partial(b.relu_backward, on(dout), on(out)), backward, dout * (x > 0)
+        ),
     }
 
 
@@ -143,12 +153,16 @@ def batch_norm() -> dict[str, Case]:
 
     return {
         "forward": Case(
-            lambda b: b.batch_norm(x, scale, shift, EPS)[0],
+            lambda b, on: partial(b.batch_norm, on(x), on(scale), on(shift), EPS),
             forward,
             standard * per_channel(scale) + per_channel(shift),
         ),
         "backward": Case(
-            lambda b: b.batch_norm_backward(dout, x, scale, mean, inv_std)[0], backward, dx
+            lambda b, on: partial(
+                b.batch_norm_backward, *(on(a) for a in (dout, x, scale, mean, inv_std))
+            ),
+            backward,
+            dx,
         ),
     }
 
@@ -165,12 +179,14 @@ def cross_entropy() -> dict[str, Case]:
 
     return {
         "forward": Case(
-            lambda b: b.cross_entropy(logits, labels, 0.0)[0],
+            lambda b, on: partial(b.cross_entropy, on(logits), on(labels), 0.0),
             forward,
             -log_probs[np.arange(N), labels],
         ),
         "backward": Case(
-            lambda b: b.cross_entropy_backward(dlosses, log_probs, labels, 0.0),
+            lambda b, on: partial(
+                b.cross_entropy_backward, on(dlosses), on(log_probs), on(labels), 0.0
+            ),
             None,  # PyTorch's is two calls
             (probabilities - np.eye(10)[labels]) / N,
         ),
@@ -179,12 +195,16 @@ def cross_entropy() -> dict[str, Case]:
 
 def sgd() -> dict[str, Case]:
     before, grad = normal(2, 102_400)
-    w, velocity = before.copy(), np.zeros_like(before)
 
-    def step(b: Any) -> Array:
-        w[:], velocity[:] = before, 0
-        b.sgd_step(w, grad, velocity, 0.1, 0.9, 0.0, 0.0, False)
-        return w
+    def step(b: Any, on: Any) -> Callable[[], Any]:
+        start, g, w, velocity = (on(a.copy()) for a in (before, grad, before, before))
+
+        def run() -> Any:
+            w[:], velocity[:] = start, 0
+            b.sgd_step(w, g, velocity, 0.1, 0.9, 0.0, 0.0, False)
+            return w
+
+        return run
 
     return {"step": Case(step, None, before - np.float32(0.1) * grad)}
 
@@ -193,7 +213,7 @@ OPS = [max_pool2d, avg_pool2d, relu, batch_norm, cross_entropy, sgd]
 DIRECTIONS = {sgd: ("step",)}
 
 
-@pytest.mark.parametrize("who", ["cython", "numpy", "torch"])
+@pytest.mark.parametrize("who", ["cython", "numpy", "cupy", "torch"])
 @pytest.mark.parametrize(
     ("op", "direction"),
     [(op, d) for op in OPS for d in DIRECTIONS.get(op, ("forward", "backward"))],
@@ -207,13 +227,22 @@ def test_op(benchmark: Any, op: Callable[[], dict[str, Case]], direction: str, w
         import torch
 
         run = case.torch(torch, torch.ops.aten)
+    elif who == "cupy":
+        placed: list[Any] = []
+
+        def on_gpu(array: Array) -> Any:
+            placed.append(gpu.gpu_device.to_gpu(array))
+            return placed[-1]
+
+        on_card = case.cyconv(gpu.backend(), on_gpu)
+        run = gpu.waited_for(on_card)
     else:
-        backend = cpu_numpy if who == "numpy" else backend_of(case.expected)
+        run = case.cyconv(cpu_numpy if who == "numpy" else backend_of(case.expected), lambda a: a)
 
-        def run() -> Any:
-            return case.cyconv(backend)
-
-    np.testing.assert_allclose(np.asarray(run()), case.expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(as_array(run()), case.expected, rtol=1e-4, atol=1e-5)
     benchmark.group = f"{op.__name__} {direction}"
     benchmark(run)
     record(benchmark, who, case.expected.shape, 0)
+    if who == "cupy":
+        moved = sum(a.nbytes for a in placed) + case.expected.nbytes
+        benchmark.extra_info.update(gpu.facts_of(on_card, moved, 0))

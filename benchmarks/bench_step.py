@@ -11,10 +11,11 @@ import pytest
 
 import cyconv as cc
 
-from . import nets
+from . import gpu, nets
 from .facts import record, skip_if_missing
 
 BATCH = 64
+STEPS = ["cython", "numpy", "cupy", "torch", "torch channels_last", "mygrad"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def restored() -> Iterator[None]:
     cc.set_backend(before)
 
 
-@pytest.mark.parametrize("who", ["cython", "numpy", "torch", "torch channels_last", "mygrad"])
+@pytest.mark.parametrize("who", STEPS)
 def test_training_step(benchmark: Any, who: str) -> None:
     """Forward, backward and SGD."""
     skip_if_missing(who)
@@ -33,6 +34,8 @@ def test_training_step(benchmark: Any, who: str) -> None:
         pytest.skip("MyGrad is not installed")
     if who == "mygrad":
         step = nets.mygrad_step(BATCH)
+    elif who == "cupy":
+        step = nets.cyconv_step(BATCH, "cuda")
     elif who in ("cython", "numpy"):
         cc.set_backend(who)
         step = nets.cyconv_step(BATCH)
@@ -44,11 +47,14 @@ def test_training_step(benchmark: Any, who: str) -> None:
     benchmark.group = f"training step, batch {BATCH}"
     benchmark(step)
     # every multiplication again for the gradient by the weights, and by the input but in layer 1
-    record(benchmark, who, (BATCH, 1, 28, 28), BATCH * (3 * sum(nets.MACS) - nets.MACS[0]))
+    macs = BATCH * (3 * sum(nets.MACS) - nets.MACS[0])
+    record(benchmark, who, (BATCH, 1, 28, 28), macs)
+    if who == "cupy":
+        benchmark.extra_info.update(gpu.facts_of(step, nets.bytes_moved(BATCH), macs))
 
 
 @pytest.mark.parametrize("batch", [1, 64, 256])
-@pytest.mark.parametrize("who", ["compiled", "cython", "numpy", "torch"])
+@pytest.mark.parametrize("who", ["compiled", "cython", "numpy", "cupy", "torch"])
 def test_inference(benchmark: Any, who: str, batch: int) -> None:
     skip_if_missing(who)
     if who == "torch":
@@ -56,6 +62,8 @@ def test_inference(benchmark: Any, who: str, batch: int) -> None:
     elif who == "compiled":
         cc.set_backend("cython")
         run = nets.cyconv_compiled(batch)
+    elif who == "cupy":
+        run = nets.cyconv_inference(batch, "cuda")
     else:
         cc.set_backend(who)
         run = nets.cyconv_inference(batch)
@@ -63,3 +71,6 @@ def test_inference(benchmark: Any, who: str, batch: int) -> None:
     benchmark.group = f"inference, batch {batch}"
     benchmark(run)
     record(benchmark, who, (batch, 1, 28, 28), batch * sum(nets.MACS))
+    if who == "cupy":
+        facts = gpu.facts_of(run, nets.bytes_moved(batch), batch * sum(nets.MACS))
+        benchmark.extra_info.update(facts)

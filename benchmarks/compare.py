@@ -20,7 +20,7 @@ import numpy as np
 
 import cyconv as cc
 
-from . import deep, nets, peers
+from . import deep, gpu, nets, peers
 from .layers import DIRECTIONS, LAYERS, Layer
 
 Candidates = dict[str, Callable[[], Any]]
@@ -149,6 +149,32 @@ def layer_table(batch: int, seconds: float) -> None:
     print("\nIn brackets: how many times PyTorch's better layout.\n" if installed("torch") else "")
 
 
+def gpu_table(batch: int, seconds: float) -> None:
+    """The CPU against the GPU: the step in ms, each layer in GFLOP/s and its share of the peak."""
+    if reason := gpu.missing():
+        print(f"No GPU to compare with: {reason}.\n")
+        return
+    title = f"the notebook's network, training step, batch {batch}"
+    on_cpu, on_gpu = nets.cyconv_step(batch), nets.cyconv_step(batch, "cuda")
+    table(title, {"cyconv, CPU": on_cpu, "cyconv, GPU": on_gpu}, seconds, tolerance=1e-3)
+    print(f"{gpu.gpu_device.describe()}\n")
+    print(f"| layer, batch {batch} | direction | CPU, GFLOP/s | GPU, GFLOP/s | GPU/CPU | of peak |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for name in LAYERS:
+        layer = Layer(name, batch)
+        backend = cc.backends.backend_of(layer.x)
+        for direction in DIRECTIONS:
+            run = layer.cyconv(backend, direction, "auto")
+            there, moved = gpu.layer_run(layer, direction)
+            check({"CPU": run, "GPU": gpu.brought_back(there)}, 1e-4)
+            cpu = 2e-9 * layer.g.macs / best_times({"CPU": run}, seconds / 20)[0]["CPU"]
+            facts = gpu.facts_of(there, moved, layer.g.macs)
+            share, speed = 100 * facts["share_of_peak"], facts["gpu_gflops"]
+            cells = [name, direction, f"{cpu:.0f}", f"{speed:.0f}", f"{speed / cpu:.1f}"]
+            print("|", " | ".join([*cells, f"{share:.0f} %"]), "|", flush=True)
+    print()
+
+
 # ------------------------------------------------------------------ the command
 
 
@@ -180,7 +206,7 @@ def machine(threads: int) -> str:
     )
 
 
-TABLES = ("step", "inference", "deep", "layers")
+TABLES = ("step", "inference", "deep", "layers", "gpu")
 
 
 def main() -> None:
@@ -217,6 +243,9 @@ def main() -> None:
     if "layers" in wanted:
         cc.set_backend("auto")
         layer_table(batch, seconds / 20)
+    if "gpu" in wanted:
+        cc.set_backend("auto")
+        gpu_table(batch, seconds)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cyconv as cc
+
+from . import gpu
 
 PEERS = ("torch", "torch channels_last")
 COMPILED = (
@@ -47,8 +50,18 @@ def skip_if_missing(who: str) -> None:
         import torch
 
         torch.set_num_threads(cc.get_num_threads())
+    elif who == "cupy":
+        if reason := gpu.missing():
+            pytest.skip(f"no GPU: {reason}")
     elif who in COMPILED and cc.backends.backend_name() != "cython":
         pytest.skip("the kernels are not compiled")
+
+
+def as_array(result: Any) -> np.ndarray:
+    """What a run returned, to be checked: the first one of several arrays."""
+    if isinstance(result, tuple):
+        result = result[0]
+    return np.asarray(cc.backends.to_numpy(result))
 
 
 def record(benchmark: Any, who: str, shape: Any, macs: int) -> None:

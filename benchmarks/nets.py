@@ -55,7 +55,12 @@ def expected_loss(size: int) -> float:
     return float(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(size), labels]))
 
 
-def cyconv_net(size: int) -> tuple[Any, Any]:
+def bytes_moved(size: int) -> int:
+    """At least: every weight and every pixel of the images once."""
+    return sum(a.nbytes for a in (*weights(), batch(size)[0]))
+
+
+def cyconv_net(size: int, device: str = "cpu") -> tuple[Any, Any]:
     """The net with its weights, and the images of a batch in the memory order of the kernels."""
     import cyconv as cc
     from cyconv.backends import backend_of
@@ -64,11 +69,12 @@ def cyconv_net(size: int) -> tuple[Any, Any]:
     for parameter, values in zip(net.parameters(), weights()):
         parameter[...] = values
     images = batch(size)[0]
-    return net, cc.as_tensor(backend_of(images).as_batch_last(images))
+    x = cc.as_tensor(backend_of(images).as_batch_last(images))
+    return net.to(device), x.to(device)
 
 
-def cyconv_inference(size: int) -> Callable[[], np.ndarray]:
-    net, x = cyconv_net(size)
+def cyconv_inference(size: int, device: str = "cpu") -> Callable[[], np.ndarray]:
+    net, x = cyconv_net(size, device)
     return lambda: net(x).numpy()
 
 
@@ -81,10 +87,10 @@ def cyconv_compiled(size: int) -> Callable[[], np.ndarray]:
     return lambda: run(images).numpy()
 
 
-def cyconv_step(size: int) -> Step:
+def cyconv_step(size: int, device: str = "cpu") -> Step:
     import cyconv as cc
 
-    net, x = cyconv_net(size)
+    net, x = cyconv_net(size, device)
     optimizer = cc.optim.SGD(net.parameters(), lr=LEARNING_RATE)
     labels = batch(size)[1]
 

@@ -201,7 +201,7 @@ def _store(leaves: dict[Tensor, Array | None], head: Array) -> None:
     for tensor, grad in leaves.items():
         if grad is None:
             continue
-        if id(_memory(grad)) in taken or not grad.flags.writeable:
+        if id(_memory(grad)) in taken or not backends.is_writeable(grad):
             grad = grad.copy(order="K")
         taken.add(id(_memory(grad)))
         tensor._store_grad(grad)

@@ -154,6 +154,7 @@ def _add_train(commands: Any) -> None:
     add("--quiet", action="store_true", help="print nothing but errors", **absent)
     _add_data_dir(parser)
     _add_machine(parser)
+    _add_device(parser)
 
 
 def _add_eval(commands: Any) -> None:
@@ -164,6 +165,7 @@ def _add_eval(commands: Any) -> None:
     )
     _add_data_dir(parser)
     _add_machine(parser)
+    _add_device(parser)
 
 
 def _add_predict(commands: Any) -> None:
@@ -171,6 +173,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file of any common format")
     _add_model(parser, "--model")
     _add_machine(parser)
+    _add_device(parser)
 
 
 def _add_model(parser: Parser, name: str = "model") -> None:
@@ -198,6 +201,11 @@ def _add_machine(parser: Parser) -> None:
     threads = _integer(1, config.MOST_THREADS)
     add("--threads", type=threads, metavar="N", help="default: all processors", **absent)
     add("--backend", choices=("auto", "cython", "numpy"), help="default auto", **absent)
+
+
+def _add_device(parser: Parser) -> None:
+    text = "cpu, or cuda for an NVIDIA GPU, which needs CuPy; default cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), help=text, default=argparse.SUPPRESS)
 
 
 def _integer(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -247,7 +255,8 @@ def _eval(args: argparse.Namespace) -> int:
 
     _use_machine(args)
     path = runfolder.model_file(args.model)
-    net, facts = checkpoint.load(path), checkpoint.load_metadata(path)
+    net = checkpoint.load(path).to(getattr(args, "device", "cpu"))
+    facts = checkpoint.load_metadata(path)
     name = args.data or facts.get("data")
     if name not in training.DATASETS:
         raise ValueError(f"{path} does not say what it was trained with; name it by --data")
@@ -269,7 +278,8 @@ def _predict(args: argparse.Namespace) -> int:
 
     _use_machine(args)
     path = runfolder.model_file(args.model)
-    net, facts = checkpoint.load(path), checkpoint.load_metadata(path)
+    net = checkpoint.load(path).to(getattr(args, "device", "cpu"))
+    facts = checkpoint.load_metadata(path)
     shape, classes = facts.get("image_shape"), facts.get("classes")
     if not shape or not classes:
         raise ValueError(f"{path} does not say what its images and classes are: not of a run")

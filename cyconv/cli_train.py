@@ -56,6 +56,7 @@ FIXED_DEFAULTS: dict[str, Any] = {
 FREE_DEFAULTS: dict[str, Any] = {
     "data_dir": None,
     "threads": None,
+    "device": "cpu",
     "save_every": 30.0,
     "plots": True,
     "quiet": False,
@@ -113,7 +114,8 @@ def resumed(given: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) ->
                 f"{option} {given[name]} contradicts the run in {folder}, which was started {was}; "
                 "leave the option out, or start a new run"
             )
-    return {**saved, **{name: given[name] for name in FREE_DEFAULTS if name in given}}
+    free = {name: given[name] for name in FREE_DEFAULTS if name in given}
+    return {**FREE_DEFAULTS, **saved, **free}
 
 
 def _folder_to_resume(resume: str, out: str | None) -> Path:
@@ -128,7 +130,12 @@ def _folder_to_resume(resume: str, out: str | None) -> Path:
 
 
 def _use(settings: dict[str, Any]) -> None:
-    """Set threads and backend; note which backend "auto" is, for its last bits are its own."""
+    """Set threads and backend; note which backend "auto" is, for its last bits are its own.
+
+    Also refuse a device that is not there, before anything is read or written.
+    """
+    if settings["device"] == "cuda":
+        backends.use_gpu()
     if settings["threads"] is not None:
         config.set_num_threads(settings["threads"])
     if settings["backend"] != "auto":
@@ -153,7 +160,8 @@ class Job:
         self.image_shape = self.test.images.shape[1:]
         self.images = [len(train), len(self.test)]
         random.seed(settings["seed"])
-        self.net = build_net(settings["net"], len(self.classes), self.image_shape)
+        net = build_net(settings["net"], len(self.classes), self.image_shape)
+        self.net = net.to(settings["device"])
         self.loader = data.DataLoader(
             train,
             settings["batch_size"],
@@ -215,14 +223,19 @@ class Job:
             f"images of {chosen['data']} ({self.source})",
             f"{_counted(epochs, 'epoch')} of {_counted(batches, 'batch', 'es')}, "
             f"{chosen['optimizer']}, {chosen['schedule']} learning rate {chosen['lr']:g}, "
-            f"{chosen['backend']} backend, {_counted(config.get_num_threads(), 'thread')}, "
-            f"into {folder}",
+            f"{self._machine()}, into {folder}",
         ]
         if now.epoch == epochs:
             lines.append("This run is complete")
         elif now.history.losses:
             lines.append(f"Going on in epoch {now.epoch} after batch {now.batch}")
         return lines
+
+    def _machine(self) -> str:
+        if self.settings["device"] == "cuda":
+            return f"on the GPU ({backends.describe_gpu()})"
+        threads = _counted(config.get_num_threads(), "thread")
+        return f"{self.settings['backend']} backend, {threads}"
 
     def _finish(self, folder: Path) -> None:
         """Pictures, and a word about what is there now."""

@@ -62,6 +62,7 @@ class Compiled:
     def __call__(self, x: Any) -> Tensor:
         """The net's answer to x, of the example's shape and dtype, as a new tensor."""
         array = x.data if isinstance(x, Tensor) else as_tensor(x, self.dtype).data
+        array = backends.beside(array, self._input)
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(
                 f"compiled for shape {self.shape} and {self.dtype}, got shape {array.shape} and "

@@ -96,7 +96,7 @@ def describe() -> list[tuple[str, str]]:
         rows.append(("compiled backend", f"not available: {backends.missing_reason()}"))
     else:
         rows.append(("compiled backend", "not in use: the NumPy backend was chosen"))
-    return [*rows, ("threads", str(get_num_threads()))]
+    return [*rows, ("threads", str(get_num_threads())), ("gpu", backends.describe_gpu())]
 
 
 def show_config() -> None:

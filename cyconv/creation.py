@@ -37,7 +37,7 @@ def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     if isinstance(data, Tensor):
         data = data.data
     try:
-        source = backends.to_numpy(data) if backends.device_of(data) != "cpu" else np.asarray(data)
+        source = backends.to_numpy(data) if backends.is_gpu_array(data) else np.asarray(data)
         if source.dtype.kind not in "biuf":
             raise TypeError(f"values of dtype {source.dtype}")
     except (TypeError, ValueError) as error:
@@ -61,6 +61,8 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     if isinstance(data, np.ndarray) and data.dtype.name in FLOATS:
         plain = np.asarray(data)  # a matrix or a masked array has operators of its own
         return Tensor(plain.astype(data.dtype.newbyteorder("="), order="K", copy=False))
+    if backends.is_gpu_array(data) and data.dtype.name in DTYPES:
+        return Tensor(data)
     return tensor(data, np.float32 if dtype is None else dtype)
 
 

@@ -100,6 +100,14 @@ class Optimizer:
                     f"{type(self).__name__}: a parameter of shape {param.shape} and {param.dtype} "
                     f"has a gradient of shape {grad.shape} and {grad.dtype}"
                 )
+            if type(grad) is not type(param.data):
+                raise ValueError(
+                    f"{type(self).__name__}: a parameter of shape {param.shape} is on "
+                    f"{param.device} but its gradient is on {param.grad.device}"
+                )
+            for name, value in state.items():  # the net may have moved since the last step
+                if type(value) is not type(grad) and not isinstance(value, int):
+                    state[name] = backends.to_device(value, param.device)
             work.append((param._write(), grad, state))
         for w, grad, state in work:
             self._update(w, grad, state)

@@ -96,7 +96,7 @@ def filters(net: Module, image: np.ndarray) -> Figure | None:
     if conv is None:
         return None
     kernels = conv.weight.numpy()[:MOST_FILTERS]
-    x = Tensor(batch_last(image[None], conv.weight.dtype))
+    x = Tensor(batch_last(image[None], conv.weight.dtype)).to(conv.weight.device)
     answers = ops.relu(conv(x)).numpy()[0]
     rows = -(-len(kernels) // FILTERS_PER_ROW)
     columns = min(FILTERS_PER_ROW, len(kernels))

@@ -176,7 +176,9 @@ class Tensor:
         if grad is None:
             head = backends.namespace_of(self.data).ones_like(self.data)
         else:
-            head = tensor_in("backward", "grad", grad, self.dtype).data
+            given = tensor_in("backward", "grad", grad, self.dtype)
+            names = {"the tensor": self, "grad": grad}
+            head = on_one_device("backward", names, [self, given])[1].data
             if head.shape != self.shape:
                 raise ValueError(
                     f"backward: grad has shape {head.shape} but the tensor has shape {self.shape}"
@@ -204,15 +206,15 @@ class Tensor:
                 f"in-place write to a tensor of shape {self.shape} that a recorded graph still "
                 "needs; call backward() first, or write to a copy"
             )
-        if not self.data.flags.writeable:
+        if not backends.is_writeable(self.data):
             self.data = self.data.copy(order="K")
         return self.data
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        value = comparable("assignment", value)
+        _, value = comparables("assignment", self, value)
         target = self._write()
         try:
-            target[_index(index)] = value
+            target[_index(index, self)] = value
         except ValueError as error:
             raise ValueError(
                 f"cannot write values of shape {np.shape(value)} into {index!r} of a tensor of "
@@ -372,13 +374,20 @@ def _view_of(tensor: Tensor, array: Array) -> Tensor:
     return view
 
 
-def _index(index: Any) -> Any:
-    """An index with every tensor in it turned into its array."""
+def _index(index: Any, tensor: Tensor) -> Any:
+    """An index with its tensors turned into arrays, and NumPy's arrays put beside the tensor."""
     if isinstance(index, tuple):
-        return tuple(_index(i) for i in index)
-    return index.data if isinstance(index, Tensor) else index
+        return tuple(_index(i, tensor) for i in index)
+    if isinstance(index, Tensor):
+        if index.device != tensor.device:
+            raise ValueError(
+                f"index: the tensor is on {tensor.device} but its index is on {index.device}; "
+                "move one of them by to()"
+            )
+        return index.data
+    return backends.beside(index, tensor.data) if isinstance(index, np.ndarray) else index
 
 
 from . import ops  # noqa: E402  (ops builds on Tensor, and Tensor's methods call ops)
 from .creation import valid_dtype  # noqa: E402
-from .ops.inputs import comparable, tensor_in  # noqa: E402
+from .ops.inputs import comparables, on_one_device, tensor_in  # noqa: E402

@@ -24,6 +24,7 @@ from . import backends, ops
 from .autograd import predict_mode, record
 from .data import DataLoader
 from .data.loader import batch_last
+from .data.prefetch import on_device
 from .geometry import integer
 from .nn import Module
 from .progress import Bar
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Loader = Iterable[tuple[Any, Any]]
 Loss = Callable[[Any, Any], Tensor]
 
+MOST_WAITING = 256  # losses that lie on a GPU, unread
 SMOOTHING = 0.01  # the weight of the newest batch in the moving loss, as in the notebook
 EVALUATION_BATCH = 256  # images; without gradients larger batches fit in the cache
 
@@ -59,12 +61,54 @@ class Evaluation(NamedTuple):
     loss: float
 
 
-@dataclass
 class History:
     """What ``fit`` returns: ``rows``, one per epoch, and ``losses``, the moving loss by batch."""
 
-    rows: list[Epoch] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+    def __init__(self, rows: Iterable[Epoch] = (), losses: Iterable[float] = ()):
+        self.rows = list(rows)
+        self._losses = list(losses)
+        self._waiting: list[tuple[Tensor, str, float]] = []  # loss, batch, learning rate
+
+    @property
+    def losses(self) -> list[float]:
+        """FloatingPointError if a loss that had to be read for it is NaN or infinite."""
+        self._read()
+        return self._losses
+
+    @losses.setter
+    def losses(self, values: list[float]) -> None:
+        self._losses, self._waiting = values, []
+
+    def _read(self) -> None:
+        """Take note of the losses on the GPU, all in one wait."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            arrays = [loss.data.reshape(1) for loss, _, _ in waiting]
+            values = backends.to_numpy(backends.namespace_of(arrays[0]).concatenate(arrays))
+            for value, (_, where, lr) in zip(values.tolist(), waiting):
+                check_finite(value, where, lr)
+                self._append(value)
+
+    def add(self, loss: float | Tensor, where: str, lr: float) -> None:
+        """Note a batch's loss; one that is on a GPU is read later."""
+        if not isinstance(loss, Tensor):
+            self._append(loss)
+            return
+        self._waiting.append((loss.detach(), where, lr))
+        if len(self._waiting) >= MOST_WAITING:
+            self._read()
+
+    def _append(self, loss: float) -> None:
+        before = self._losses[-1] if self._losses else loss
+        self._losses.append((1 - SMOOTHING) * before + SMOOTHING * loss)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, History):
+            return NotImplemented
+        return (self.rows, self.losses) == (other.rows, other.losses)
+
+    def __repr__(self) -> str:
+        return f"History(rows={self.rows!r}, losses={self.losses!r})"
 
 
 @dataclass
@@ -74,6 +118,9 @@ class Progress:
     ``epoch`` counts the epochs done and ``batch`` the batches done in the one after them; right
     after an epoch ``batch`` is 0. A callback, or a signal handler, that sets ``stop`` ends the
     training before the next batch. ``fit(..., start=progress)`` goes on from there.
+
+    Losses on a GPU are read when somebody looks at ``history``, and after some batches: to read
+    one the program has to wait until the GPU has computed it.
     """
 
     epoch: int = 0
@@ -84,10 +131,11 @@ class Progress:
     history: History = field(default_factory=History)
     stop: bool = False
 
-    def count(self, loss: float, images: int, learning_rate: float, seconds: float) -> None:
+    def count(
+        self, loss: float | Tensor, images: int, learning_rate: float, seconds: float
+    ) -> None:
         """Note a batch, its mean loss, and the seconds of training in this epoch."""
-        before = self.history.losses[-1] if self.history.losses else loss
-        self.history.losses.append((1 - SMOOTHING) * before + SMOOTHING * loss)
+        self.history.add(loss, f"epoch {self.epoch}, batch {self.batch}", learning_rate)
         self.batch += 1
         self.images += images
         self.learning_rate = learning_rate
@@ -138,24 +186,29 @@ def fit(
     start : go on from here, in the middle of an epoch, too: ``train_loader`` must then give the
         same batches in the same order again, and net, optimiser and schedule be as they were
 
+    A net on a GPU is trained there: batches are copied ahead, and losses read when they are shown.
+
     The train accuracy is that of the net as it is after the epoch, measured in a second pass over
     the training data (a ``DataLoader``'s without its augmentation, in larger batches).
 
     Raises FloatingPointError when the loss becomes NaN or infinite; the parameters are then those
-    before that batch. ValueError if there is no batch.
+    before that batch (on a GPU those when the loss was read). ValueError if there is no batch.
     """
     epochs = integer("fit: epochs", epochs, 0)
     callbacks = _checked(train_loader, test_loader, optimizer, callbacks)
     now = Progress() if start is None else start
     now.stop = False
+    device = device_of(net)
     with Bar(epochs, _length(train_loader), shown=progress) as bar:
         while now.epoch < epochs and not now.stop:
             began = time.perf_counter() - now.seconds
-            for x, y in _batches(train_loader, now):
+            for x, y in on_device(_batches(train_loader, now), device):
                 with record():
                     losses = loss(net(x), y)
-                mean = float(losses.mean().item())
-                _check_finite(mean, now, optimizer.lr)
+                mean: Any = losses.mean()
+                if device == "cpu":
+                    mean = float(mean.item())
+                    check_finite(mean, f"epoch {now.epoch}, batch {now.batch}", optimizer.lr)
                 losses.backward()
                 optimizer.step()
                 now.count(mean, len(x), optimizer.lr, time.perf_counter() - began)
@@ -165,8 +218,9 @@ def fit(
                     callback(now)
                 if now.stop:
                     return now.history
-            if not now.history.losses:
+            if not now.history.losses:  # reads those of a GPU, so the clock is right then, too
                 raise ValueError("fit: train_loader has no batches")
+            now.seconds = now.seconds if device == "cpu" else time.perf_counter() - began
             bar.say("measuring the accuracy")
             train = evaluate(net, _until_stop(_for_evaluation(train_loader), now), loss=loss)
             test = Evaluation(None, math.nan)
@@ -189,7 +243,7 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
     """
     images, right, total, classes = 0, 0, 0.0, True
     with predict_mode():
-        for x, y in loader:
+        for x, y in on_device(loader, device_of(net)):
             out = net(x)
             losses = loss(out, y)
             total += losses.mean().item() * len(x)
@@ -215,10 +269,11 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
     if array.ndim < 2:
         raise ValueError(f"predict: images must have shape (n, C, H, W), got {array.shape}")
     dtype = next((parameter.dtype for parameter in net.parameters()), np.dtype("float32"))
+    device = device_of(net)
     probabilities = []
     with predict_mode():
         for at in range(0, max(len(array), 1), size):  # no image at all is one empty batch
-            x = Tensor(batch_last(array[at : at + size], dtype))
+            x = Tensor(batch_last(array[at : at + size], dtype)).to(device)
             probabilities.append(backends.to_numpy(ops.softmax(net(x)).data))
     return np.concatenate(probabilities)
 
@@ -289,9 +344,15 @@ def _for_evaluation(loader: Loader) -> Loader:
     )
 
 
-def _check_finite(loss: float, now: Progress, lr: float) -> None:
+def check_finite(loss: float, where: str, lr: float) -> None:
+    """FloatingPointError for NaN or infinity; ``where`` is the batch, as "epoch 0, batch 3"."""
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"the loss became {loss} in epoch {now.epoch}, batch {now.batch}; "
+            f"the loss became {loss} in {where}; "
             f"try a learning rate smaller than {lr:g}, for instance {lr / 10:g}"
         )
+
+
+def device_of(net: Module) -> str:
+    """Where the net's parameters are: "cpu" or "cuda"."""
+    return next((parameter.device for parameter in net.parameters()), "cpu")

@@ -11,6 +11,8 @@ import cyconv as cc
 
 Array = NDArray[Any]
 
+device = "cpu"  # where tests compute; those of the GPU backend set it
+
 
 def run(
     op: str, inputs: dict[str, Array], head: Any = None, *, training: bool = True, **options: Any
@@ -37,7 +39,7 @@ def run(
 
 def as_tensor(a: Array) -> Any:
     """A tensor of the array's own dtype."""
-    return cc.tensor(a, dtype=a.dtype)
+    return cc.tensor(a, dtype=a.dtype, device=device)
 
 
 def is_differentiable(name: str, array: Any) -> bool:

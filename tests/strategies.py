@@ -25,7 +25,9 @@ _COMMON: dict[str, Any] = {
 }
 settings.register_profile("quick", max_examples=80, derandomize=True, database=None, **_COMMON)
 settings.register_profile("thorough", max_examples=1500, **_COMMON)
-settings.load_profile(os.environ.get("CYCONV_TEST_PROFILE", "quick"))
+settings.register_profile("few", max_examples=12, derandomize=True, database=None, **_COMMON)
+PROFILE = os.environ.get("CYCONV_TEST_PROFILE", "quick")
+settings.load_profile(PROFILE)
 
 BATCHES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 19, 31, 32, 33, 40])
 CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 16, 23, 24, 25])

@@ -231,7 +231,7 @@ def test_other_mistakes(capsys: pytest.CaptureFixture[str], monkeypatch: Any) ->
 
 def test_a_training_that_explodes(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     def explode(*arguments: Any, **named: Any) -> None:
-        train._check_finite(float("nan"), named["start"], named["optimizer"].lr)
+        train.check_finite(float("nan"), "epoch 0, batch 0", named["optimizer"].lr)
 
     monkeypatch.setattr(cli_train, "fit", explode)
     message = fails(capsys, "train", "--quiet", "--schedule", "constant")

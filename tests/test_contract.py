@@ -10,7 +10,7 @@ import pytest
 
 from cyconv.backends import CONTRACT, cpu_numpy
 
-OTHERS = ("cpu_cython",)
+OTHERS = ("cpu_cython", "gpu_cupy")
 
 
 def backend(name: str) -> ModuleType:

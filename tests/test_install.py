@@ -147,7 +147,7 @@ def test_a_source_distribution_becomes_a_small_compiled_wheel(
         kernels = sum(i.compress_size for i in archive.infolist() if i.filename.endswith(".so"))
         names = archive.namelist()
     assert found.stat().st_size + 2 * kernels < 5e6
-    for name in ("py.typed", "kernels/conv.pyi", "kernels/conv.pyx", "kernels/tile.pxd"):
+    for name in ("py.typed", "kernels/conv.pyi", "kernels/tile.pxd", "backends/gpu_kernels.cu"):
         assert f"cyconv/{name}" in names
     assert not [name for name in names if not name.startswith("cyconv")]
     assert "compiled backend" not in info_of(found, tmp_path)

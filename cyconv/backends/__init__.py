@@ -7,6 +7,7 @@ defaults. They get arrays that were checked already, of any strides, never write
 
     cpu_numpy    the readable reference, and what runs where nothing was compiled
     cpu_cython   the compiled kernels
+    gpu_cupy     CUDA; imported, with CuPy, when a GPU is first asked for
 """
 
 from __future__ import annotations
@@ -76,14 +77,36 @@ def missing_reason() -> str:
     return _missing
 
 
+class _NoArray:
+    """Until a GPU is in use no array is of this type."""
+
+
+_gpu_array: type = _NoArray  # cupy.ndarray, once it was imported
+_gpu: Any = None  # the modules gpu_cupy, gpu_device and cupy
+_gpu_device: Any = None
+_cupy: Any = None
+
+
+def use_gpu() -> None:
+    """Import CuPy and the GPU backend; ValueError that names what is missing for that."""
+    global _gpu, _gpu_device, _cupy, _gpu_array
+    if _gpu is not None:
+        return
+    device = importlib.import_module(f"{__name__}.gpu_device")
+    if reason := device.why_not():
+        raise ValueError(f"device 'cuda' cannot be used: {reason}")
+    _cupy, _gpu_device = importlib.import_module("cupy"), device
+    _gpu, _gpu_array = importlib.import_module(f"{__name__}.gpu_cupy"), _cupy.ndarray
+
+
 def backend_of(array: Any) -> ModuleType:
     """The backend that computes with this array."""
-    return _cpu
+    return _gpu if type(array) is _gpu_array else _cpu
 
 
 def namespace_of(array: Any) -> ModuleType:
     """The NumPy-like module of this array's library."""
-    return np
+    return _cupy if type(array) is _gpu_array else np
 
 
 def in_one_order(array: Any) -> Any:
@@ -103,19 +126,66 @@ def in_one_order(array: Any) -> Any:
 
 def device_of(array: Any) -> str:
     """ "cpu" or "cuda"."""
-    return "cpu"
+    return "cuda" if type(array) is _gpu_array else "cpu"
+
+
+def is_gpu_array(data: Any) -> bool:
+    """True for an array of CuPy's, also one that was made before cyconv used the GPU."""
+    if type(data) is not _gpu_array and type(data).__module__.partition(".")[0] == "cupy":
+        use_gpu()
+    return type(data) is _gpu_array
+
+
+def as_array(data: Any) -> Any:
+    """An array of a GPU as it is, anything else as NumPy's."""
+    return data if is_gpu_array(data) else np.asarray(data)
 
 
 def to_numpy(array: Any) -> np.ndarray:
     """The array in the computer's own memory, the same object if it is there."""
-    return array
+    return _gpu_device.to_host(array) if type(array) is _gpu_array else array
 
 
 def to_device(array: Any, device: str) -> Any:
     """The array on a device, the same object if it is there."""
-    if device != "cpu":
-        raise ValueError(f"device must be 'cpu', got {device!r}: this version has no GPU backend")
-    return array
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if device == "cpu":
+        return to_numpy(array)
+    use_gpu()
+    return array if type(array) is _gpu_array else _gpu_device.to_gpu(array)
+
+
+def beside(array: Any, other: Any) -> Any:
+    """The array on the device of another one."""
+    return array if type(array) is type(other) else to_device(array, device_of(other))
+
+
+def describe_gpu() -> str:
+    """The GPU in one line, or why there is none."""
+    text: str = importlib.import_module(f"{__name__}.gpu_device").describe()
+    return text
+
+
+def copier() -> Any:
+    """What copies batches to the GPU while it computes: see ``gpu_device.Copier``."""
+    use_gpu()
+    return _gpu_device.Copier()
+
+
+def is_writeable(array: Any) -> bool:
+    """False if a write would go where it must not: NumPy says so, CuPy does not know it."""
+    if device_of(array) == "cpu":
+        return array.flags.writeable
+    return all(stride or size < 2 for size, stride in zip(array.shape, array.strides))
+
+
+def first_where(mask: Any, array: Any) -> Any:
+    """The first value of the array where the mask is set; None if there is none.
+
+    Also None for arrays of a GPU: to look at a value the program would have to wait for it.
+    """
+    return array[mask][0] if type(mask) is not _gpu_array and mask.any() else None
 
 
 set_backend(os.environ.get("CYCONV_BACKEND") or "auto")

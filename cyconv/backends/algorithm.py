@@ -12,7 +12,7 @@ from ..geometry import Conv2dGeometry
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 16},
     "input_grad": {3: 16, 5: 16},
-    "weight_grad": {3: 24, 5: 32},
+    "weight_grad": {3: 24, 5: 64},
 }
 MOST_WASTE = 1.5  # what Winograd's tiles may compute, relative to what lies in the image
 MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images

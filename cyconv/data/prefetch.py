@@ -1,4 +1,4 @@
-"""Working ahead: the next item of an iterator is made in a thread while this one is in use."""
+"""Working ahead: the next item of an iterator is made, or copied, while this one is in use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Generator, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
+
+from .. import backends
 
 T = TypeVar("T")
 
@@ -57,3 +59,46 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
                 while True:
                     results.get_nowait()
             thread.join()
+
+
+def on_device(batches: Iterable[tuple[Any, Any]], device: str) -> Iterable[tuple[Any, Any]]:
+    """The same batches (x, y) with x on a device: for a GPU copied there while it computes.
+
+    x becomes a tensor. Labels stay in the computer's memory, where they can be looked at without
+    waiting for the GPU; what else a loss may compare with, a tensor of floats, moves along.
+    """
+    return batches if device == "cpu" else _copied_ahead(batches)
+
+
+def _copied_ahead(batches: Iterable[tuple[Any, Any]]) -> Generator[tuple[Any, Any], None, None]:
+    from ..creation import as_tensor
+    from ..tensor import Tensor
+
+    copier = backends.copier()
+
+    def start(value: Any) -> tuple[Any, Any]:
+        """The value on the GPU, and the end of its copy; the value and None if it is to stay."""
+        if not isinstance(value, Tensor) or value.device != "cpu":
+            return value, None
+        if value.dtype.kind != "f":
+            return value.numpy(), None
+        array, copied = copier.start(value.data)
+        return Tensor(array), copied
+
+    def ready(batch: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+        for _, copied in batch:
+            if copied is not None:
+                copier.wait_for(copied)
+        return batch[0][0], batch[1][0]
+
+    waiting: list[tuple[Any, Any]] = []
+    try:
+        for x, y in batches:
+            batch = [start(as_tensor(x)), start(y)]
+            if waiting:
+                yield ready(waiting)
+            waiting = batch
+        if waiting:
+            yield ready(waiting)
+    finally:
+        copier.close()

@@ -11,7 +11,7 @@ from ..backends import in_one_order, namespace_of
 from ..creation import valid_dtype
 from ..geometry import number
 from ..tensor import Tensor, apply
-from .inputs import comparable, operands, tensor_in
+from .inputs import comparables, operands, tensor_in
 
 RELATIONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 
@@ -363,9 +363,10 @@ def compare(relation: str, a: Any, b: Any) -> Tensor:
     """
     if not isinstance(relation, str) or relation not in RELATIONS:
         raise ValueError(f"compare: relation must be one of {RELATIONS}, got {relation!r}")
-    x, y = comparable(relation, a), comparable(relation, b)
+    x, y = comparables(relation, a, b)
+    xp = namespace_of(x if hasattr(x, "shape") else y)
     try:
-        return Tensor(np.asarray(getattr(namespace_of(x), relation)(x, y)))
+        return Tensor(xp.asarray(getattr(xp, relation)(x, y)))
     except ValueError:
         shapes = f"{np.shape(x)} and {np.shape(y)}"
         raise ValueError(f"{relation}: shapes {shapes} do not broadcast") from None

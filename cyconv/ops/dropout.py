@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import autograd, random
 from ..autograd import Array, Op
-from ..backends import namespace_of
+from ..backends import beside, namespace_of
 from ..geometry import number
 from ..tensor import Tensor, apply
 from .inputs import tensor_in
@@ -25,7 +25,7 @@ class Dropout(Op):
         kept = random.generator().random(x.shape, dtype=np.float32) >= self.p
         scale = 0.0 if self.p == 1 else 1 / (1 - self.p)
         mask = namespace_of(x).empty_like(x)  # in x's own memory order
-        mask[...] = kept
+        mask[...] = beside(kept, x)
         mask *= x.dtype.type(scale)
         self.mask = mask
         return x * mask

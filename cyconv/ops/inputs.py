@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import as_array, beside
 from ..creation import as_tensor
 from ..tensor import Tensor
 
@@ -29,14 +30,36 @@ def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
 def tensors_in(op: str, *, bias: Any = None, **values: Any) -> list[Tensor]:
     """Several arguments as tensors of the first one's float dtype; the bias, if any, last."""
     result: list[Tensor] = []
-    first = ""
-    for name, value in (values if bias is None else {**values, "bias": bias}).items():
+    first, apart = "", False
+    if bias is not None:
+        values["bias"] = bias
+    for name, value in values.items():
         tensor = tensor_in(op, name, value, result[0].dtype if result else None)
         if result and tensor.dtype != result[0].dtype:
             raise TypeError(f"{op}: {first} is {result[0].dtype} but {name} is {tensor.dtype}")
         first = first or name
         result.append(tensor)
-    return result
+        if type(tensor.data) is not type(result[0].data):
+            apart = True
+    return on_one_device(op, values, result) if apart else result
+
+
+def on_one_device(op: str, values: dict[str, Any], tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors of these arguments; arrays and numbers are put where the tensors are.
+
+    ValueError naming two arguments that are tensors on different devices.
+    """
+    places = {name: t for name, t in zip(values, tensors) if isinstance(values[name], Tensor)}
+    if not places:  # arrays only, of two libraries: the first one's place
+        places = dict(zip(values, tensors[:1]))
+    (first, there), *others = places.items()
+    for name, tensor in others:
+        if tensor.device != there.device:
+            raise ValueError(
+                f"{op}: {first} is on {there.device} but {name} is on {tensor.device}; "
+                "move one of them by to()"
+            )
+    return [t if t.device == there.device else Tensor(beside(t.data, there.data)) for t in tensors]
 
 
 def is_relu(op: str, activation: Any) -> bool:
@@ -54,6 +77,8 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     x, y = (t if isinstance(t, Tensor) else Tensor(_constant(op, t, dtype)) for t in (a, b))
     if x.dtype.char not in FLOAT_CHARS or y.dtype.char not in FLOAT_CHARS:
         x, y = _integers_as_floats(op, x, y)
+    if type(x.data) is not type(y.data):
+        x, y = on_one_device(op, {"the first operand": a, "the second operand": b}, [x, y])
     if x.dtype != y.dtype:
         raise TypeError(f"{op}: operands are {x.dtype} and {y.dtype}; use astype on one of them")
     if x.shape != y.shape and op != "matmul":
@@ -67,7 +92,7 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
 def _constant(op: str, value: Any, dtype: Any = None) -> np.ndarray:
     """A number, list or array of numbers as an array, of ``dtype`` if given."""
     try:
-        array = np.asarray(value)
+        array = as_array(value)
         if array.dtype.kind in "biuf":
             return array if dtype is None else array.astype(dtype, order="K", copy=False)
     except ValueError:
@@ -81,7 +106,16 @@ def _integers_as_floats(op: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(t if t.dtype.char in FLOAT_CHARS else t.astype(dtype) for t in (x, y))  # type: ignore
 
 
-def comparable(relation: str, value: Any) -> Any:
+def comparables(relation: str, a: Any, b: Any) -> list[Any]:
+    """Two things to compare: arrays on one device, and Python numbers as they are."""
+    x, y = (_comparable(relation, value) for value in (a, b))
+    if type(x) is type(y) or isinstance(x, (int, float)) or isinstance(y, (int, float)):
+        return [x, y]
+    names = {"the first operand": a, "the second operand": b}
+    return [t.data for t in on_one_device(relation, names, [Tensor(x), Tensor(y)])]
+
+
+def _comparable(relation: str, value: Any) -> Any:
     """A tensor's array, a Python number as it is (it takes the other's dtype), else an array."""
     if isinstance(value, Tensor):
         return value.data

@@ -23,7 +23,7 @@ class Concat(Op):
         self.axis = axis
 
     def forward(self, *arrays: Array) -> Array:
-        self.ends = np.cumsum([a.shape[self.axis] for a in arrays])[:-1]
+        self.ends = np.cumsum([a.shape[self.axis] for a in arrays])[:-1].tolist()
         return namespace_of(arrays[0]).concatenate(arrays, axis=self.axis)
 
     def backward(self, dout: Array) -> tuple[Array, ...]:

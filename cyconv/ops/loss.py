@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Array, Op
-from ..backends import backend_of, namespace_of, to_numpy
+from ..backends import as_array, backend_of, beside, first_where, namespace_of
 from ..geometry import integer, number
 from ..tensor import Tensor, apply
 from . import shape as shape_ops
 from .activation import _sigmoid
-from .inputs import tensor_in, tensors_in
+from .inputs import on_one_device, tensor_in, tensors_in
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -63,6 +63,7 @@ class CrossEntropy(Op):
         self.labels, self.smoothing = labels, label_smoothing
 
     def forward(self, logits: Array) -> Array:
+        self.labels = beside(self.labels, logits)
         losses, self.log_probs = backend_of(logits).cross_entropy(
             logits, self.labels, self.smoothing
         )
@@ -181,7 +182,9 @@ def cross_entropy(
         float32 or float64; any size of the values is safe
     labels : whole numbers from 0 to K - 1 (an array, a tensor or a list) in the shape of the logits
         without K; or probabilities in the shape and dtype of the logits, the loss then being
-        -sum over k of labels[k] * log(softmax(logits)[k]), with its gradient by the labels, too
+        -sum over k of labels[k] * log(softmax(logits)[k]), with its gradient by the labels, too.
+        Class numbers that lie on a GPU are not looked at, which would take waiting for it: a wrong
+        one, or one to be ignored, makes the loss NaN
     weight : (K,) a factor for each class, or None
     ignore_index : samples with this label, which may lie outside of 0 to K - 1, do not count: their
         loss and gradient are 0
@@ -217,6 +220,8 @@ def cross_entropy(
     factors = None if weight is None else _class_weights(op, weight, tensor, axis)
     shape, rows = (*tensor.shape[:axis], *tensor.shape[axis + 1 :]), _rows(tensor, axis)
     target = _label_array(op, labels)
+    if isinstance(labels, Tensor) and labels.device != tensor.device:
+        on_one_device(op, {"logits": tensor, "labels": labels}, [tensor, labels])
     total = None  # what the mean divides by, if not the number of losses
     if target.shape == tensor.shape and target.dtype.kind == "f":
         if ignored >= 0:
@@ -334,7 +339,7 @@ def _class_weights(op: str, weight: Any, logits: Tensor, axis: int) -> Array:
 
 def _label_array(op: str, labels: Any) -> Array:
     try:
-        return labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+        return labels.data if isinstance(labels, Tensor) else as_array(labels)
     except ValueError:
         raise ValueError(f"{op}: labels must be one number per sample, got {labels!r}") from None
 
@@ -352,19 +357,19 @@ def _class_numbers(
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
     array, counts = array.reshape(-1), None
     ignores = array == ignored
-    if ignores.any():
+    if first_where(ignores, array) is not None:
         counts = ~ignores
         array = np.where(counts, array, array.dtype.type(0))
-    wrong = ~((array >= 0) & (array < classes))  # NaN is neither
-    if wrong.any():
-        worst = to_numpy(array[wrong])[0]
+    worst = first_where(~((array >= 0) & (array < classes)), array)  # NaN is neither
+    if worst is not None:
         raise ValueError(
             f"{op}: labels must be from 0 to {classes - 1}, got {worst} ({array.dtype})"
         )
     numbers = array.astype(np.int64)
-    if array.dtype.kind == "f" and (numbers != array).any():
-        worst = to_numpy(array[numbers != array])[0]
-        raise ValueError(f"{op}: labels must be whole numbers, got {worst} ({array.dtype})")
+    if array.dtype.kind == "f":
+        worst = first_where(numbers != array, array)
+        if worst is not None:
+            raise ValueError(f"{op}: labels must be whole numbers, got {worst} ({array.dtype})")
     return numbers, counts
 
 

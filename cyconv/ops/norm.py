@@ -12,7 +12,7 @@ from ..backends import backend_of
 from ..geometry import channels_of, integer, number
 from ..tensor import Tensor, apply
 from .activation import relu
-from .inputs import is_relu, tensor_in, tensors_in
+from .inputs import is_relu, on_one_device, tensor_in, tensors_in
 
 
 class BatchNormTraining(Op):
@@ -144,6 +144,8 @@ def batch_norm(
                     f"{op}: {name} must have shape ({channels},) and dtype {tensor.dtype}, "
                     f"got {buffer.shape} and {buffer.dtype}"
                 )
+            if type(buffer.data) is not type(tensor.data):
+                on_one_device(op, {"input": tensor, name: buffer}, [tensor, buffer])
     if running_mean is not None and not autograd.is_training():
         statistics = BatchNormInference(running_mean.data, running_var.data, eps)
         out = apply(statistics, tensor, gamma, beta)

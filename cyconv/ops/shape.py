@@ -19,7 +19,7 @@ def _keep_dims(dout: Array, axis: Any, shape: tuple[int, ...]) -> Array:
     if axis is None:
         return dout.reshape((1,) * len(shape))
     axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
-    return dout.reshape([1 if i in axes else size for i, size in enumerate(shape)])
+    return dout.reshape(tuple(1 if i in axes else size for i, size in enumerate(shape)))
 
 
 class Sum(Op):
@@ -111,7 +111,7 @@ class Transpose(Op):
         return a.transpose(self.axes)
 
     def backward(self, dout: Array) -> Array:
-        return dout.transpose(np.argsort(self.axes))
+        return dout.transpose(tuple(map(self.axes.index, range(dout.ndim))))
 
 
 class GetItem(Op):
@@ -123,11 +123,11 @@ class GetItem(Op):
         self.index = index
 
     def forward(self, a: Array) -> Array:
-        self.like = namespace_of(a).broadcast_to(a.dtype.type(0), a.shape)  # shape and dtype only
+        self.shape = a.shape
         return a[self.index]
 
     def backward(self, dout: Array) -> Array:
-        da = namespace_of(dout).zeros_like(self.like, order="C")
+        da = namespace_of(dout).zeros(self.shape, dout.dtype)
         parts = self.index if isinstance(self.index, tuple) else (self.index,)
         if all(p is None or p is ... or isinstance(p, (int, np.integer, slice)) for p in parts):
             da[self.index] = dout
@@ -266,7 +266,7 @@ def argmax(a: Any, axis: int | None = None) -> Tensor:
     where = None if axis is None else _axis("argmax", axis, x.ndim)
     if not (x.size if where is None else x.shape[where]):
         raise ValueError(f"argmax: axis {axis} of shape {x.shape} has no largest element")
-    return Tensor(np.asarray(x.data.argmax(where)))
+    return Tensor(namespace_of(x.data).asarray(x.data.argmax(where)))
 
 
 def reshape(a: Any, shape: Any) -> Tensor:
@@ -382,7 +382,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     """
     x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
     try:
-        return apply(GetItem(_own(_index(index))), x)
+        return apply(GetItem(_own(_index(index, x))), x)
     except (IndexError, OverflowError) as error:
         raise IndexError(f"index {index!r} of a tensor of shape {x.shape}: {error}") from None
 
