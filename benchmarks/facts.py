@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import cyconv as cc
+from cyconv import kernels
 
 from . import gpu
 
@@ -40,6 +42,25 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+@cache
+def peak_gflops() -> float:
+    """What the multiply-add units do at most in float32, measured; 0 without compiled kernels."""
+    if cc.backends.backend_name() != "cython":
+        return 0.0
+    kernel, threads, rounds = (
+        kernels.Kernels(kernels.choose())["f"].peak,
+        cc.get_num_threads(),
+        10**6,
+    )
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = kernel.multiply_adds(rounds, threads)
+        seconds.append(time.perf_counter() - start)
+        assert result == 2.0 * kernel.sums * kernel.lanes * threads
+    return 2e-9 * rounds * kernel.sums * kernel.lanes * threads / min(seconds)
 
 
 def skip_if_missing(who: str) -> None:
@@ -76,4 +97,7 @@ def record(benchmark: Any, who: str, shape: Any, macs: int) -> None:
         commit=commit(),
     )
     if benchmark.stats is not None and macs:  # there are no stats in an untimed run
-        benchmark.extra_info["gflops"] = round(2 * macs / benchmark.stats.stats.min / 1e9, 1)
+        gflops = 2 * macs / benchmark.stats.stats.min / 1e9
+        benchmark.extra_info["gflops"] = round(gflops, 1)
+        if peak_gflops():
+            benchmark.extra_info["share_of_peak"] = round(gflops / peak_gflops(), 3)

@@ -122,6 +122,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"out": line(dtype, F), "relu": True, "threads": 2},
             ("out",),
         ),
+        "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),
         "winograd.scratch_size": (k.winograd.scratch_size, winograd, ()),
         "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F}, ()),
         "winograd.pack_weights": (

@@ -26,11 +26,11 @@ MODULES = sorted(
 
 
 def test_there_are_examples() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     assert len(MODULES) > 20
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["from scratch", "with layers"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["from scratch", "with layers", "compiled"])
 def test_example_runs(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,6 +41,9 @@ def test_example_runs(
     exec(compile(block, str(README), "exec"), variables)
     if "loss" in variables:  # from scratch: one epoch without momentum
         assert variables["loss"].item() < 1.0
+    elif "answer" in variables:
+        net, ones = variables["net"], variables["np"].ones((1, 1, 28, 28), "float32")
+        assert capsys.readouterr().out == f"{net(ones).argmax(1)}\n"
     else:
         printed = capsys.readouterr().out
         assert "Test_acc 0.9" in printed and "Conv2d(1, 20, kernel_size=3)" in printed
