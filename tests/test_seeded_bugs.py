@@ -30,9 +30,11 @@ def kernel(
     return Bug(name, f"kernels/{path}", before, after, tests, modules or (path.split(".")[0],))
 
 
-def numpy(name: str, before: str, after: str, tests: tuple[str, ...]) -> Bug:
+def numpy(
+    name: str, before: str, after: str, tests: tuple[str, ...], file: str = "cpu_numpy.py"
+) -> Bug:
     """A bug in the NumPy backend."""
-    return Bug(name, "backends/cpu_numpy.py", before, after, tests)
+    return Bug(name, f"backends/{file}", before, after, tests)
 
 
 WINDOWS = ("conv", "pool")
@@ -64,8 +66,8 @@ KERNEL_BUGS = [
     kernel(
         "last lane missing",
         "tile.pxd",
-        "a[i], min(lanes, <Py_ssize_t>VLEN))",
-        "a[i], min(lanes, <Py_ssize_t>VLEN) - 1)",
+        "store_first(out + i * outstride, a[i], first)",
+        "store_first(out + i * outstride, a[i], first - 1)",
         CONV,
         "conv",
     ),
@@ -100,10 +102,50 @@ KERNEL_BUGS = [
     ),
     kernel(
         "images mixed up in a panel",
-        "conv.pyx",
-        "image[l] = (position + l) % p.out.n",
-        "image[l] = position % p.out.n",
+        "panel.pxd",
+        "segments[count].place = (position + lane) % rowlen",
+        "segments[count].place = position % rowlen",
         CONV,
+        "conv",
+    ),
+    kernel(
+        "padding on the right read as pixels",
+        "panel.pxd",
+        "high = min(max(low, rowlen - at), s.size)",
+        "high = max(low, s.size)",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "a later part of a panel begins anew",
+        "conv.pyx",
+        "packed_tile(part > 0,",
+        "packed_tile(False,",
+        CONV,
+    ),
+    kernel(
+        "a later part of the channels begins anew",
+        "conv.pyx",
+        "cdef bint add = channel > 0",
+        "cdef bint add = False",
+        CONV,
+    ),
+    kernel(
+        "relu of the first part alone",
+        "conv.pyx",
+        "p.relu and end == count",
+        "p.relu and begin == 0",
+        ("test_activation.py",),
+    ),
+    kernel(
+        "features left over", "dense.pyx", "while j < d.c:", "while j < 0:", ("test_compiled.py",)
+    ),
+    kernel(
+        "a lower value wins for one image",
+        "pool.pyx",
+        "(src[ow * cols.stride] > best[ow])",
+        "(src[ow * cols.stride] < best[ow])",
+        ("test_single_image.py", *POOL),
     ),
     kernel(
         "tail of a row skipped", "conv_weight_grad.pyx", "if whole < length:", "if False:", CONV
@@ -249,6 +291,7 @@ NUMPY_BUGS = [
         "math.sqrt(1 - beta2**step)",
         "math.sqrt(1 - beta1**step)",
         OPTIM,
+        "cpu_numpy_steps.py",
     ),
 ]
 

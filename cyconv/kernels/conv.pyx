@@ -255,13 +255,15 @@ def correlate(
     per_thread = scratch_size(p.cg * p.taps)
     base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, p.out)
-    # images that a job takes along a row: all, if what they read stays in the cache from row to row
-    p.images = 2 * VLEN
-    if p.rows.kernel * p.x.w * p.cg * p.x.n * <Py_ssize_t>sizeof(real) <= CACHED:
-        p.images = p.out.n
     # channels that are summed up at a time: what a pixel reads of them stays for the next pixel
-    p.channels = PIXEL // (p.taps * min(p.images, p.out.n) * <Py_ssize_t>sizeof(real))
+    p.channels = PIXEL // (p.taps * p.out.n * <Py_ssize_t>sizeof(real))
     p.channels = min(p.cg, max(p.channels, (LEAST_TERMS + p.taps - 1) // p.taps))
+    # images that a job takes along a row: all, if what they read stays in the cache from row to row
+    p.images = p.out.n
+    if p.rows.kernel * p.x.w * p.channels * p.x.n * <Py_ssize_t>sizeof(real) > CACHED:
+        p.images = 2 * VLEN
+        p.channels = PIXEL // (p.taps * p.images * <Py_ssize_t>sizeof(real))
+        p.channels = min(p.cg, max(p.channels, (LEAST_TERMS + p.taps - 1) // p.taps))
     if direct:
         jobs = (p.out.n + p.images - 1) // p.images * p.out.h
     else:
