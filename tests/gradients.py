@@ -239,6 +239,9 @@ def losses() -> Iterator[Check]:
         for smoothing in (0.0, 0.2, 1.0):
             options = {"label_smoothing": smoothing, "reduction": reduction}
             yield call("cross_entropy", [normal(3, 4)], labels=labels, **options)
+            some = np.array([0.5, 2.0, 1.0, 3.0])
+            weighted = {**options, "weight": some, "ignore_index": int(labels[0])}
+            yield call("cross_entropy", [normal(3, 4)], labels=labels, **weighted)
         pair = [normal(3, 2), normal(3, 2, seed=1)]
         yield call("mse_loss", pair, reduction=reduction)
         targets = [apart(3, 2), np.random.default_rng(0).random((3, 2))]

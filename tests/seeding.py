@@ -114,7 +114,8 @@ def build(folder: Path, modules: tuple[str, ...]) -> None:
 
     setup = settings()
     isa = kernels.choose()
-    for built in [*BUILT.glob(f"{isa}_*/*{SUFFIX}"), *BUILT.glob(f"cpu*{SUFFIX}")]:
+    once = [BUILT / f"{name}{SUFFIX}" for name in setup["ONCE"]]
+    for built in [*BUILT.glob(f"{isa}_*/*{SUFFIX}"), *once]:
         target = folder / "cyconv" / "kernels" / built.relative_to(BUILT)
         target.parent.mkdir(exist_ok=True)
         if built.name.split(".")[0] not in modules or "float64" in built.parent.name:

@@ -9,7 +9,7 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport check_apart, check_threads, numbers, planes
+from cyconv.kernels.planes cimport check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.panel cimport Problem, copy, fill_panel
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
@@ -254,7 +254,7 @@ def correlate(
     p.w = numbers(w, size, False)
     per_thread = scratch_size(p.cg * p.taps)
     base = numbers(scratch, threads * per_thread, True)
-    check_apart(base, threads * per_thread, p.out)
+    check_apart(base, threads * per_thread, p.out.data, extent(p.out))
     # channels that are summed up at a time: what a pixel reads of them stays for the next pixel
     p.channels = PIXEL // (p.taps * p.out.n * <Py_ssize_t>sizeof(real))
     p.channels = min(p.cg, max(p.channels, (LEAST_TERMS + p.taps - 1) // p.taps))

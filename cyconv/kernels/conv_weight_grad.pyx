@@ -7,7 +7,7 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.simd cimport (
     FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, inlined, keep, lane_sum, load, load_first, real,
     store, vreal,
@@ -301,7 +301,9 @@ def weight_grad(
     cdef Py_ssize_t per_thread = scratch_of(&p)
     cdef Py_ssize_t job
     cdef real* base = numbers(scratch, threads * per_thread, True)
-    p.dw = numbers(dw, groups * p.fg * p.cg * p.taps, True)
+    cdef Py_ssize_t weights = groups * p.fg * p.cg * p.taps
+    p.dw = numbers(dw, weights, True)
+    check_apart(base, threads * per_thread, p.dw, weights)
     with nogil:
         for job in prange(groups * p.cblocks * p.fparts, num_threads=threads, schedule="dynamic"):
             run_job(&p, job, base + threadid() * per_thread)

@@ -88,10 +88,16 @@ cdef inline int64_t* class_numbers(object array, Py_ssize_t count, Py_ssize_t cl
     return data
 
 
-cdef inline int check_apart(const real* scratch, Py_ssize_t count, Planes out) except -1:
+cdef inline Py_ssize_t extent(Planes p) noexcept nogil:
+    # numbers from the first to behind the last
+    return (p.c - 1) * p.stride + p.h * p.w * p.n
+
+
+cdef inline int check_apart(
+    const real* scratch, Py_ssize_t count, const real* out, Py_ssize_t size
+) except -1:
     # scratch holds offsets: writing the output must not change them
-    cdef Py_ssize_t numbers_out = (out.c - 1) * out.stride + out.h * out.w * out.n
-    if scratch < out.data + numbers_out and out.data < scratch + count:
+    if scratch < out + size and out < scratch + count:
         raise ValueError("kernel: scratch and output share memory")
     return 0
 

@@ -15,7 +15,7 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport POINTS, evaluate_1d, interpolate_1d, transform_input
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, inlined, real, rectified, store, store_first, vreal,
@@ -200,7 +200,7 @@ def correlate(
     p.u = numbers(u, packed_size(a.c, o.c), False)
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
     cdef real* base = numbers(scratch, threads * per_thread, True)
-    check_apart(base, threads * per_thread, o)
+    check_apart(base, threads * per_thread, o.data, extent(o))
     call.jobs = (o.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks
     call.p, call.scratch, call.per_thread = p, base, per_thread
     call.task.run, call.task.threads = run, threads
