@@ -34,7 +34,7 @@ def multiply_adds(Py_ssize_t rounds, int threads):
     cdef double total = 0
     cdef Py_ssize_t job
     check_threads(threads)
-    if not 1 <= rounds <= 2**32:
+    if not 1 <= rounds < 2**24:
         raise ValueError(f"kernel: {rounds} rounds are out of range")
     with nogil:
         for job in prange(threads, num_threads=threads, schedule="static"):
