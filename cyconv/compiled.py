@@ -86,8 +86,8 @@ def compile(net: Module, example: Any) -> Compiled:
     Returns
     -------
     ``Compiled``: a callable from such an input to the net's output as outside of training, equal up
-    to rounding. Weights are those of now, and so is the way that the net takes through its own
-    ``if``s. ReLUs run with the layer before them; buffers are used again as soon as they are free.
+    to rounding. Weights are those of now, and so is the way that the net takes where it
+    branches. ReLUs run with the layer before them; buffers are used again as soon as they are free.
 
     Raises
     ------
