@@ -17,7 +17,7 @@ if backends.backend_name() != "cython":
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_garbage_is_refused(dtype: str) -> None:
     printed = in_a_process(
-        f"import kernel_garbage; kernel_garbage.main({dtype!r}, 1)", 300, OMP_NUM_THREADS="2"
+        f"import kernel_garbage; kernel_garbage.main({dtype!r}, 1)", 900, OMP_NUM_THREADS="2"
     )
     refused, taken = map(int, printed.split())
     assert refused > 4000 and taken < refused / 4
