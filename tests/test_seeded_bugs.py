@@ -138,7 +138,11 @@ KERNEL_BUGS = [
         ("test_activation.py",),
     ),
     kernel(
-        "features left over", "dense.pyx", "while j < d.c:", "while j < 0:", ("test_compiled.py",)
+        "features left over",
+        "dense.pyx",
+        "while j < d.c:",
+        "while j < 0:",
+        ("test_single_image.py",),
     ),
     kernel(
         "a lower value wins for one image",

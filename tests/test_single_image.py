@@ -76,6 +76,18 @@ def test_linear_takes_leading_axes(lead: tuple[int, ...]) -> None:
     np.testing.assert_allclose(b.grad.numpy(), heads.sum(0), rtol=1e-12, atol=1e-12)  # type: ignore
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("features", [1, 3, 15, 16, 17, 33, 100])
+@pytest.mark.parametrize("outputs", [1, 4, 5, 16, 19])
+def test_linear_of_one_image_at_every_remainder(features: int, outputs: int, dtype: Any) -> None:
+    x, w, b = (normal(*s).astype(dtype) for s in ((1, features), (outputs, features), (outputs,)))
+    expected = x.astype(np.float64) @ w.T.astype(np.float64) + b
+    tolerance = 4 * features * np.finfo(dtype).eps
+    found = cc.ops.linear(x, w, b).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(x).max() * 4)
+    assert found.dtype == dtype
+
+
 def test_a_sequence_of_one_size_is_that_size() -> None:
     x, w = normal(1, 1, 7, 7), normal(1, 1, 3, 3)
     one = cc.ops.conv2d(x, w, stride=(2,), padding=[1], dilation=(2,))
