@@ -26,15 +26,18 @@ typedef CYCONV_INDEX index_t;
   index_t h, index_t w, index_t kh, index_t kw, index_t sh, index_t sw, index_t top,         \
       index_t left, index_t dh, index_t dw, index_t oh, index_t ow
 
+// Result k of an array (channels, height, width, N) as its channel, row, column and image b.
+#define SPLIT(channel, row, height, column, width)                                           \
+  index_t b = (index_t)k % n, column = (index_t)k / n % width;                               \
+  index_t row = (index_t)k / n / width % height, channel = (index_t)k / n / width / height
+
 #define TILE 4  // channels that a thread of a direct convolution makes at a time
 
 // The output position whose tap `tap` reads `pixel`, or -1.
 DEVICE index_t output_of(index_t pixel, index_t tap, index_t stride, index_t before,
                          index_t dilation, index_t outputs) {
   index_t at = pixel + before - tap * dilation;
-  if (at < 0 || at % stride != 0) return -1;
-  at /= stride;
-  return at < outputs ? at : -1;
+  return at >= 0 && at % stride == 0 && at / stride < outputs ? at / stride : -1;
 }
 
 // ------------------------------------------------------------------ convolution
@@ -57,8 +60,8 @@ KERNEL im2col(long long count, real *cols, const real *image, index_t n, WINDOW,
 KERNEL col2im(long long count, real *dx, const real *cols, index_t n, WINDOW, index_t first,
               index_t length, index_t row, index_t rows) {
   EACH(k, count) {
-    index_t b = (index_t)k % n, x = (index_t)k / n % w;
-    index_t y = row + (index_t)k / n / w % rows, c = (index_t)k / n / w / rows;
+    SPLIT(c, above, rows, x, w);
+    index_t y = row + above;
     real total = 0;
     for (index_t i = 0; i < kh; i++) {
       index_t r = output_of(y, i, sh, top, dh, oh);
@@ -79,8 +82,7 @@ KERNEL conv_direct(long long count, real *out, const real *image, const real *we
                    const real *bias, index_t n, index_t cg, index_t fg, WINDOW) {
   index_t tiles = (fg + TILE - 1) / TILE;
   EACH(k, count) {
-    index_t b = (index_t)k % n, s = (index_t)k / n % ow, r = (index_t)k / n / ow % oh;
-    index_t tile = (index_t)k / n / ow / oh;
+    SPLIT(tile, r, oh, s, ow);
     index_t group = tile / tiles, f = tile % tiles * TILE;
     index_t filters = fg - f < TILE ? fg - f : TILE;
     f += group * fg;
@@ -108,8 +110,7 @@ KERNEL conv_direct_input_grad(long long count, real *dx, const real *dout, const
                               index_t n, index_t cg, index_t fg, WINDOW) {
   index_t tiles = (cg + TILE - 1) / TILE;
   EACH(k, count) {
-    index_t b = (index_t)k % n, x = (index_t)k / n % w, y = (index_t)k / n / w % h;
-    index_t tile = (index_t)k / n / w / h;
+    SPLIT(tile, y, h, x, w);
     index_t group = tile / tiles, c = tile % tiles * TILE;
     index_t channels = cg - c < TILE ? cg - c : TILE;
     real sums[TILE];
@@ -159,8 +160,7 @@ KERNEL conv_direct_weight_grad(long long count, real *partials, const real *imag
 KERNEL max_pool(long long count, real *out, int *where, const real *image, index_t n, WINDOW,
                 real lowest) {
   EACH(k, count) {
-    index_t b = (index_t)k % n, s = (index_t)k / n % ow, r = (index_t)k / n / ow % oh;
-    index_t c = (index_t)k / n / ow / oh;
+    SPLIT(c, r, oh, s, ow);
     bool found = false;
     real best = lowest;
     int tap = 0;
@@ -186,8 +186,7 @@ KERNEL max_pool(long long count, real *out, int *where, const real *image, index
 KERNEL max_pool_backward(long long count, real *dx, const real *dout, const int *where,
                          index_t n, WINDOW) {
   EACH(k, count) {
-    index_t b = (index_t)k % n, x = (index_t)k / n % w, y = (index_t)k / n / w % h;
-    index_t c = (index_t)k / n / w / h;
+    SPLIT(c, y, h, x, w);
     real total = 0;
     for (index_t i = 0; i < kh; i++) {
       index_t r = output_of(y, i, sh, top, dh, oh);
@@ -216,8 +215,7 @@ DEVICE index_t counted(index_t at, index_t kernel, index_t stride, index_t befor
 KERNEL avg_pool(long long count, real *out, const real *image, index_t n, WINDOW, index_t bottom,
                 index_t right, index_t pads) {
   EACH(k, count) {
-    index_t b = (index_t)k % n, s = (index_t)k / n % ow, r = (index_t)k / n / ow % oh;
-    index_t c = (index_t)k / n / ow / oh;
+    SPLIT(c, r, oh, s, ow);
     real total = 0;
     for (index_t i = 0; i < kh; i++) {
       index_t y = r * sh - top + i * dh;
@@ -235,8 +233,7 @@ KERNEL avg_pool(long long count, real *out, const real *image, index_t n, WINDOW
 KERNEL avg_pool_backward(long long count, real *dx, const real *dout, index_t n, WINDOW,
                          index_t bottom, index_t right, index_t pads) {
   EACH(k, count) {
-    index_t b = (index_t)k % n, x = (index_t)k / n % w, y = (index_t)k / n / w % h;
-    index_t c = (index_t)k / n / w / h;
+    SPLIT(c, y, h, x, w);
     real total = 0;
     for (index_t i = 0; i < kh; i++) {
       index_t r = output_of(y, i, sh, top, dh, oh);
@@ -253,7 +250,7 @@ KERNEL avg_pool_backward(long long count, real *dx, const real *dout, index_t n,
   }
 }
 
-// ------------------------------------------------------------------ sums over a row
+// ------------------------------------------------------------------ sums over rows, batch norm
 
 // partials (rows, chunks): the sum of every chunks-th number of each row of a (rows, length).
 KERNEL sum_partials(long long count, real *partials, const real *a, index_t length,
@@ -306,8 +303,6 @@ KERNEL sum_rows(long long count, real *out, const real *partials, index_t chunks
   }
 }
 
-// ------------------------------------------------------------------ batch norm
-
 KERNEL inverse_std(long long count, real *inv_std, const real *var, real eps) {
   EACH(k, count) inv_std[k] = 1 / sqrt(var[k] + eps);
 }
@@ -317,8 +312,7 @@ KERNEL normalise(long long count, real *out, const real *a, const real *mean,
   EACH(k, count) {
     index_t c = (index_t)k / length;
     real scale = gamma ? inv_std[c] * gamma[c] : inv_std[c];
-    real value = (a[k] - mean[c]) * scale;
-    out[k] = beta ? value + beta[c] : value;
+    out[k] = (a[k] - mean[c]) * scale + (beta ? beta[c] : 0);
   }
 }
 
@@ -333,7 +327,7 @@ KERNEL normalise_backward(long long count, real *dx, const real *dout, const rea
   }
 }
 
-// ------------------------------------------------------------------ loss
+// ------------------------------------------------------------------ loss and steps
 
 // losses (N,) and log_probs (K, N) of logits (K, N); a thread takes an image. `peak` is
 // 1 - smoothing and `share` smoothing / K. A label that is no class gives `invalid`, NaN.
@@ -385,8 +379,7 @@ KERNEL sgd_step(long long count, real *w, const real *grad, real *velocity, real
   EACH(k, count) {
     real g = grad[k] + decay * w[k];
     if (velocity) {
-      real v = momentum * velocity[k] + fresh * g;
-      velocity[k] = v;
+      real v = velocity[k] = momentum * velocity[k] + fresh * g;
       g = nesterov ? g + momentum * v : v;
     }
     w[k] -= lr * g;
