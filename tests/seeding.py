@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -109,9 +110,6 @@ def linker() -> list[str]:
 
 def build(folder: Path, modules: tuple[str, ...]) -> None:
     """Compile these kernel modules of the copy, and take the others from the build in use."""
-    from Cython.Build import cythonize
-    from setuptools import Extension
-
     setup = settings()
     isa = kernels.choose()
     once = [BUILT / f"{name}{SUFFIX}" for name in setup["ONCE"]]
@@ -122,25 +120,23 @@ def build(folder: Path, modules: tuple[str, ...]) -> None:
             shutil.copy2(built, target)
     known = setup["X86"] | setup["ARM"] | setup["OTHER"]
     flags, width, registers = known[isa]
+    directives = [f"-X{name}={value}" for name, value in setup["DIRECTIVES"].items()]
     flags = [*flags, f"-DCYCONV_VLEN={width // 4}", f"-DCYCONV_REGISTERS={registers}"]
     include = [f"-I{sysconfig.get_paths()['include']}", f"-I{folder}/cyconv/kernels"]
     with tempfile.TemporaryDirectory() as generated:
         for name in modules:
             source = folder / "cyconv" / "kernels" / f"{name}.pyx"
-            (extension,) = cythonize(
-                [Extension(f"cyconv.kernels.{name}", [str(source)])],
-                include_path=[str(folder)],
-                build_dir=generated,
-                compiler_directives=setup["DIRECTIVES"],
-                quiet=True,
-            )
+            translated = Path(generated, f"{name}.c")
+            translate = [sys.executable, "-m", "cython", f"-I{folder}", "-o", str(translated)]
+            subprocess.run([*translate, *directives, str(source)], check=True)
             target = folder / "cyconv" / "kernels" / f"{isa}_float32" / f"{name}{SUFFIX}"
             command = [*linker(), "-fPIC", "-O1", "-g0", "-DCYCONV_REAL=float"]
             subprocess.run(
-                [*command, *flags, *include, extension.sources[0], "-o", str(target)], check=True
+                [*command, *flags, *include, str(translated), "-o", str(target)], check=True
             )
 
 
+@cache
 def settings() -> dict[str, Any]:
     """The names that setup.py defines: compiler flags, directives."""
     before = os.getcwd()

@@ -14,7 +14,9 @@ LEAST_CHANNELS = {
     "input_grad": {3: 16, 5: 16},
     "weight_grad": {3: 24, 5: 64},
 }
-MOST_WASTE = 1.5  # what Winograd's tiles may compute, relative to what lies in the image
+# What Winograd's tiles may compute, relative to the outputs of the convolution: without padding its
+# gradient by the input is larger, which costs the other algorithms no more.
+MOST_WASTE = 1.5
 MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images
 # Copying what the lanes read costs less than reading it from all over the memory if so many
 # filters read it, from so many channels, and multiply so many numbers at each output pixel; or if
@@ -36,10 +38,11 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if -(-g.n // vector) * vector > MOST_IDLE * g.n:
         return "im2col", f"{g.n} images would idle lanes of vectors of {vector}, pixels fill them"
     (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
+    h, w = g.window.in_size if direction == "input_grad" else (oh, ow)
     side = 7 - kernel  # of Winograd's tiles: 6x6 points hold 4x4 outputs of 3x3 kernels, 2x2 of 5x5
     least = LEAST_CHANNELS[direction]
     if g.allows_winograd and char == "f" and min(g.c, g.f) >= least.get(kernel, 2**31):
-        waste = -(-oh // side) * -(-ow // side) * side**2 / (oh * ow)
+        waste = -(-h // side) * -(-w // side) * side**2 / (oh * ow)
         if waste <= MOST_WASTE and max(g.window.padding) < kernel:
             taken = f"36 instead of {(side * kernel) ** 2} multiplications"
             return "winograd", f"its tiles of {side}x{side} outputs take {taken}"

@@ -10,20 +10,21 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport check_apart, check_threads, extent, numbers, planes
-from cyconv.kernels.panel cimport Problem, copy, fill_panel
+from cyconv.kernels.panel cimport PANELS, Panel, Problem, copy, fill_panels
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
 )
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport packed_tile, placed_tile
-from cyconv.kernels.window cimport axis, check_window, source
+from cyconv.kernels.tile cimport WIDE_MR, packed_tile, placed_tile
+from cyconv.kernels.window cimport Axis, axis, check_window, is_inner, source
 
 lanes = 2 * VLEN  # of a tile
 
 cdef enum:
     JOBS = 32         # enough for any number of threads to share the work evenly
     CACHED = 524288   # bytes that a core's own cache surely holds
-    LEAST_TERMS = 144 # summed up at a time, so that loading the sums costs little
+    LEAST_TERMS = 24  # summed up at a time for each channel of a block, so that loading the sums
+                      # costs little: the fewer channels read x, the nearer it must be
     PANEL_BLOCKS = 5  # of channels that make filling a panel worth while
     PIXEL = 16384     # bytes that a pixel reads which stay in a first-level cache for the next one
     PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
@@ -32,7 +33,7 @@ cdef enum:
 cdef struct Scratch:
     Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
     Py_ssize_t* woff
-    real* panel                # (cg * taps, lanes)
+    real* panel                # (panels, cg * taps, lanes)
 
 
 cdef inline real* out_at(
@@ -54,23 +55,39 @@ cdef void panel_lanes(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
     Py_ssize_t position, Py_ssize_t lanes, const Scratch* s,
 ) noexcept nogil:
-    # one block of lanes through a panel, a part of the panel at a time: it stays in the cache
-    # while all blocks of channels use it
-    cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
+    # up to p.panels blocks of lanes through panels
+    cdef Panel panels[PANELS]
+    cdef Py_ssize_t i = 0, lane = 0
+    while lane < lanes:
+        panels[i].rows = s.panel + lane * p.cg * p.taps
+        panels[i].position = position + lane
+        panels[i].lanes = min(lanes - lane, <Py_ssize_t>(2 * VLEN))
+        panels[i].width = VLEN if panels[i].lanes <= VLEN else 2 * VLEN
+        i, lane = i + 1, lane + 2 * VLEN
+    fill_panels(p, group, panels, i)
+    multiply_panels(p, group, first, last, panels, i)
+
+
+cdef void multiply_panels(
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, const Panel* panels,
+    Py_ssize_t panel_count,
+) noexcept nogil:
+    # A part of the panels at a time: it stays in the cache while all blocks of channels use it.
+    # Each block writes what all panels give, so that its planes, too, are written in longer stretches.
     cdef Py_ssize_t count = p.cg * p.taps
     cdef Py_ssize_t parts = (count + PART - 1) // PART
-    cdef Py_ssize_t part, begin, end, block
+    cdef Py_ssize_t part, begin, end, block, i
     cdef const real* w
-    fill_panel(p, group, position, lanes, width, s.panel)
     for part in range(parts):
         begin, end = part * count // parts, (part + 1) * count // parts
         for block in range(first, last):
             w = weights_of(p, group, block)
             if part > 0:
                 w = w + (1 + begin) * p.mr
-            packed_tile(part > 0, p.mr, end - begin, s.panel + begin * width, w,
-                        out_at(p, group, block, position), p.out.stride, p.fg - block * p.mr, lanes,
-                        p.relu and end == count)
+            for i in range(panel_count):
+                packed_tile(part > 0, p.mr, end - begin, panels[i].rows + begin * panels[i].width, w,
+                            out_at(p, group, block, panels[i].position), p.out.stride,
+                            p.fg - block * p.mr, panels[i].lanes, p.relu and end == count)
 
 
 # ------------------------------------------------------------------ direct: lanes in place
@@ -91,29 +108,34 @@ cdef void direct_row(
     cdef const real* x = plane
     cdef bint add = channel > 0
     cdef bint relu = p.relu and channel + channels == p.cg
-    cdef Py_ssize_t ow, i, position, lanes, count = 0
-    # where no tap is outside, what the next pixel reads lies a step further
-    cdef bint steady = not p.cols.transposed or p.cols.stride == 1
+    cdef Py_ssize_t phase, ow, i, position, lanes, count = 0
+    # pixels so far apart read with the same taps what lies a step further, if no tap is outside
+    cdef Py_ssize_t apart = p.cols.stride if p.cols.transposed else 1
     cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
-    cdef bint inner = False, was_inner
+    cdef bint inner, was_inner
     if add:  # behind the bias and the channels before
         w = w + (1 + channel * p.taps) * p.mr
-    for ow in range(p.out.w):
-        position = (row * p.out.w + ow) * p.out.n
-        was_inner = inner
-        inner = steady and source(&p.cols, ow, 0) >= 0 \
-            and source(&p.cols, ow, p.cols.kernel - 1) >= 0
-        if inner and was_inner:
-            x = x + step
-        else:
-            x = plane
-            count = find_taps(p, row, ow, channels, s)
-        i = image
-        while i < end:
-            lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-            placed_tile(add, p.mr, count, x + i, s.xoff, w, s.woff, out + position + i, p.out.stride,
-                        fcount, lanes, relu)
-            i = i + lanes
+    for phase in range(min(apart, p.out.w)):
+        inner = False
+        ow = phase
+        while ow < p.out.w:
+            position = (row * p.out.w + ow) * p.out.n
+            was_inner = inner
+            inner = is_inner(&p.cols, ow)
+            if inner and was_inner:
+                x = x + step
+            else:
+                x = plane
+                count = find_taps(p, row, ow, channels, s)
+            i = image
+            while i < end:
+                lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
+                if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
+                    lanes = 4 * VLEN
+                placed_tile(add, p.mr, count, x + i, s.xoff, w, s.woff, out + position + i,
+                            p.out.stride, fcount, lanes, relu)
+                i = i + lanes
+            ow = ow + apart
 
 
 cdef Py_ssize_t find_taps(
@@ -144,12 +166,12 @@ cdef Py_ssize_t find_taps(
 cdef void run_job(
     const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, const Scratch* s
 ) noexcept nogil:
-    # a job is one part of the blocks of channels, for one row of pixels (direct) or one panel
-    cdef Py_ssize_t width = 2 * VLEN
+    # a job is one part of the blocks of channels, for one row of pixels (direct) or some panels
+    cdef Py_ssize_t width = p.panels * 2 * VLEN
     cdef Py_ssize_t part = job % parts
     cdef Py_ssize_t first = part * p.blocks // parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // parts
-    cdef Py_ssize_t per_group, group, row, position, image, end, whole, channel, block, ow
+    cdef Py_ssize_t per_group, group, row, position, image, end, whole, channel, block
     job = job // parts
     if direct:
         per_group = (p.out.n + p.images - 1) // p.images * p.out.h
@@ -165,9 +187,8 @@ cdef void run_job(
                 direct_row(p, group, block, channel, row, image, whole, s)
             channel = channel + p.channels
         if whole < end:  # images that do not fill a vector
-            for ow in range(p.out.w):
-                panel_lanes(p, group, first, last, (row * p.out.w + ow) * p.out.n + whole,
-                            end - whole, s)
+            for position in range(row * p.out.w, (row + 1) * p.out.w):
+                panel_lanes(p, group, first, last, position * p.out.n + whole, end - whole, s)
     else:
         per_group = (p.out.h * p.out.w * p.out.n + width - 1) // width
         group = job // per_group
@@ -176,11 +197,17 @@ cdef void run_job(
                     min(p.out.h * p.out.w * p.out.n - position, width), s)
 
 
+cdef Py_ssize_t panels_for(Py_ssize_t taps) noexcept nogil:
+    # how many share the cache; those that are multiplied a part at a time stay alone
+    return PANELS if taps <= PART else 1
+
+
 def scratch_size(Py_ssize_t taps):
     """Numbers of scratch per thread for a sum over ``taps`` = C/groups * KH * KW terms."""
     if not 1 <= taps < 2**40:
         raise ValueError(f"kernel: a sum over {taps} terms is out of range")
-    return (2 * taps * sizeof(Py_ssize_t) + 64) // sizeof(real) + taps * 2 * VLEN
+    cdef Py_ssize_t offsets = (2 * taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
+    return offsets + panels_for(taps) * taps * 2 * VLEN
 
 
 def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
@@ -215,9 +242,22 @@ cdef void run_job_with(
     cdef Py_ssize_t taps = p.cg * p.taps
     # panels begin at a cache line
     s.panel = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-    s.xoff = <Py_ssize_t*>(s.panel + taps * 2 * VLEN)
+    s.xoff = <Py_ssize_t*>(s.panel + p.panels * taps * 2 * VLEN)
     s.woff = s.xoff + taps
     run_job(p, direct, parts, job, &s)
+
+
+cdef Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
+    # of those read, so that what a pixel reads of them stays in the cache for the next one
+    cdef Py_ssize_t taps = used(&p.rows) * used(&p.cols)
+    cdef Py_ssize_t channels = PIXEL // (taps * p.images * <Py_ssize_t>sizeof(real))
+    cdef Py_ssize_t least = LEAST_TERMS * min(p.mr, <Py_ssize_t>6)
+    return min(p.cg, max(channels, (least + taps - 1) // taps))
+
+
+cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
+    # about how many kernel positions meet one output position
+    return (a.kernel + a.stride - 1) // a.stride if a.transposed else a.kernel
 
 
 def correlate(
@@ -255,19 +295,19 @@ def correlate(
     per_thread = scratch_size(p.cg * p.taps)
     base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, p.out.data, extent(p.out))
-    # channels that are summed up at a time: what a pixel reads of them stays for the next pixel
-    p.channels = PIXEL // (p.taps * p.out.n * <Py_ssize_t>sizeof(real))
-    p.channels = min(p.cg, max(p.channels, (LEAST_TERMS + p.taps - 1) // p.taps))
     # images that a job takes along a row: all, if what they read stays in the cache from row to row
     p.images = p.out.n
+    p.channels = channels_at_a_time(&p)
     if p.rows.kernel * p.x.w * p.channels * p.x.n * <Py_ssize_t>sizeof(real) > CACHED:
-        p.images = 2 * VLEN
-        p.channels = PIXEL // (p.taps * p.images * <Py_ssize_t>sizeof(real))
-        p.channels = min(p.cg, max(p.channels, (LEAST_TERMS + p.taps - 1) // p.taps))
+        p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
+        p.channels = channels_at_a_time(&p)
+    p.panels = 1
     if direct:
         jobs = (p.out.n + p.images - 1) // p.images * p.out.h
     else:
         jobs = (p.out.h * p.out.w * p.out.n + 2 * VLEN - 1) // (2 * VLEN)
+        p.panels = max(<Py_ssize_t>1, min(panels_for(p.cg * p.taps), jobs // JOBS))
+        jobs = (jobs + p.panels - 1) // p.panels
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
     # result does not depend on the number of threads; a panel is filled for each part
     jobs = jobs * groups

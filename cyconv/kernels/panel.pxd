@@ -15,8 +15,19 @@ cdef struct Problem:
     Axis rows, cols
     Py_ssize_t images          # taken together along a row by the direct algorithm
     Py_ssize_t channels        # read one after the other, while they stay in the cache
+    Py_ssize_t panels          # filled together by im2col
     bint strided               # neighbours in a row of the output do not read neighbours
     bint relu
+
+
+cdef enum:
+    PANELS = 4  # filled together at most
+
+
+cdef struct Panel:             # output positions from `position` on
+    real* rows                 # (cg * taps, width): what tap t reads in channel c, zeros for padding
+    Py_ssize_t position, lanes # how many, and in how wide rows, with zeros behind them
+    Py_ssize_t width
 
 
 cdef struct Segment:           # lanes that lie in one row of the output, one pixel if `strided`
@@ -95,32 +106,43 @@ cdef inline Py_ssize_t runs_of(
     return found
 
 
-cdef inline void fill_panel(
-    const Problem* p, Py_ssize_t group, Py_ssize_t position, Py_ssize_t lanes, Py_ssize_t width,
-    real* panel,
+cdef inline void fill_row(
+    const Run* runs, Py_ssize_t count, const real* src, Py_ssize_t width, real* row
 ) noexcept nogil:
-    # panel[c * taps + t, l] = what tap t of output position `position + l` reads in channel c;
-    # zeros where that is padding and in the lanes from `lanes` up to `width`
+    # what one tap reads in the plane src
+    cdef Py_ssize_t i, j
+    if count == 1 and width == 2 * VLEN and runs[0].offset >= 0:  # the most usual case
+        store(row, load(src + runs[0].offset))
+        store(row + VLEN, load(src + runs[0].offset + VLEN))
+        return
+    for i in range(count):
+        if runs[i].offset >= 0:
+            copy(row + runs[i].lane, src + runs[i].offset, runs[i].size)
+        else:
+            for j in range(runs[i].size):
+                row[runs[i].lane + j] = 0
+
+
+cdef inline void fill_panels(
+    const Problem* p, Py_ssize_t group, const Panel* panels, Py_ssize_t count
+) noexcept nogil:
+    # The panels lie one after the other in the image, and are filled channel by channel together:
+    # so a channel's plane, which is far from the next one, is read in longer stretches.
     cdef const real* plane = p.x.data + group * p.cg * p.x.stride
-    cdef const real* src
-    cdef real* row
-    cdef Segment segments[2 * VLEN]
-    cdef Run runs[6 * VLEN + 1]
-    cdef Py_ssize_t count = segments_of(p, position, lanes, segments)
-    cdef Py_ssize_t c, t, i, j, found
+    cdef Segment segments[PANELS][2 * VLEN]
+    cdef Py_ssize_t segment_counts[PANELS]
+    cdef Run runs[PANELS][6 * VLEN + 1]
+    cdef Py_ssize_t run_counts[PANELS]
+    cdef Py_ssize_t c, t, i
+    for i in range(count):
+        segment_counts[i] = segments_of(p, panels[i].position, panels[i].lanes, segments[i])
     for t in range(p.taps):
-        found = runs_of(p, segments, count, t // p.cols.kernel, t % p.cols.kernel, runs)
-        found = add_run(runs, found, lanes, width - lanes, -1)
+        for i in range(count):
+            run_counts[i] = runs_of(
+                p, segments[i], segment_counts[i], t // p.cols.kernel, t % p.cols.kernel, runs[i])
+            run_counts[i] = add_run(
+                runs[i], run_counts[i], panels[i].lanes, panels[i].width - panels[i].lanes, -1)
         for c in range(p.cg):
-            row = panel + (c * p.taps + t) * width
-            src = plane + c * p.x.stride
-            if found == 1 and width == 2 * VLEN and runs[0].offset >= 0:  # the most usual case
-                store(row, load(src + runs[0].offset))
-                store(row + VLEN, load(src + runs[0].offset + VLEN))
-                continue
-            for i in range(found):
-                if runs[i].offset >= 0:
-                    copy(row + runs[i].lane, src + runs[i].offset, runs[i].size)
-                else:
-                    for j in range(runs[i].size):
-                        row[runs[i].lane + j] = 0
+            for i in range(count):
+                fill_row(runs[i], run_counts[i], plane + c * p.x.stride, panels[i].width,
+                         panels[i].rows + (c * p.taps + t) * panels[i].width)

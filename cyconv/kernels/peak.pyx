@@ -15,15 +15,16 @@ sums = SUMS
 
 cdef real run(Py_ssize_t rounds) noexcept nogil:
     cdef vreal s[SUMS]
-    cdef vreal factor = broadcast(<real>0.5), term = broadcast(1)
+    cdef vreal factor = broadcast(<real>0.5), term = broadcast(1), v
     cdef Py_ssize_t r
     cdef int i
     for i in range(SUMS):
         s[i] = broadcast(<real>i)
     for r in range(rounds):
         for i in range(SUMS):
-            s[i] = s[i] * factor + term  # tends to 2
-            keep(s[i])
+            v = s[i] * factor + term  # tends to 2
+            keep(v)  # or the compiler changes the order of the loops
+            s[i] = v
     for i in range(1, SUMS):
         s[0] = s[0] + s[i]
     return lane_sum(s[0])

@@ -27,7 +27,7 @@ enum { FR1 = 6, FR2 = 4, FR3 = 3, FR4 = 2, FR5 = 2, FR6 = 2 };
 
 static inline vreal broadcast(real x) {
   vreal zeros = {0};
-  return zeros + x;
+  return x - zeros; /* which is x, also for -0; the sum would be 0 for -0 */
 }
 
 #if CYCONV_VLEN > 1

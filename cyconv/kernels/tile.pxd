@@ -1,9 +1,13 @@
-# The micro-kernel of every convolution: mr output channels by 1 or 2 vectors of lanes, summed up in
-# registers over all that each output reads.
+# The micro-kernel of every convolution: mr output channels by nv vectors of lanes, summed up in
+# registers over all that each output reads. nv is 2, or 4 where mr is too small to keep the FMA units
+# busy, or 1 where there are no more lanes.
 
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, load, load_first, real, rectified, store, store_first, vreal,
+    MR_MAX, VLEN, broadcast, inlined, keep, load, real, rectified, store, vreal,
 )
+
+cdef enum:
+    WIDE_MR = 3  # so few output channels take 4 vectors
 
 
 cdef inline inlined tile(
@@ -15,26 +19,30 @@ cdef inline inlined tile(
     # the weights; or, if add, out[f, lanes] += the sum, and there is no bias; then, if relu,
     # max(out, 0). packed: x (count, nv VLEN) and w (count, mr) lie without gaps; else xoff and woff
     # say where the rows begin.
-    # IN x, w; OUT out. The constants are so where this is inlined: a and b live in registers.
-    cdef vreal a[14]  # the largest mr below
-    cdef vreal b[14]
-    cdef vreal u, v
+    # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
+    cdef vreal sums[28]  # at most mr * nv below
+    cdef vreal held[14]
+    cdef vreal u
+    cdef real edge[28 * VLEN]  # in place of out, where that is smaller than the tile
+    cdef real* place = out
+    cdef Py_ssize_t step = outstride
     cdef const real* xk
     cdef const real* wk
     cdef Py_ssize_t k
-    cdef Py_ssize_t first = min(lanes, <Py_ssize_t>VLEN), second = lanes - first
     cdef bint whole = lanes == nv * VLEN and fcount >= mr
-    cdef int i
+    cdef int i, j
+    if not whole:
+        place, step = edge, nv * VLEN
+        for i in range(mr * nv * VLEN):
+            edge[i] = 0
+        if add:
+            copy_edge(out, outstride, edge, step, min(fcount, <Py_ssize_t>mr), lanes)
     for i in range(mr):
-        if not add:
-            a[i] = broadcast(w[i])
-            b[i] = a[i]
-        elif whole:
-            a[i] = load(out + i * outstride)
-            b[i] = load(out + i * outstride + VLEN) if nv == 2 else a[i]
-        else:
-            a[i] = load_first(out + i * outstride, first if i < fcount else 0)
-            b[i] = load_first(out + i * outstride + VLEN, second if i < fcount else 0)
+        for j in range(nv):
+            if add:
+                sums[i * nv + j] = load(place + i * step + j * VLEN)
+            else:
+                sums[i * nv + j] = broadcast(w[i])
     if not add:
         w = w + mr
     for k in range(count):
@@ -44,29 +52,38 @@ cdef inline inlined tile(
         else:
             xk = x + xoff[k]
             wk = w + woff[k]
-        u = load(xk)
-        if nv == 2:
-            v = load(xk + VLEN)
-        for i in range(mr):
-            a[i] = a[i] + u * wk[i]
-            if nv == 2:
-                b[i] = b[i] + v * wk[i]
+        if mr < nv:  # the fewer of the two are held in registers
+            for i in range(mr):
+                held[i] = broadcast(wk[i])
+            for j in range(nv):
+                u = load(xk + j * VLEN)
+                keep(u)
+                for i in range(mr):
+                    sums[i * nv + j] = sums[i * nv + j] + u * held[i]
+        else:
+            for j in range(nv):
+                held[j] = load(xk + j * VLEN)
+            for i in range(mr):
+                for j in range(nv):
+                    sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i]
     if relu:
-        for i in range(mr):
-            a[i] = rectified(a[i])
-            if nv == 2:
-                b[i] = rectified(b[i])
-    if whole:
-        for i in range(mr):
-            store(out + i * outstride, a[i])
-            if nv == 2:
-                store(out + i * outstride + VLEN, b[i])
-    else:
-        for i in range(mr):
-            if i < fcount:
-                store_first(out + i * outstride, a[i], first)
-                if nv == 2 and second > 0:
-                    store_first(out + i * outstride + VLEN, b[i], second)
+        for i in range(mr * nv):
+            sums[i] = rectified(sums[i])
+    for i in range(mr):
+        for j in range(nv):
+            store(place + i * step + j * VLEN, sums[i * nv + j])
+    if not whole:
+        copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr), lanes)
+
+
+cdef inline void copy_edge(
+    const real* src, Py_ssize_t srcstep, real* dst, Py_ssize_t dststep, Py_ssize_t rows,
+    Py_ssize_t lanes,
+) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(lanes):
+            dst[i * dststep + j] = src[i * srcstep + j]
 
 
 cdef inline inlined tile_of(
@@ -75,20 +92,21 @@ cdef inline inlined tile_of(
     real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes, bint relu,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 14 and MR_MAX >= 14: tile(14, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 6: tile(6, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 5: tile(5, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 4: tile(4, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 3: tile(3, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    if mr == 1: tile(1, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
     elif mr == 2: tile(2, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 1: tile(1, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 3: tile(3, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif nv > 2: return  # there are none
+    elif mr == 4: tile(4, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 5: tile(5, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 6: tile(6, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 14 and MR_MAX >= 14: tile(14, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
 
 
 # Functions of their own, so that what a caller keeps in registers leaves all of them to the sums.
@@ -99,8 +117,10 @@ cdef inline void placed_tile(
     const real* w, const Py_ssize_t* woff, real* out, Py_ssize_t outstride, Py_ssize_t fcount,
     Py_ssize_t lanes, bint relu,
 ) noexcept nogil:
-    # a sum over `count` vectors (or pairs) of x and rows of w that begin at their offsets
-    if lanes > VLEN:
+    # a sum over `count` rows of 1, 2 or 4 vectors of x and rows of w, which begin at their offsets
+    if lanes > 2 * VLEN:  # mr <= WIDE_MR
+        tile_of(4, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu)
+    elif lanes > VLEN:
         tile_of(2, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu)
     else:
         tile_of(1, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu)

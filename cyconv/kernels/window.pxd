@@ -43,12 +43,23 @@ cdef inline Py_ssize_t source(const Axis* a, Py_ssize_t o, Py_ssize_t k) noexcep
     cdef Py_ssize_t i
     if a.transposed:
         i = o + a.before - k * a.dilation
-        if i < 0 or i % a.stride != 0:
-            return -1
-        i = i // a.stride
+        if a.stride > 1:  # a division takes as long as ten multiplications
+            if i < 0 or i % a.stride != 0:
+                return -1
+            i = i // a.stride
     else:
         i = o * a.stride - a.before + k * a.dilation
     return i if 0 <= i < a.size else -1
+
+
+cdef inline bint is_inner(const Axis* a, Py_ssize_t o) noexcept nogil:
+    # whether no kernel position falls outside of what is read
+    cdef Py_ssize_t reach = (a.kernel - 1) * a.dilation, i
+    if a.transposed:
+        i = o + a.before
+        return i >= reach and i < a.size * a.stride
+    i = o * a.stride - a.before
+    return i >= 0 and i + reach < a.size
 
 
 cdef inline Py_ssize_t first_k(const Axis* a, Py_ssize_t o) noexcept nogil:
