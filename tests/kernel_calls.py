@@ -73,9 +73,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     pooled = images(dtype, N, C, *POOLED)
     taps = C // G * 6
     packed = line(dtype, k.conv.packed_size(G, F // G, taps)[0])
-    scratch = line(dtype, 2 * k.conv.scratch_size(taps))
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
-    back_scratch = line(dtype, 2 * k.conv.scratch_size(F // G * 6))
     winograd = {"n": N, "c": C, "f": F, "oh": OUT[0], "ow": OUT[1], "kernel": 5}
     turned = line(dtype, k.winograd.packed_size(C, F))
     tiles = line(dtype, 2 * k.winograd.scratch_size(*winograd.values()))
@@ -90,25 +88,40 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     w = {name: line(dtype, 40) for name in ("w", "grad", "velocity", "m", "v")}
     correlate = {"groups": G, **WINDOW, "transposed": False, "direct": True, "relu": True}
     correlate["threads"] = 2
+
+    def scratch(read: Array, written: Array, **changes: bool) -> tuple[dict[str, Any], Array]:
+        """The arguments of scratch_size, and scratch of that size."""
+        how = {name: value for name, value in {**correlate, **changes}.items() if name != "relu"}
+        how = {"x": read.shape, "out": written.shape, **how}
+        return how, line(dtype, k.conv.scratch_size(**how))
+
+    forward, direct_scratch = scratch(x, out)
     bn = {"gamma": gammas["gamma"], "mean": gammas["mean"], "inv_std": gammas["inv_std"]}
     pack = {"groups": G, "rows": F // G, "cols": C // G, "taps": 6, "swapped": False, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
-        "conv.scratch_size": (k.conv.scratch_size, {"taps": 4}, ()),
+        "conv.scratch_size": (k.conv.scratch_size, forward, ()),
         "conv.packed_size": (k.conv.packed_size, {"groups": 2, "fg": 3, "taps": 4}, ()),
         "conv.correlate": (
             k.conv.correlate,
-            {"x": x, "w": packed, "out": out, "scratch": scratch, **correlate},
+            {"x": x, "w": packed, "out": out, "scratch": direct_scratch, **correlate},
             ("out", "scratch"),
         ),
         "conv.correlate im2col": (
             k.conv.correlate,
-            {"x": x, "w": packed, "out": out, "scratch": scratch, **correlate, "direct": False},
+            {"x": x, "w": packed, "out": out, **correlate, "direct": False}
+            | {"scratch": scratch(x, out, direct=False)[1]},
             ("out", "scratch"),
         ),
         "conv.correlate transposed": (
             k.conv.correlate,
-            {"x": out, "w": back, "out": x, "scratch": back_scratch, **correlate}
-            | {"transposed": True},
+            {"x": out, "w": back, "out": x, **correlate, "transposed": True}
+            | {"scratch": scratch(out, x, transposed=True)[1]},
+            ("out", "scratch"),
+        ),
+        "conv.correlate transposed im2col": (
+            k.conv.correlate,
+            {"x": out, "w": back, "out": x, **correlate, "transposed": True, "direct": False}
+            | {"scratch": scratch(out, x, transposed=True, direct=False)[1]},
             ("out", "scratch"),
         ),
         "conv.pack_weights": (

@@ -16,6 +16,7 @@ import pytest
 import cyconv as cc
 
 BATCH, LR, SCALE = 64, 0.01, 0.01
+WHOLE = os.environ.get("CYCONV_DATA_DIR") and not os.environ.get("CYCONV_NO_EXTENSIONS")
 
 Params = list[Any]
 
@@ -76,7 +77,7 @@ def test_by_hand_on_the_images_in_the_package() -> None:
 
     From N(0, 0.01) the net merely guesses for the first 400 to 800 of its steps.
     """
-    if os.environ.get("CYCONV_DATA_DIR"):
+    if WHOLE:
         pytest.skip("the whole of MNIST is trained with instead")
     cc.seed(1)
     params = parameters(scale=0.1)
@@ -93,8 +94,8 @@ def test_the_notebooks_training_on_the_whole_of_mnist(capsys: pytest.CaptureFixt
     out of them: a difference in the last bit is another run. Seeds 1 to 5 gave 97.1, 95.7, 96.6,
     96.9 and 95.3 % in MXNet 1.9.1 and 96.9, 95.3, 97.2, 97.6 and 96.3 % with compiled kernels here.
     """
-    if not os.environ.get("CYCONV_DATA_DIR"):
-        pytest.skip("needs MNIST in CYCONV_DATA_DIR")
+    if not WHOLE:
+        pytest.skip("needs MNIST in CYCONV_DATA_DIR, and compiled kernels lest it take minutes")
     train_set = cc.data.MNIST(train=True, download=False)
     if len(train_set) != 60_000:
         pytest.skip("CYCONV_DATA_DIR has no MNIST")

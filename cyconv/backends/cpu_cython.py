@@ -88,8 +88,7 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
     """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
     name, reason = _choose(g, dtype.char, algo, "forward")
-    scratch = _scratch_size(name, g, dtype.char, False) * _threads(g.macs)
-    return name, reason, scratch * dtype.itemsize
+    return name, reason, _scratch_size(name, g, dtype.char, False) * dtype.itemsize
 
 
 def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str]:
@@ -98,17 +97,16 @@ def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[st
 
 
 def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
-    """Numbers of scratch memory per thread."""
+    """Numbers of scratch memory."""
     if name == "dense":
         return 0
-    read, written, size = g.c, g.f, g.window.out_size
-    if transposed:
-        read, written, size = g.f, g.c, g.window.in_size
+    threads, window = _threads(g.macs), g.window
+    read, written = (g.out_shape, g.x_shape) if transposed else (g.x_shape, g.out_shape)
     if name == "winograd":
-        return _kernels[char].winograd.scratch_size(g.n, read, written, *size, g.window.kernel[0])
-    return _kernels[char].conv.scratch_size(
-        read // g.groups * g.window.kernel[0] * g.window.kernel[1]
-    )
+        sizes = (g.n, read[1], *written[1:], window.kernel[0])
+        return _kernels[char].winograd.scratch_size(*sizes) * threads
+    options = (g.groups, *_sliding(window), transposed, name == "direct", threads)
+    return _kernels[char].conv.scratch_size(read, written, *options)
 
 
 def conv2d(
@@ -153,7 +151,7 @@ def _correlate(
         ends = (relu, threads)
         call(_of(x).dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias))
         return out
-    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed) * threads,), dtype)
+    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed),), dtype)
     bias = flat_or_none(b)
     if name == "winograd":
         winograd, bias = _of(x).winograd, constant(bias)

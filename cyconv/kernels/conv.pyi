@@ -2,7 +2,18 @@ from typing import Any
 
 lanes: int
 
-def scratch_size(taps: int) -> int: ...
+def scratch_size(
+    x: tuple[int, ...],
+    out: tuple[int, ...],
+    groups: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    transposed: bool,
+    direct: bool,
+    threads: int,
+) -> int: ...
 def packed_size(groups: int, fg: int, taps: int) -> tuple[int, int]: ...
 def correlate(
     x: Any,

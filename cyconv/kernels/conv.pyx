@@ -3,17 +3,20 @@
 # Lanes are images of the batch or, where those do not fill a vector, output pixels:
 #   direct   a block of lanes is up to 2 VLEN images at one output pixel, read in place
 #   im2col   a block of lanes is 2 VLEN consecutive (row, column, image) positions of the output;
-#            what they read is first copied into a panel (C * KH * KW, lanes)
+#            what they read is first copied into a panel (C * KH * KW, lanes), see panel.pxd
 # The gradient by the input is the same sum with the roles of input and output swapped (window.pxd)
 # and the weights packed with F and C swapped.
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport check_apart, check_threads, extent, numbers, planes
-from cyconv.kernels.panel cimport PANELS, Panel, Problem, copy, fill_panels
-from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
+from cyconv.kernels.planes cimport (
+    Planes, check_apart, check_threads, extent, numbers, planes,
 )
+from cyconv.kernels.pack cimport pack_block
+from cyconv.kernels.panel cimport (
+    PANELS, Panel, Problem, fill_panels, fill_pixel, lay_out_padded, pad_row, tap_place,
+)
+from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport WIDE_MR, packed_tile, placed_tile
 from cyconv.kernels.window cimport Axis, axis, check_window, is_inner, source
@@ -51,21 +54,27 @@ cdef inline const real* weights_of(
 # ------------------------------------------------------------------ im2col: lanes from a panel
 
 
-cdef void panel_lanes(
-    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last,
-    Py_ssize_t position, Py_ssize_t lanes, const Scratch* s,
+cdef void panel_job(
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t position,
+    const Scratch* s,
 ) noexcept nogil:
-    # up to p.panels blocks of lanes through panels
+    # the outputs from `position` on, as many as p.panels panels hold
     cdef Panel panels[PANELS]
-    cdef Py_ssize_t i = 0, lane = 0
-    while lane < lanes:
-        panels[i].rows = s.panel + lane * p.cg * p.taps
-        panels[i].position = position + lane
-        panels[i].lanes = min(lanes - lane, <Py_ssize_t>(2 * VLEN))
+    cdef Py_ssize_t end = p.out.h * p.out.w * p.out.n
+    cdef Py_ssize_t i = 0
+    while i < p.panels and position < end:
+        panels[i].rows = s.panel + i * panel_size(p.cg * p.taps)
+        panels[i].position = position
+        panels[i].lanes = min(end - position, <Py_ssize_t>(2 * VLEN))
         panels[i].width = VLEN if panels[i].lanes <= VLEN else 2 * VLEN
-        i, lane = i + 1, lane + 2 * VLEN
+        i, position = i + 1, position + 2 * VLEN
     fill_panels(p, group, panels, i)
     multiply_panels(p, group, first, last, panels, i)
+
+
+cdef inline Py_ssize_t panel_size(Py_ssize_t rows) noexcept nogil:
+    # numbers; what is copied into the last row may reach beyond it
+    return (rows + 1) * 2 * VLEN
 
 
 cdef void multiply_panels(
@@ -138,6 +147,20 @@ cdef void direct_row(
             ow = ow + apart
 
 
+cdef void left_over(
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t row,
+    Py_ssize_t image, Py_ssize_t count, const Scratch* s,
+) noexcept nogil:
+    # one row of output pixels for `count` images from `image` on, which do not fill a vector
+    cdef Panel panel
+    cdef Py_ssize_t ow
+    panel.rows, panel.lanes, panel.width = s.panel, count, VLEN
+    for ow in range(p.out.w):
+        panel.position = (row * p.out.w + ow) * p.out.n + image
+        fill_pixel(p, group, row, ow, image, &panel)
+        multiply_panels(p, group, first, last, &panel, 1)
+
+
 cdef Py_ssize_t find_taps(
     const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, const Scratch* s
 ) noexcept nogil:
@@ -163,51 +186,46 @@ cdef Py_ssize_t find_taps(
 # ------------------------------------------------------------------ the work, cut into jobs
 
 
+cdef inline real* from_cache_line(real* scratch) noexcept nogil:
+    return scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+
+
 cdef void run_job(
-    const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, const Scratch* s
+    const Problem* p, Py_ssize_t parts, Py_ssize_t job, real* scratch
 ) noexcept nogil:
     # a job is one part of the blocks of channels, for one row of pixels (direct) or some panels
-    cdef Py_ssize_t width = p.panels * 2 * VLEN
     cdef Py_ssize_t part = job % parts
     cdef Py_ssize_t first = part * p.blocks // parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // parts
-    cdef Py_ssize_t per_group, group, row, position, image, end, whole, channel, block
-    job = job // parts
-    if direct:
-        per_group = (p.out.n + p.images - 1) // p.images * p.out.h
-        group = job // per_group
-        job = job % per_group
-        row = job % p.out.h
-        image = job // p.out.h * p.images
-        end = min(p.out.n, image + p.images)
-        whole = end - (end - image) % VLEN
-        channel = 0
-        while channel < p.cg:
-            for block in range(first, last):
-                direct_row(p, group, block, channel, row, image, whole, s)
-            channel = channel + p.channels
-        if whole < end:  # images that do not fill a vector
-            for position in range(row * p.out.w, (row + 1) * p.out.w):
-                panel_lanes(p, group, first, last, position * p.out.n + whole, end - whole, s)
-    else:
-        per_group = (p.out.h * p.out.w * p.out.n + width - 1) // width
-        group = job // per_group
-        position = job % per_group * width
-        panel_lanes(p, group, first, last, position,
-                    min(p.out.h * p.out.w * p.out.n - position, width), s)
+    cdef Py_ssize_t per_group = jobs_of_group(p)
+    cdef Py_ssize_t group = job // parts // per_group
+    cdef Py_ssize_t row, image, end, whole, channel, block
+    cdef Scratch s
+    s.panel = from_cache_line(scratch)
+    s.xoff = <Py_ssize_t*>(s.panel + p.panels * panel_size(p.cg * p.taps))
+    s.woff = s.xoff + p.cg * p.taps
+    job = job // parts % per_group
+    if not p.direct:
+        panel_job(p, group, first, last, job * p.panels * 2 * VLEN, &s)
+        return
+    row = job % p.out.h
+    image = job // p.out.h * p.images
+    end = min(p.out.n, image + p.images)
+    whole = end - (end - image) % VLEN
+    channel = 0
+    while channel < p.cg:
+        for block in range(first, last):
+            direct_row(p, group, block, channel, row, image, whole, &s)
+        channel = channel + p.channels
+    if whole < end:
+        left_over(p, group, first, last, row, whole, end - whole, &s)
 
 
-cdef Py_ssize_t panels_for(Py_ssize_t taps) noexcept nogil:
-    # how many share the cache; those that are multiplied a part at a time stay alone
-    return PANELS if taps <= PART else 1
-
-
-def scratch_size(Py_ssize_t taps):
-    """Numbers of scratch per thread for a sum over ``taps`` = C/groups * KH * KW terms."""
-    if not 1 <= taps < 2**40:
-        raise ValueError(f"kernel: a sum over {taps} terms is out of range")
-    cdef Py_ssize_t offsets = (2 * taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
-    return offsets + panels_for(taps) * taps * 2 * VLEN
+cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
+    cdef Py_ssize_t lanes = p.panels * 2 * VLEN
+    if p.direct:
+        return (p.out.n + p.images - 1) // p.images * p.out.h
+    return (p.out.h * p.out.w * p.out.n + lanes - 1) // lanes
 
 
 def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
@@ -222,29 +240,23 @@ def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
 cdef struct Correlation:
     Task task
     Problem p
-    bint direct
     Py_ssize_t parts, jobs     # parts of the blocks of channels
-    real* scratch
+    real* scratch              # of the threads
     Py_ssize_t per_thread      # numbers of scratch
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
+    cdef const Problem* p = &c.p
     cdef Py_ssize_t job
+    if not p.direct:
+        for job in range(p.taps):
+            p.places[job] = tap_place(p, job)
+        if not p.in_place:
+            for job in prange(p.x.c * p.height, num_threads=threads, schedule="static"):
+                pad_row(p, job // p.height, job % p.height)
     for job in prange(c.jobs, num_threads=threads, schedule="static"):
-        run_job_with(&c.p, c.direct, c.parts, job, c.scratch + threadid() * c.per_thread)
-
-
-cdef void run_job_with(
-    const Problem* p, bint direct, Py_ssize_t parts, Py_ssize_t job, real* scratch
-) noexcept nogil:
-    cdef Scratch s
-    cdef Py_ssize_t taps = p.cg * p.taps
-    # panels begin at a cache line
-    s.panel = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-    s.xoff = <Py_ssize_t*>(s.panel + p.panels * taps * 2 * VLEN)
-    s.woff = s.xoff + taps
-    run_job(p, direct, parts, job, &s)
+        run_job(p, c.parts, job, c.scratch + threadid() * c.per_thread)
 
 
 cdef Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
@@ -260,6 +272,62 @@ cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
     return (a.kernel + a.stride - 1) // a.stride if a.transposed else a.kernel
 
 
+cdef Problem problem_of(
+    tuple x, tuple out, Py_ssize_t groups, tuple kernel, tuple stride, tuple padding,
+    tuple dilation, bint transposed, bint direct, int threads,
+) except *:
+    cdef Problem p
+    check_window(kernel, stride, padding, dilation, threads)
+    p.x.n, p.x.c, p.x.h, p.x.w = x
+    p.out.n, p.out.c, p.out.h, p.out.w = out
+    if groups < 1 or p.x.c % groups or p.out.c % groups or p.x.n != p.out.n \
+            or p.x.c < 1 or min(p.x.h, p.x.w) < 0 or min(p.out.n, p.out.c, p.out.h, p.out.w) < 1 \
+            or p.x.c * kernel[0] * kernel[1] >= 2**40 or max(*x, *out) >= 2**40:
+        raise ValueError("kernel: correlate got sizes that do not fit")
+    p.groups, p.cg, p.fg = groups, p.x.c // groups, p.out.c // groups
+    p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
+    p.cols = axis(p.x.w, p.out.w, kernel[1], stride[1], padding[1], dilation[1], transposed)
+    p.taps = p.rows.kernel * p.cols.kernel
+    p.mr = packed_size(groups, p.fg, p.cg * p.taps)[1]
+    p.blocks = (p.fg + p.mr - 1) // p.mr
+    # images that a job takes along a row: all, if what they read stays in the cache from row to row
+    p.images = p.out.n
+    p.channels = channels_at_a_time(&p)
+    if p.rows.kernel * p.x.w * p.channels * p.x.n * <Py_ssize_t>sizeof(real) > CACHED:
+        p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
+        p.channels = channels_at_a_time(&p)
+    p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
+    p.direct = direct or not lay_out_padded(&p)
+    if not p.direct and p.cg * p.taps <= PART:
+        p.panels = max(<Py_ssize_t>1, min(jobs_of_group(&p) // JOBS, <Py_ssize_t>PANELS))
+    return p
+
+
+cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
+    # numbers of scratch that all threads read: the places of the taps and the padded copy
+    cdef Py_ssize_t size = (p.taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
+    if p.direct:
+        return 0
+    return size if p.in_place else size + p.x.c * p.plane + 2 * VLEN + 64 // <Py_ssize_t>sizeof(real)
+
+
+cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
+    # numbers of scratch of each thread: panels and offsets
+    cdef Py_ssize_t taps = p.cg * p.taps
+    cdef Py_ssize_t offsets = 2 * taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64
+    return offsets // <Py_ssize_t>sizeof(real) + p.panels * panel_size(taps)
+
+
+def scratch_size(
+    tuple x, tuple out, Py_ssize_t groups, tuple kernel, tuple stride, tuple padding,
+    tuple dilation, bint transposed, bint direct, int threads,
+):
+    """Numbers of scratch that ``correlate`` takes for arrays of the shapes x and out."""
+    cdef Problem p = problem_of(
+        x, out, groups, kernel, stride, padding, dilation, transposed, direct, threads)
+    return shared_size(&p) + threads * thread_size(&p)
+
+
 def correlate(
     object x, object w, object out, object scratch, Py_ssize_t groups,
     tuple kernel, tuple stride, tuple padding, tuple dilation,
@@ -268,53 +336,36 @@ def correlate(
     """Fill ``out`` from ``x`` and the packed weights ``w``.
 
     x, out: batch-last (N, C, H, W); w: 1-d, from ``pack_weights``; scratch: 1-d, of
-    ``threads * scratch_size(taps)``; padding is (top, left). ``transposed`` computes the gradient
-    by the input: x is then the gradient by the output. ``relu`` replaces what is below 0 by 0.
-    ``later`` does nothing now but gives a task for a program.
+    ``scratch_size(...)``; padding is (top, left). ``transposed`` computes the gradient by the
+    input: x is then the gradient by the output. ``relu`` replaces what is below 0 by 0. ``later``
+    does nothing now but gives a task for a program.
     """
     cdef Correlation call
-    cdef Problem p
-    cdef Py_ssize_t jobs, per_thread, blocks
-    cdef real* base
-    p.x = planes(x, False)
-    p.out = planes(out, True)
-    p.groups, p.relu = groups, relu
-    check_window(kernel, stride, padding, dilation, threads)
-    if groups < 1 or p.x.c % groups or p.out.c % groups or p.x.n != p.out.n \
-            or p.x.c < 1 or min(p.out.n, p.out.c, p.out.h, p.out.w) < 1 \
-            or p.x.c * kernel[0] * kernel[1] >= 2**40:
-        raise ValueError("kernel: correlate got sizes that do not fit")
-    p.cg, p.fg = p.x.c // groups, p.out.c // groups
-    p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
-    p.cols = axis(p.x.w, p.out.w, kernel[1], stride[1], padding[1], dilation[1], transposed)
-    p.taps = p.rows.kernel * p.cols.kernel
-    p.strided = p.cols.stride > 1
-    size, p.mr = packed_size(groups, p.fg, p.cg * p.taps)
-    p.blocks = (p.fg + p.mr - 1) // p.mr
-    p.w = numbers(w, size, False)
-    per_thread = scratch_size(p.cg * p.taps)
-    base = numbers(scratch, threads * per_thread, True)
-    check_apart(base, threads * per_thread, p.out.data, extent(p.out))
-    # images that a job takes along a row: all, if what they read stays in the cache from row to row
-    p.images = p.out.n
-    p.channels = channels_at_a_time(&p)
-    if p.rows.kernel * p.x.w * p.channels * p.x.n * <Py_ssize_t>sizeof(real) > CACHED:
-        p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
-        p.channels = channels_at_a_time(&p)
-    p.panels = 1
-    if direct:
-        jobs = (p.out.n + p.images - 1) // p.images * p.out.h
+    cdef Planes a = planes(x, False)
+    cdef Planes o = planes(out, True)
+    cdef Problem p = problem_of(
+        (a.n, a.c, a.h, a.w), (o.n, o.c, o.h, o.w), groups, kernel, stride, padding, dilation,
+        transposed, direct, threads)
+    cdef Py_ssize_t shared = shared_size(&p), jobs, blocks
+    cdef Py_ssize_t size = shared + threads * thread_size(&p)
+    cdef real* base = numbers(scratch, size, True)
+    check_apart(base, size, o.data, extent(o))
+    p.x, p.out, p.relu = a, o, relu
+    p.w = numbers(w, packed_size(groups, p.fg, p.cg * p.taps)[0], False)
+    p.places = <Py_ssize_t*>from_cache_line(base)
+    if p.in_place:
+        p.padded, p.plane = a.data, a.stride
+        p.end = a.data + extent(a)
     else:
-        jobs = (p.out.h * p.out.w * p.out.n + 2 * VLEN - 1) // (2 * VLEN)
-        p.panels = max(<Py_ssize_t>1, min(panels_for(p.cg * p.taps), jobs // JOBS))
-        jobs = (jobs + p.panels - 1) // p.panels
+        p.padded = from_cache_line(<real*>(p.places + p.taps))
+        p.end = p.padded + a.c * p.plane + VLEN
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
     # result does not depend on the number of threads; a panel is filled for each part
-    jobs = jobs * groups
-    blocks = 1 if direct else PANEL_BLOCKS
+    jobs = jobs_of_group(&p) * groups
+    blocks = 1 if p.direct else PANEL_BLOCKS
     call.parts = min((p.blocks + blocks - 1) // blocks, (JOBS + jobs - 1) // jobs)
     call.jobs = jobs * call.parts
-    call.p, call.direct, call.scratch, call.per_thread = p, direct, base, per_thread
+    call.p, call.scratch, call.per_thread = p, base + shared, thread_size(&p)
     call.task.run, call.task.threads = run, threads
     return finish(&call.task, sizeof(call), later)
 
@@ -345,53 +396,3 @@ def pack_weights(
                        b + job // blocks * rows if b != NULL else NULL,
                        dst + job * (1 + cols * taps) * mr, job % blocks * mr, mr,
                        rows, cols, taps, swapped)
-
-
-cdef void pack_block(
-    const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t mr,
-    Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped,
-) noexcept nogil:
-    cdef Py_ssize_t count = min(mr, rows - row)
-    cdef Py_ssize_t i, c
-    for i in range(mr):
-        dst[i] = bias[row + i] if bias != NULL and i < count else 0
-    dst = dst + mr
-    if swapped and taps == 1:  # it lies as it is to lie
-        for c in range(cols):
-            copy(dst + c * mr, src + c * rows + row, count)
-            for i in range(count, mr):
-                dst[c * mr + i] = 0
-    elif swapped:
-        for c in range(cols):
-            pack_rows(src + (c * rows + row) * taps, taps, count, taps, dst + c * taps * mr, mr)
-    else:
-        pack_rows(src + row * cols * taps, cols * taps, count, cols * taps, dst, mr)
-
-
-cdef void pack_rows(
-    const real* src, Py_ssize_t step, Py_ssize_t count, Py_ssize_t length, real* dst, Py_ssize_t mr
-) noexcept nogil:
-    # dst[k, i] = src[i * step + k] for k < length and i < count, and 0 for count <= i < mr
-    cdef vreal square[VLEN]
-    cdef Py_ssize_t i, k, j, first
-    first = 0
-    while first < mr:
-        k = 0
-        while k < length:
-            for i in range(VLEN):
-                if first + i >= count:
-                    square[i] = broadcast(0)
-                elif k + VLEN <= length:
-                    square[i] = load(src + (first + i) * step + k)
-                else:
-                    square[i] = load_first(src + (first + i) * step + k, length - k)
-            transpose(square)
-            for j in range(min(<Py_ssize_t>VLEN, length - k)):
-                # a whole vector may reach into the rows of dst that come next
-                if first + VLEN <= mr or (mr <= VLEN and (k + j) * mr + VLEN <= length * mr):
-                    store(dst + (k + j) * mr + first, square[j])
-                else:
-                    store_first(dst + (k + j) * mr + first, square[j],
-                                min(<Py_ssize_t>VLEN, mr - first))
-            k = k + VLEN
-        first = first + VLEN

@@ -1,9 +1,17 @@
-# The panel of im2col: what a block of output positions reads, copied together; and what a convolution
-# is, for the kernels in conv.pyx.
+# im2col: what a convolution is, and the panels of what its outputs read.
+#
+# Reading the neighbours of a pixel at the image's edge, or every second pixel of a row, would take a
+# decision for each number. So the input is first copied once, with its padding and with the columns
+# sorted by column % stride: in this copy, what one tap reads for a row of outputs is one stretch of
+# memory, whatever the tap. (Nothing is copied where the input itself is like that.) A panel then takes
+# what all taps read for 2 VLEN outputs, rows of 2 VLEN numbers, which the micro-kernel reads in order.
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, load, real, store
 from cyconv.kernels.window cimport Axis, source
+
+cdef enum:
+    PANELS = 4                 # filled together at most
 
 
 cdef struct Problem:
@@ -13,30 +21,117 @@ cdef struct Problem:
     Py_ssize_t taps            # KH * KW
     Py_ssize_t mr, blocks      # written channels per block, blocks per group
     Axis rows, cols
-    Py_ssize_t images          # taken together along a row by the direct algorithm
+    bint direct, relu
+    # of the direct algorithm
+    Py_ssize_t images          # taken together along a row
     Py_ssize_t channels        # read one after the other, while they stay in the cache
-    Py_ssize_t panels          # filled together by im2col
-    bint strided               # neighbours in a row of the output do not read neighbours
-    bint relu
+    # of im2col
+    Py_ssize_t panels          # filled together
+    bint in_place              # x needs no copy
+    real* padded               # (C, rows, phases, columns, N), or x itself
+    real* end                  # of what may be read there
+    Py_ssize_t height, width   # rows of a padded plane, and columns of a phase
+    Py_ssize_t phases
+    Py_ssize_t rowsize, plane  # numbers of a padded row, and from plane to plane
+    Py_ssize_t* places         # of what each tap reads, relative to what tap (0, 0) reads
 
 
-cdef enum:
-    PANELS = 4  # filled together at most
-
-
-cdef struct Panel:             # output positions from `position` on
-    real* rows                 # (cg * taps, width): what tap t reads in channel c, zeros for padding
-    Py_ssize_t position, lanes # how many, and in how wide rows, with zeros behind them
+cdef struct Panel:             # output positions (row, column, image) from `position` on
+    real* rows                 # (cg * taps, width): what tap t reads in channel c
+    Py_ssize_t position, lanes # how many, in rows of `width`; behind them lies anything
     Py_ssize_t width
 
 
-cdef struct Segment:           # lanes that lie in one row of the output, one pixel if `strided`
+cdef struct Segment:           # lanes that lie in one row of the output
     Py_ssize_t lane, size      # the first, and how many
-    Py_ssize_t row, place      # where the first lies: the row, and the number in the row
+    Py_ssize_t place           # in a padded plane, of what tap (0, 0) reads
 
 
-cdef struct Run:               # lanes whose sources are neighbours in memory, or padding
-    Py_ssize_t lane, size, offset  # in a plane of x; -1 for padding
+# ------------------------------------------------------------------ the padded copy
+
+
+cdef inline Py_ssize_t padded_size(const Axis* a) noexcept nogil:
+    # positions from the first to the last that any output reads; 2**40 or more if that is absurd
+    cdef double reach = <double>(a.kernel - 1) * a.dilation
+    cdef double last = <double>(a.out - 1) * (1 if a.transposed else a.stride)
+    return <Py_ssize_t>(last + reach + 1) if last + reach < 2.0**40 else 2**40
+
+
+cdef inline Py_ssize_t origin(const Axis* a) noexcept nogil:
+    # where the input's first position lies among them, maybe before the first
+    return (a.kernel - 1) * a.dilation - a.before if a.transposed else a.before
+
+
+cdef inline Py_ssize_t tap_at(const Axis* a, Py_ssize_t k) noexcept nogil:
+    # how far kernel position k reads from where the first does; a gradient turns the kernel round
+    return (a.kernel - 1 - k if a.transposed else k) * a.dilation
+
+
+cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
+    # how the copy lies; False if it would be out of all proportion
+    cdef double size
+    p.phases = 1 if p.cols.transposed else p.cols.stride
+    p.height = padded_size(&p.rows)
+    p.width = (padded_size(&p.cols) + p.phases - 1) // p.phases
+    p.rowsize = p.phases * p.width * p.x.n
+    p.plane = p.height * p.rowsize
+    p.in_place = not p.rows.transposed and p.rows.stride == 1 and p.cols.stride == 1 \
+        and p.height == p.x.h and p.width == p.x.w and p.rows.before == 0 and p.cols.before == 0
+    size = <double>p.x.c * p.height * p.phases * p.width * p.x.n
+    return size < 2.0**20 or size < 16 * (
+        <double>p.x.c * p.x.h * p.x.w * p.x.n + <double>p.out.c * p.out.h * p.out.w * p.out.n)
+
+
+cdef inline Py_ssize_t tap_place(const Problem* p, Py_ssize_t tap) noexcept nogil:
+    # what a tap reads, relative to what tap (0, 0) of no padding reads, in a padded plane
+    cdef Py_ssize_t col = tap_at(&p.cols, tap % p.cols.kernel)
+    cdef Py_ssize_t row = tap_at(&p.rows, tap // p.cols.kernel)
+    return row * p.rowsize + (col % p.phases * p.width + col // p.phases) * p.out.n
+
+
+cdef inline Py_ssize_t row_of(const Axis* a, Py_ssize_t position) noexcept nogil:
+    # the input position that lies at a padded one, or -1: in a gradient by the input, what is read
+    # has stride - 1 zeros between its rows
+    cdef Py_ssize_t i = position - origin(a)
+    if a.transposed and a.stride > 1:
+        i = i // a.stride if i >= 0 and i % a.stride == 0 else -1
+    return i if 0 <= i < a.size else -1
+
+
+cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    # a / b rounded up, or 0 for a below 0
+    return (a + b - 1) // b if a > 0 else 0
+
+
+cdef inline void pad_row(const Problem* p, Py_ssize_t channel, Py_ssize_t row) noexcept nogil:
+    # fill one row of the copy
+    cdef real* dst = p.padded + channel * p.plane + row * p.rowsize
+    cdef Py_ssize_t ih = row_of(&p.rows, row), before = origin(&p.cols)
+    cdef Py_ssize_t images = p.x.n
+    cdef Py_ssize_t step = p.phases                                     # of columns of x
+    cdef Py_ssize_t apart = p.cols.stride if p.cols.transposed else 1   # columns of the copy
+    cdef Py_ssize_t i, phase, iw, at
+    cdef const real* src
+    for i in range(p.rowsize):
+        dst[i] = 0
+    if ih < 0:
+        return
+    src = p.x.data + channel * p.x.stride + ih * p.x.w * images
+    for phase in range(p.phases):
+        if p.cols.transposed:
+            iw = ceil_divided(-before, apart)
+            at = before + iw * apart
+        else:
+            at = ceil_divided(before - phase, step)
+            iw = at * step + phase - before
+        if step == 1 and apart == 1:
+            copy(dst + at * images, src + iw * images, min(p.x.w - iw, p.width - at) * images)
+            return
+        while iw < p.x.w and at < p.width:
+            for i in range(images):
+                dst[at * images + i] = src[iw * images + i]
+            iw, at = iw + step, at + apart
+        dst = dst + p.width * images
 
 
 cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nogil:
@@ -48,101 +143,73 @@ cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nog
         dst[i] = src[i]
 
 
+# ------------------------------------------------------------------ panels
+
+
 cdef inline Py_ssize_t segments_of(
-    const Problem* p, Py_ssize_t position, Py_ssize_t lanes, Segment* segments
+    const Problem* p, const Panel* panel, Segment* segments
 ) noexcept nogil:
-    # cut the lanes from output position `position` on into segments, and say how many there are
+    # cut a panel's lanes into segments, and say how many there are
     cdef Py_ssize_t rowlen = p.out.w * p.out.n
-    cdef Py_ssize_t length = p.out.n if p.strided else rowlen  # of the longest segment
-    cdef Py_ssize_t lane = 0, count = 0
-    while lane < lanes:
+    cdef Py_ssize_t step = (1 if p.rows.transposed else p.rows.stride) * p.rowsize
+    cdef Py_ssize_t lane = 0, count = 0, row, place
+    while lane < panel.lanes:
+        row = (panel.position + lane) // rowlen
+        place = (panel.position + lane) % rowlen
         segments[count].lane = lane
-        segments[count].row = (position + lane) // rowlen
-        segments[count].place = (position + lane) % rowlen
-        segments[count].size = min(lanes - lane, length - segments[count].place % length)
+        segments[count].size = min(panel.lanes - lane, rowlen - place)
+        segments[count].place = row * step + place
         lane = lane + segments[count].size
         count = count + 1
     return count
-
-
-cdef inline Py_ssize_t add_run(
-    Run* runs, Py_ssize_t found, Py_ssize_t lane, Py_ssize_t size, Py_ssize_t offset
-) noexcept nogil:
-    if size <= 0:
-        return found
-    runs[found].lane, runs[found].size, runs[found].offset = lane, size, offset
-    return found + 1
-
-
-cdef inline Py_ssize_t runs_of(
-    const Problem* p, const Segment* segments, Py_ssize_t count, Py_ssize_t kh, Py_ssize_t kw,
-    Run* runs,
-) noexcept nogil:
-    # what tap (kh, kw) reads for each segment, as runs of neighbours in memory or of padding
-    cdef Py_ssize_t images = p.x.n, rowlen = p.x.w * images
-    cdef Py_ssize_t i, ih, at, low, high, found = 0
-    cdef const Segment* s
-    cdef Py_ssize_t shift = kw * p.cols.dilation - p.cols.before
-    if p.cols.transposed:
-        shift = -shift
-    shift = min(max(shift, -p.out.w), p.x.w)  # beyond these nothing is read, and nothing overflows
-    for i in range(count):
-        s = segments + i
-        ih = source(&p.rows, s.row, kh)
-        if ih < 0:
-            low, high, at = s.size, s.size, 0
-        elif p.strided:
-            at = source(&p.cols, s.place // images, kw)
-            low = 0 if at >= 0 else s.size
-            high = s.size
-            at = at * images + s.place % images
-        else:
-            at = s.place + shift * images
-            low = min(max(<Py_ssize_t>0, -at), s.size)
-            high = min(max(low, rowlen - at), s.size)
-        found = add_run(runs, found, s.lane, low, -1)
-        found = add_run(runs, found, s.lane + low, high - low, ih * rowlen + at + low)
-        found = add_run(runs, found, s.lane + high, s.size - high, -1)
-    return found
-
-
-cdef inline void fill_row(
-    const Run* runs, Py_ssize_t count, const real* src, Py_ssize_t width, real* row
-) noexcept nogil:
-    # what one tap reads in the plane src
-    cdef Py_ssize_t i, j
-    if count == 1 and width == 2 * VLEN and runs[0].offset >= 0:  # the most usual case
-        store(row, load(src + runs[0].offset))
-        store(row + VLEN, load(src + runs[0].offset + VLEN))
-        return
-    for i in range(count):
-        if runs[i].offset >= 0:
-            copy(row + runs[i].lane, src + runs[i].offset, runs[i].size)
-        else:
-            for j in range(runs[i].size):
-                row[runs[i].lane + j] = 0
 
 
 cdef inline void fill_panels(
     const Problem* p, Py_ssize_t group, const Panel* panels, Py_ssize_t count
 ) noexcept nogil:
     # The panels lie one after the other in the image, and are filled channel by channel together:
-    # so a channel's plane, which is far from the next one, is read in longer stretches.
-    cdef const real* plane = p.x.data + group * p.cg * p.x.stride
+    # so a channel's plane, which is far from the next one, is read in longer stretches. Whole
+    # vectors are copied; what they bring too much is overwritten by what comes next, or lies in
+    # lanes that nobody looks at.
     cdef Segment segments[PANELS][2 * VLEN]
     cdef Py_ssize_t segment_counts[PANELS]
-    cdef Run runs[PANELS][6 * VLEN + 1]
-    cdef Py_ssize_t run_counts[PANELS]
-    cdef Py_ssize_t c, t, i
+    cdef const real* plane
+    cdef const real* src
+    cdef real* dst
+    cdef const Segment* s
+    cdef Py_ssize_t c, t, i, j, size
     for i in range(count):
-        segment_counts[i] = segments_of(p, panels[i].position, panels[i].lanes, segments[i])
-    for t in range(p.taps):
-        for i in range(count):
-            run_counts[i] = runs_of(
-                p, segments[i], segment_counts[i], t // p.cols.kernel, t % p.cols.kernel, runs[i])
-            run_counts[i] = add_run(
-                runs[i], run_counts[i], panels[i].lanes, panels[i].width - panels[i].lanes, -1)
-        for c in range(p.cg):
+        segment_counts[i] = segments_of(p, &panels[i], segments[i])
+    for c in range(p.cg):
+        plane = p.padded + (group * p.cg + c) * p.plane
+        for t in range(p.taps):
             for i in range(count):
-                fill_row(runs[i], run_counts[i], plane + c * p.x.stride, panels[i].width,
-                         panels[i].rows + (c * p.taps + t) * panels[i].width)
+                for j in range(segment_counts[i]):
+                    s = &segments[i][j]
+                    src = plane + p.places[t] + s.place
+                    dst = panels[i].rows + (c * p.taps + t) * panels[i].width + s.lane
+                    size = s.size
+                    while size > 0 and src + VLEN <= p.end:
+                        store(dst, load(src))
+                        dst, src, size = dst + VLEN, src + VLEN, size - VLEN
+                    if size > 0:  # at the end of x itself
+                        copy(dst, src, size)
+
+
+cdef inline void fill_pixel(
+    const Problem* p, Py_ssize_t group, Py_ssize_t row, Py_ssize_t col, Py_ssize_t image,
+    const Panel* panel,
+) noexcept nogil:
+    # a panel of one output pixel for fewer than VLEN images, from `image` on, from x itself
+    cdef const real* plane = p.x.data + group * p.cg * p.x.stride + image
+    cdef const real* src
+    cdef real* dst
+    cdef Py_ssize_t c, t, i, ih, iw
+    for t in range(p.taps):
+        ih = source(&p.rows, row, t // p.cols.kernel)
+        iw = source(&p.cols, col, t % p.cols.kernel)
+        for c in range(p.cg):
+            dst = panel.rows + (c * p.taps + t) * panel.width
+            src = plane + c * p.x.stride + (ih * p.x.w + iw) * p.x.n
+            for i in range(panel.width):
+                dst[i] = src[i] if ih >= 0 and iw >= 0 and i < panel.lanes else 0

@@ -1,0 +1,57 @@
+# Weights as the micro-kernel of tile.pxd reads them: blocks of mr rows (output channels), in each the
+# bias and then, for each term of the sum, the mr weights beside each other.
+
+from cyconv.kernels.simd cimport (
+    VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
+)
+
+
+cdef inline void pack_rows(
+    const real* src, Py_ssize_t step, Py_ssize_t count, Py_ssize_t length, real* dst, Py_ssize_t mr
+) noexcept nogil:
+    # dst[k, i] = src[i * step + k] for k < length and i < count, and 0 for count <= i < mr
+    cdef vreal square[VLEN]
+    cdef Py_ssize_t i, k, j, first
+    first = 0
+    while first < mr:
+        k = 0
+        while k < length:
+            for i in range(VLEN):
+                if first + i >= count:
+                    square[i] = broadcast(0)
+                elif k + VLEN <= length:
+                    square[i] = load(src + (first + i) * step + k)
+                else:
+                    square[i] = load_first(src + (first + i) * step + k, length - k)
+            transpose(square)
+            for j in range(min(<Py_ssize_t>VLEN, length - k)):
+                # a whole vector may reach into the rows of dst that come next
+                if first + VLEN <= mr or (mr <= VLEN and (k + j) * mr + VLEN <= length * mr):
+                    store(dst + (k + j) * mr + first, square[j])
+                else:
+                    store_first(dst + (k + j) * mr + first, square[j],
+                                min(<Py_ssize_t>VLEN, mr - first))
+            k = k + VLEN
+        first = first + VLEN
+
+
+cdef inline void pack_block(
+    const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t mr,
+    Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped,
+) noexcept nogil:
+    cdef Py_ssize_t count = min(mr, rows - row)
+    cdef Py_ssize_t i, c
+    for i in range(mr):
+        dst[i] = bias[row + i] if bias != NULL and i < count else 0
+    dst = dst + mr
+    if swapped and taps == 1:  # it lies as it is to lie
+        for c in range(cols):
+            for i in range(count):
+                dst[c * mr + i] = src[c * rows + row + i]
+            for i in range(count, mr):
+                dst[c * mr + i] = 0
+    elif swapped:
+        for c in range(cols):
+            pack_rows(src + (c * rows + row) * taps, taps, count, taps, dst + c * taps * mr, mr)
+    else:
+        pack_rows(src + row * cols * taps, cols * taps, count, cols * taps, dst, mr)
