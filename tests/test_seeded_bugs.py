@@ -68,16 +68,24 @@ KERNEL_BUGS = [
     ),
     kernel(
         "columns of other phases",
-        "conv.pyx",
+        "direct.pxd",
         "        ow = phase\n",
         "        ow = 0\n",
         CONV,
+        "conv",
     ),
     kernel(
         "a panel's place among several",
         "conv.pyx",
-        "panels[i].rows = s.panel + i * panel_size(p.cg * p.taps)",
-        "panels[i].rows = s.panel",
+        "panel_at(p, position, scratch + i * panel_size(p.cg * p.taps))",
+        "panel_at(p, position, scratch)",
+        ("test_ops_conv.py",),
+    ),
+    kernel(
+        "a filled panel of another place",
+        "conv.pyx",
+        "p.filled + job * panel_size(p.cg * p.taps)",
+        "p.filled + job % 2 * panel_size(p.cg * p.taps)",
         ("test_ops_conv.py",),
     ),
     kernel(
@@ -122,10 +130,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "taps in the wrong order",
-        "conv.pyx",
+        "direct.pxd",
         "s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr",
         "s.woff[taps] = (kw * p.rows.kernel + kh) * p.mr",
         CONV,
+        "conv",
     ),
     kernel(
         "images mixed up in a panel",
@@ -176,10 +185,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "a later part of the channels begins anew",
-        "conv.pyx",
+        "direct.pxd",
         "cdef bint add = channel > 0",
         "cdef bint add = False",
         CONV,
+        "conv",
     ),
     kernel(
         "relu of the first part alone",

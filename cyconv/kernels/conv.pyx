@@ -13,13 +13,15 @@ from cyconv.kernels.planes cimport (
     Planes, check_apart, check_threads, extent, numbers, planes,
 )
 from cyconv.kernels.pack cimport pack_block
+from cyconv.kernels.direct cimport Taps, direct_row
 from cyconv.kernels.panel cimport (
-    PANELS, Panel, Problem, fill_panels, fill_pixel, lay_out_padded, pad_row, tap_place,
+    PANELS, Panel, Problem, fill_panels, fill_pixel, lay_out_padded, out_at, pad_row, tap_place,
+    weights_of,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport WIDE_MR, packed_tile, placed_tile
-from cyconv.kernels.window cimport Axis, axis, check_window, is_inner, source
+from cyconv.kernels.tile cimport WIDE_MR, packed_tile
+from cyconv.kernels.window cimport Axis, axis, check_window
 
 lanes = 2 * VLEN  # of a tile
 
@@ -28,48 +30,44 @@ cdef enum:
     CACHED = 524288   # bytes that a core's own cache surely holds
     LEAST_TERMS = 24  # summed up at a time for each channel of a block, so that loading the sums
                       # costs little: the fewer channels read x, the nearer it must be
-    PANEL_BLOCKS = 5  # of channels that make filling a panel worth while
     PIXEL = 16384     # bytes that a pixel reads which stay in a first-level cache for the next one
     PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
-
-
-cdef struct Scratch:
-    Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
-    Py_ssize_t* woff
-    real* panel                # (panels, cg * taps, lanes)
-
-
-cdef inline real* out_at(
-    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t position
-) noexcept nogil:
-    return p.out.data + (group * p.fg + block * p.mr) * p.out.stride + position
-
-
-cdef inline const real* weights_of(
-    const Problem* p, Py_ssize_t group, Py_ssize_t block
-) noexcept nogil:
-    return p.w + (group * p.blocks + block) * (1 + p.cg * p.taps) * p.mr
 
 
 # ------------------------------------------------------------------ im2col: lanes from a panel
 
 
+cdef inline Panel panel_at(const Problem* p, Py_ssize_t position, real* rows) noexcept nogil:
+    cdef Panel panel
+    panel.rows, panel.position = rows, position
+    panel.lanes = min(p.out.h * p.out.w * p.out.n - position, <Py_ssize_t>(2 * VLEN))
+    panel.width = VLEN if panel.lanes <= VLEN else 2 * VLEN
+    return panel
+
+
 cdef void panel_job(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t position,
-    const Scratch* s,
+    real* scratch,
 ) noexcept nogil:
     # the outputs from `position` on, as many as p.panels panels hold
     cdef Panel panels[PANELS]
-    cdef Py_ssize_t end = p.out.h * p.out.w * p.out.n
     cdef Py_ssize_t i = 0
-    while i < p.panels and position < end:
-        panels[i].rows = s.panel + i * panel_size(p.cg * p.taps)
-        panels[i].position = position
-        panels[i].lanes = min(end - position, <Py_ssize_t>(2 * VLEN))
-        panels[i].width = VLEN if panels[i].lanes <= VLEN else 2 * VLEN
+    while i < p.panels and position < p.out.h * p.out.w * p.out.n:
+        panels[i] = panel_at(p, position, scratch + i * panel_size(p.cg * p.taps))
         i, position = i + 1, position + 2 * VLEN
     fill_panels(p, group, panels, i)
     multiply_panels(p, group, first, last, panels, i)
+
+
+cdef Panel filled_panel(const Problem* p, Py_ssize_t job) noexcept nogil:
+    # one of the panels that lie in memory all at a time, group by group
+    cdef Py_ssize_t position = job % jobs_of_group(p) * 2 * VLEN
+    return panel_at(p, position, p.filled + job * panel_size(p.cg * p.taps))
+
+
+cdef void fill_job(const Problem* p, Py_ssize_t job) noexcept nogil:
+    cdef Panel panel = filled_panel(p, job)
+    fill_panels(p, job // jobs_of_group(p), &panel, 1)
 
 
 cdef inline Py_ssize_t panel_size(Py_ssize_t rows) noexcept nogil:
@@ -102,85 +100,18 @@ cdef void multiply_panels(
 # ------------------------------------------------------------------ direct: lanes in place
 
 
-cdef void direct_row(
-    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t channel, Py_ssize_t row,
-    Py_ssize_t image, Py_ssize_t end, const Scratch* s,
-) noexcept nogil:
-    # one row of output pixels for the images from `image` to `end`, whole vectors of them, for one
-    # block of written channels, so that each plane is written in long runs, and for as many read
-    # ones from `channel` on as stay in the cache from pixel to pixel
-    cdef Py_ssize_t channels = min(p.channels, p.cg - channel)
-    cdef const real* w = weights_of(p, group, block)
-    cdef real* out = out_at(p, group, block, 0)
-    cdef Py_ssize_t fcount = p.fg - block * p.mr
-    cdef const real* plane = p.x.data + (group * p.cg + channel) * p.x.stride
-    cdef const real* x = plane
-    cdef bint add = channel > 0
-    cdef bint relu = p.relu and channel + channels == p.cg
-    cdef Py_ssize_t phase, ow, i, position, lanes, count = 0
-    # pixels so far apart read with the same taps what lies a step further, if no tap is outside
-    cdef Py_ssize_t apart = p.cols.stride if p.cols.transposed else 1
-    cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
-    cdef bint inner, was_inner
-    if add:  # behind the bias and the channels before
-        w = w + (1 + channel * p.taps) * p.mr
-    for phase in range(min(apart, p.out.w)):
-        inner = False
-        ow = phase
-        while ow < p.out.w:
-            position = (row * p.out.w + ow) * p.out.n
-            was_inner = inner
-            inner = is_inner(&p.cols, ow)
-            if inner and was_inner:
-                x = x + step
-            else:
-                x = plane
-                count = find_taps(p, row, ow, channels, s)
-            i = image
-            while i < end:
-                lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-                if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
-                    lanes = 4 * VLEN
-                placed_tile(add, p.mr, count, x + i, s.xoff, w, s.woff, out + position + i,
-                            p.out.stride, fcount, lanes, relu)
-                i = i + lanes
-            ow = ow + apart
-
-
 cdef void left_over(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t row,
-    Py_ssize_t image, Py_ssize_t count, const Scratch* s,
+    Py_ssize_t image, Py_ssize_t count, real* scratch,
 ) noexcept nogil:
     # one row of output pixels for `count` images from `image` on, which do not fill a vector
     cdef Panel panel
     cdef Py_ssize_t ow
-    panel.rows, panel.lanes, panel.width = s.panel, count, VLEN
+    panel.rows, panel.lanes, panel.width = scratch, count, VLEN
     for ow in range(p.out.w):
         panel.position = (row * p.out.w + ow) * p.out.n + image
         fill_pixel(p, group, row, ow, image, &panel)
         multiply_panels(p, group, first, last, &panel, 1)
-
-
-cdef Py_ssize_t find_taps(
-    const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, const Scratch* s
-) noexcept nogil:
-    # where an output pixel finds what it reads of so many channels, and the weights of that
-    cdef Py_ssize_t kh, kw, ih, iw, c, t, taps = 0
-    for kh in range(p.rows.kernel):
-        ih = source(&p.rows, row, kh)
-        if ih < 0:
-            continue
-        for kw in range(p.cols.kernel):
-            iw = source(&p.cols, col, kw)
-            if iw >= 0:
-                s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
-                s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
-                taps += 1
-    for c in range(1, channels):
-        for t in range(taps):
-            s.xoff[c * taps + t] = s.xoff[t] + c * p.x.stride
-            s.woff[c * taps + t] = s.woff[t] + c * p.taps * p.mr
-    return channels * taps
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
@@ -190,24 +121,27 @@ cdef inline real* from_cache_line(real* scratch) noexcept nogil:
     return scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
 
 
-cdef void run_job(
-    const Problem* p, Py_ssize_t parts, Py_ssize_t job, real* scratch
-) noexcept nogil:
+cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
     # a job is one part of the blocks of channels, for one row of pixels (direct) or some panels
-    cdef Py_ssize_t part = job % parts
-    cdef Py_ssize_t first = part * p.blocks // parts
-    cdef Py_ssize_t last = (part + 1) * p.blocks // parts
+    cdef Py_ssize_t part = job % p.parts
+    cdef Py_ssize_t first = part * p.blocks // p.parts
+    cdef Py_ssize_t last = (part + 1) * p.blocks // p.parts
     cdef Py_ssize_t per_group = jobs_of_group(p)
-    cdef Py_ssize_t group = job // parts // per_group
+    cdef Py_ssize_t group = job // p.parts // per_group
     cdef Py_ssize_t row, image, end, whole, channel, block
-    cdef Scratch s
-    s.panel = from_cache_line(scratch)
-    s.xoff = <Py_ssize_t*>(s.panel + p.panels * panel_size(p.cg * p.taps))
-    s.woff = s.xoff + p.cg * p.taps
-    job = job // parts % per_group
-    if not p.direct:
-        panel_job(p, group, first, last, job * p.panels * 2 * VLEN, &s)
+    cdef Panel panel
+    cdef real* panels = from_cache_line(scratch)
+    cdef Taps taps
+    if are_filled(p):
+        panel = filled_panel(p, job // p.parts)
+        multiply_panels(p, group, first, last, &panel, 1)
         return
+    job = job // p.parts % per_group
+    if not p.direct:
+        panel_job(p, group, first, last, job * p.panels * 2 * VLEN, panels)
+        return
+    taps.xoff = <Py_ssize_t*>(panels + panel_size(p.cg * p.taps))
+    taps.woff = taps.xoff + p.cg * p.taps
     row = job % p.out.h
     image = job // p.out.h * p.images
     end = min(p.out.n, image + p.images)
@@ -215,10 +149,15 @@ cdef void run_job(
     channel = 0
     while channel < p.cg:
         for block in range(first, last):
-            direct_row(p, group, block, channel, row, image, whole, &s)
+            direct_row(p, group, block, channel, row, image, whole, &taps)
         channel = channel + p.channels
     if whole < end:
-        left_over(p, group, first, last, row, whole, end - whole, &s)
+        left_over(p, group, first, last, row, whole, end - whole, panels)
+
+
+cdef inline bint are_filled(const Problem* p) noexcept nogil:
+    # whether all panels are filled before all are used, so that several jobs can use each
+    return p.parts > 1 and not p.direct
 
 
 cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
@@ -240,7 +179,6 @@ def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
 cdef struct Correlation:
     Task task
     Problem p
-    Py_ssize_t parts, jobs     # parts of the blocks of channels
     real* scratch              # of the threads
     Py_ssize_t per_thread      # numbers of scratch
 
@@ -248,15 +186,18 @@ cdef struct Correlation:
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
     cdef const Problem* p = &c.p
-    cdef Py_ssize_t job
+    cdef Py_ssize_t job, jobs = jobs_of_group(p) * p.groups
     if not p.direct:
         for job in range(p.taps):
             p.places[job] = tap_place(p, job)
         if not p.in_place:
             for job in prange(p.x.c * p.height, num_threads=threads, schedule="static"):
                 pad_row(p, job // p.height, job % p.height)
-    for job in prange(c.jobs, num_threads=threads, schedule="static"):
-        run_job(p, c.parts, job, c.scratch + threadid() * c.per_thread)
+    if are_filled(p):
+        for job in prange(jobs, num_threads=threads, schedule="static"):
+            fill_job(p, job)
+    for job in prange(jobs * p.parts, num_threads=threads, schedule="static"):
+        run_job(p, job, c.scratch + threadid() * c.per_thread)
 
 
 cdef Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
@@ -277,6 +218,7 @@ cdef Problem problem_of(
     tuple dilation, bint transposed, bint direct, int threads,
 ) except *:
     cdef Problem p
+    cdef Py_ssize_t jobs
     check_window(kernel, stride, padding, dilation, threads)
     p.x.n, p.x.c, p.x.h, p.x.w = x
     p.out.n, p.out.c, p.out.h, p.out.w = out
@@ -300,22 +242,33 @@ cdef Problem problem_of(
     p.direct = direct or not lay_out_padded(&p)
     if not p.direct and p.cg * p.taps <= PART:
         p.panels = max(<Py_ssize_t>1, min(jobs_of_group(&p) // JOBS, <Py_ssize_t>PANELS))
+    # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
+    # result does not depend on the number of threads
+    jobs = jobs_of_group(&p) * groups
+    p.parts = min(p.blocks, (JOBS + jobs - 1) // jobs)
     return p
 
 
 cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
-    # numbers of scratch that all threads read: the places of the taps and the padded copy
+    # numbers of scratch that all threads read: the panels, the places of the taps, the padded copy
     cdef Py_ssize_t size = (p.taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
     if p.direct:
         return 0
-    return size if p.in_place else size + p.x.c * p.plane + 2 * VLEN + 64 // <Py_ssize_t>sizeof(real)
+    if not p.in_place:
+        size = size + p.x.c * p.plane + 2 * VLEN + 64 // <Py_ssize_t>sizeof(real)
+    return size + filled_size(p)
+
+
+cdef Py_ssize_t filled_size(const Problem* p) noexcept nogil:
+    # numbers of the panels that are filled before they are used
+    return jobs_of_group(p) * p.groups * panel_size(p.cg * p.taps) if are_filled(p) else 0
 
 
 cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread: panels and offsets
     cdef Py_ssize_t taps = p.cg * p.taps
     cdef Py_ssize_t offsets = 2 * taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64
-    return offsets // <Py_ssize_t>sizeof(real) + p.panels * panel_size(taps)
+    return offsets // <Py_ssize_t>sizeof(real) + (0 if are_filled(p) else p.panels * panel_size(taps))
 
 
 def scratch_size(
@@ -346,25 +299,20 @@ def correlate(
     cdef Problem p = problem_of(
         (a.n, a.c, a.h, a.w), (o.n, o.c, o.h, o.w), groups, kernel, stride, padding, dilation,
         transposed, direct, threads)
-    cdef Py_ssize_t shared = shared_size(&p), jobs, blocks
+    cdef Py_ssize_t shared = shared_size(&p)
     cdef Py_ssize_t size = shared + threads * thread_size(&p)
     cdef real* base = numbers(scratch, size, True)
     check_apart(base, size, o.data, extent(o))
     p.x, p.out, p.relu = a, o, relu
     p.w = numbers(w, packed_size(groups, p.fg, p.cg * p.taps)[0], False)
-    p.places = <Py_ssize_t*>from_cache_line(base)
+    p.filled = from_cache_line(base)
+    p.places = <Py_ssize_t*>(p.filled + filled_size(&p))
     if p.in_place:
         p.padded, p.plane = a.data, a.stride
         p.end = a.data + extent(a)
     else:
         p.padded = from_cache_line(<real*>(p.places + p.taps))
         p.end = p.padded + a.c * p.plane + VLEN
-    # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
-    # result does not depend on the number of threads; a panel is filled for each part
-    jobs = jobs_of_group(&p) * groups
-    blocks = 1 if p.direct else PANEL_BLOCKS
-    call.parts = min((p.blocks + blocks - 1) // blocks, (JOBS + jobs - 1) // jobs)
-    call.jobs = jobs * call.parts
     call.p, call.scratch, call.per_thread = p, base + shared, thread_size(&p)
     call.task.run, call.task.threads = run, threads
     return finish(&call.task, sizeof(call), later)

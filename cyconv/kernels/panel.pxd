@@ -20,6 +20,7 @@ cdef struct Problem:
     Py_ssize_t groups, cg, fg  # channels per group: read, written
     Py_ssize_t taps            # KH * KW
     Py_ssize_t mr, blocks      # written channels per block, blocks per group
+    Py_ssize_t parts           # jobs that share the blocks
     Axis rows, cols
     bint direct, relu
     # of the direct algorithm
@@ -27,6 +28,7 @@ cdef struct Problem:
     Py_ssize_t channels        # read one after the other, while they stay in the cache
     # of im2col
     Py_ssize_t panels          # filled together
+    real* filled               # all panels, if they are filled before they are used
     bint in_place              # x needs no copy
     real* padded               # (C, rows, phases, columns, N), or x itself
     real* end                  # of what may be read there
@@ -45,6 +47,18 @@ cdef struct Panel:             # output positions (row, column, image) from `pos
 cdef struct Segment:           # lanes that lie in one row of the output
     Py_ssize_t lane, size      # the first, and how many
     Py_ssize_t place           # in a padded plane, of what tap (0, 0) reads
+
+
+cdef inline real* out_at(
+    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t position
+) noexcept nogil:
+    return p.out.data + (group * p.fg + block * p.mr) * p.out.stride + position
+
+
+cdef inline const real* weights_of(
+    const Problem* p, Py_ssize_t group, Py_ssize_t block
+) noexcept nogil:
+    return p.w + (group * p.blocks + block) * (1 + p.cg * p.taps) * p.mr
 
 
 # ------------------------------------------------------------------ the padded copy

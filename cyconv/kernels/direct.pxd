@@ -1,0 +1,79 @@
+# The direct algorithm: a block of lanes is up to 2 VLEN images (4 VLEN where few channels are written) at
+# one output pixel, and what they read is read in place.
+
+from cyconv.kernels.panel cimport Problem, out_at, weights_of
+from cyconv.kernels.simd cimport VLEN, real
+from cyconv.kernels.tile cimport WIDE_MR, placed_tile
+from cyconv.kernels.window cimport is_inner, source
+
+
+cdef struct Taps:
+    Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
+    Py_ssize_t* woff
+
+
+cdef inline Py_ssize_t find_taps(
+    const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, const Taps* s
+) noexcept nogil:
+    # where an output pixel finds what it reads of so many channels, and the weights of that
+    cdef Py_ssize_t kh, kw, ih, iw, c, t, taps = 0
+    for kh in range(p.rows.kernel):
+        ih = source(&p.rows, row, kh)
+        if ih < 0:
+            continue
+        for kw in range(p.cols.kernel):
+            iw = source(&p.cols, col, kw)
+            if iw >= 0:
+                s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
+                s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
+                taps += 1
+    for c in range(1, channels):
+        for t in range(taps):
+            s.xoff[c * taps + t] = s.xoff[t] + c * p.x.stride
+            s.woff[c * taps + t] = s.woff[t] + c * p.taps * p.mr
+    return channels * taps
+
+
+cdef inline void direct_row(
+    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t channel, Py_ssize_t row,
+    Py_ssize_t image, Py_ssize_t end, const Taps* s,
+) noexcept nogil:
+    # one row of output pixels for the images from `image` to `end`, whole vectors of them, for one
+    # block of written channels, so that each plane is written in long runs, and for as many read
+    # ones from `channel` on as stay in the cache from pixel to pixel
+    cdef Py_ssize_t channels = min(p.channels, p.cg - channel)
+    cdef const real* w = weights_of(p, group, block)
+    cdef real* out = out_at(p, group, block, 0)
+    cdef Py_ssize_t fcount = p.fg - block * p.mr
+    cdef const real* plane = p.x.data + (group * p.cg + channel) * p.x.stride
+    cdef const real* x = plane
+    cdef bint add = channel > 0
+    cdef bint relu = p.relu and channel + channels == p.cg
+    cdef Py_ssize_t phase, ow, i, position, lanes, count = 0
+    # pixels so far apart read with the same taps what lies a step further, if no tap is outside
+    cdef Py_ssize_t apart = p.cols.stride if p.cols.transposed else 1
+    cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
+    cdef bint inner, was_inner
+    if add:  # behind the bias and the channels before
+        w = w + (1 + channel * p.taps) * p.mr
+    for phase in range(min(apart, p.out.w)):
+        inner = False
+        ow = phase
+        while ow < p.out.w:
+            position = (row * p.out.w + ow) * p.out.n
+            was_inner = inner
+            inner = is_inner(&p.cols, ow)
+            if inner and was_inner:
+                x = x + step
+            else:
+                x = plane
+                count = find_taps(p, row, ow, channels, s)
+            i = image
+            while i < end:
+                lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
+                if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
+                    lanes = 4 * VLEN
+                placed_tile(add, p.mr, count, x + i, s.xoff, w, s.woff, out + position + i,
+                            p.out.stride, fcount, lanes, relu)
+                i = i + lanes
+            ow = ow + apart
