@@ -77,9 +77,16 @@ KERNEL_BUGS = [
     kernel(
         "a panel's place among several",
         "conv.pyx",
-        "panel_at(p, position, scratch + i * panel_size(p.cg * p.taps))",
-        "panel_at(p, position, scratch)",
+        "panel_at(p, group, position, scratch + i * panel_size(p.cg * p.taps))",
+        "panel_at(p, group, position, scratch)",
         ("test_ops_conv.py",),
+    ),
+    kernel(
+        "pixels in place from the row above",
+        "conv.pyx",
+        "row = row * (1 if p.rows.transposed else p.rows.stride)",
+        "row = max(row - 1, 0)",
+        CONV,
     ),
     kernel(
         "a filled panel of another place",
@@ -179,7 +186,7 @@ KERNEL_BUGS = [
     kernel(
         "a later part of a panel begins anew",
         "conv.pyx",
-        "packed_tile(part > 0,",
+        "packed_tile(begin > 0,",
         "packed_tile(False,",
         CONV,
     ),
@@ -194,7 +201,7 @@ KERNEL_BUGS = [
     kernel(
         "relu of the first part alone",
         "conv.pyx",
-        "p.relu and end == count",
+        "p.relu and end == p.cg * p.taps",
         "p.relu and begin == 0",
         ("test_activation.py",),
     ),

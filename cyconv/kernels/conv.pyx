@@ -20,7 +20,7 @@ from cyconv.kernels.panel cimport (
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport WIDE_MR, packed_tile
+from cyconv.kernels.tile cimport WIDE_MR, packed_tile, placed_tile
 from cyconv.kernels.window cimport Axis, axis, check_window
 
 lanes = 2 * VLEN  # of a tile
@@ -37,11 +37,20 @@ cdef enum:
 # ------------------------------------------------------------------ im2col: lanes from a panel
 
 
-cdef inline Panel panel_at(const Problem* p, Py_ssize_t position, real* rows) noexcept nogil:
+cdef inline Panel panel_at(
+    const Problem* p, Py_ssize_t group, Py_ssize_t position, real* rows
+) noexcept nogil:
+    # where pixels are lanes, those of one row are read where they lie: their taps overlap
     cdef Panel panel
+    cdef Py_ssize_t rowlen = p.out.w * p.out.n
+    cdef Py_ssize_t row = position // rowlen, place = position % rowlen
     panel.rows, panel.position = rows, position
-    panel.lanes = min(p.out.h * p.out.w * p.out.n - position, <Py_ssize_t>(2 * VLEN))
+    panel.lanes = min(p.out.h * rowlen - position, <Py_ssize_t>(2 * VLEN))
     panel.width = VLEN if panel.lanes <= VLEN else 2 * VLEN
+    panel.in_place = p.out.n < VLEN and place + 2 * VLEN <= rowlen
+    if panel.in_place:
+        row = row * (1 if p.rows.transposed else p.rows.stride)
+        panel.rows = p.padded + group * p.cg * p.plane + row * p.rowsize + place
     return panel
 
 
@@ -53,7 +62,7 @@ cdef void panel_job(
     cdef Panel panels[PANELS]
     cdef Py_ssize_t i = 0
     while i < p.panels and position < p.out.h * p.out.w * p.out.n:
-        panels[i] = panel_at(p, position, scratch + i * panel_size(p.cg * p.taps))
+        panels[i] = panel_at(p, group, position, scratch + i * panel_size(p.cg * p.taps))
         i, position = i + 1, position + 2 * VLEN
     fill_panels(p, group, panels, i)
     multiply_panels(p, group, first, last, panels, i)
@@ -62,7 +71,8 @@ cdef void panel_job(
 cdef Panel filled_panel(const Problem* p, Py_ssize_t job) noexcept nogil:
     # one of the panels that lie in memory all at a time, group by group
     cdef Py_ssize_t position = job % jobs_of_group(p) * 2 * VLEN
-    return panel_at(p, position, p.filled + job * panel_size(p.cg * p.taps))
+    cdef Py_ssize_t group = job // jobs_of_group(p)
+    return panel_at(p, group, position, p.filled + job * panel_size(p.cg * p.taps))
 
 
 cdef void fill_job(const Problem* p, Py_ssize_t job) noexcept nogil:
@@ -92,9 +102,21 @@ cdef void multiply_panels(
             if part > 0:
                 w = w + (1 + begin) * p.mr
             for i in range(panel_count):
-                packed_tile(part > 0, p.mr, end - begin, panels[i].rows + begin * panels[i].width, w,
-                            out_at(p, group, block, panels[i].position), p.out.stride,
-                            p.fg - block * p.mr, panels[i].lanes, p.relu and end == count)
+                multiply_panel(p, &panels[i], begin, end, w, out_at(p, group, block, panels[i].position),
+                               p.fg - block * p.mr)
+
+
+cdef inline void multiply_panel(
+    const Problem* p, const Panel* panel, Py_ssize_t begin, Py_ssize_t end, const real* w, real* out,
+    Py_ssize_t fcount,
+) noexcept nogil:
+    cdef bint relu = p.relu and end == p.cg * p.taps
+    if panel.in_place:
+        placed_tile(begin > 0, p.mr, end - begin, panel.rows, p.places + begin, w, p.weights, out,
+                    p.out.stride, fcount, panel.lanes, relu)
+    else:
+        packed_tile(begin > 0, p.mr, end - begin, panel.rows + begin * panel.width, w, out,
+                    p.out.stride, fcount, panel.lanes, relu)
 
 
 # ------------------------------------------------------------------ direct: lanes in place
@@ -107,7 +129,7 @@ cdef void left_over(
     # one row of output pixels for `count` images from `image` on, which do not fill a vector
     cdef Panel panel
     cdef Py_ssize_t ow
-    panel.rows, panel.lanes, panel.width = scratch, count, VLEN
+    panel.rows, panel.lanes, panel.width, panel.in_place = scratch, count, VLEN, False
     for ow in range(p.out.w):
         panel.position = (row * p.out.w + ow) * p.out.n + image
         fill_pixel(p, group, row, ow, image, &panel)
@@ -188,8 +210,9 @@ cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Problem* p = &c.p
     cdef Py_ssize_t job, jobs = jobs_of_group(p) * p.groups
     if not p.direct:
-        for job in range(p.taps):
-            p.places[job] = tap_place(p, job)
+        for job in range(p.cg * p.taps):
+            p.places[job] = job // p.taps * p.plane + tap_place(p, job % p.taps)
+            p.weights[job] = job * p.mr
         if not p.in_place:
             for job in prange(p.x.c * p.height, num_threads=threads, schedule="static"):
                 pad_row(p, job // p.height, job % p.height)
@@ -251,7 +274,8 @@ cdef Problem problem_of(
 
 cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
     # numbers of scratch that all threads read: the panels, the places of the taps, the padded copy
-    cdef Py_ssize_t size = (p.taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t size = 2 * p.cg * p.taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64
+    size = size // <Py_ssize_t>sizeof(real)
     if p.direct:
         return 0
     if not p.in_place:
@@ -307,11 +331,12 @@ def correlate(
     p.w = numbers(w, packed_size(groups, p.fg, p.cg * p.taps)[0], False)
     p.filled = from_cache_line(base)
     p.places = <Py_ssize_t*>(p.filled + filled_size(&p))
+    p.weights = p.places + p.cg * p.taps
     if p.in_place:
         p.padded, p.plane = a.data, a.stride
         p.end = a.data + extent(a)
     else:
-        p.padded = from_cache_line(<real*>(p.places + p.taps))
+        p.padded = from_cache_line(<real*>(p.weights + p.cg * p.taps))
         p.end = p.padded + a.c * p.plane + VLEN
     call.p, call.scratch, call.per_thread = p, base + shared, thread_size(&p)
     call.task.run, call.task.threads = run, threads

@@ -35,13 +35,15 @@ cdef struct Problem:
     Py_ssize_t height, width   # rows of a padded plane, and columns of a phase
     Py_ssize_t phases
     Py_ssize_t rowsize, plane  # numbers of a padded row, and from plane to plane
-    Py_ssize_t* places         # of what each tap reads, relative to what tap (0, 0) reads
+    Py_ssize_t* places         # (cg * taps): of what is read, relative to what tap (0, 0) reads
+    Py_ssize_t* weights        # (cg * taps): of its weights
 
 
 cdef struct Panel:             # output positions (row, column, image) from `position` on
     real* rows                 # (cg * taps, width): what tap t reads in channel c
     Py_ssize_t position, lanes # how many, in rows of `width`; behind them lies anything
     Py_ssize_t width
+    bint in_place              # rows is where tap (0, 0) reads: there is nothing to copy
 
 
 cdef struct Segment:           # lanes that lie in one row of the output
@@ -198,6 +200,8 @@ cdef inline void fill_panels(
         plane = p.padded + (group * p.cg + c) * p.plane
         for t in range(p.taps):
             for i in range(count):
+                if panels[i].in_place:
+                    continue
                 for j in range(segment_counts[i]):
                     s = &segments[i][j]
                     src = plane + p.places[t] + s.place
