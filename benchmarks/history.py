@@ -67,12 +67,8 @@ def slower(runs: list[Run]) -> list[str]:
     return found
 
 
-def plot(runs: list[Run]) -> Any:
-    """A figure: for each machine the times of the whole network, relative to its first run."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.subplots()
+def draw(runs: list[Run], axes: Any) -> None:
+    """For each machine the times of the whole network, relative to its first run."""
     for machine in dict.fromkeys(run.machine for run in runs):
         mine = [run for run in runs if run.machine == machine]
         for name in ("test_training_step[cython]", "test_inference[compiled-1]"):
@@ -85,6 +81,14 @@ def plot(runs: list[Run]) -> Any:
     axes.set_ylim(bottom=0)
     axes.tick_params("x", rotation=45)
     axes.legend(fontsize="small")
+
+
+def plot(runs: list[Run]) -> Any:
+    """``draw`` in a figure of its own."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    draw(runs, figure.subplots())
     return figure
 
 

@@ -205,14 +205,22 @@ cdef struct Correlation:
     Py_ssize_t per_thread      # numbers of scratch
 
 
+cdef void find_places(const Problem* p) noexcept nogil:
+    cdef Py_ssize_t c, t
+    for t in range(p.taps):
+        p.places[t] = tap_place(p, t)
+    for c in range(p.cg):
+        for t in range(p.taps):
+            p.places[c * p.taps + t] = p.places[t] + c * p.plane
+            p.weights[c * p.taps + t] = (c * p.taps + t) * p.mr
+
+
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
     cdef const Problem* p = &c.p
     cdef Py_ssize_t job, jobs = jobs_of_group(p) * p.groups
     if not p.direct:
-        for job in range(p.cg * p.taps):
-            p.places[job] = job // p.taps * p.plane + tap_place(p, job % p.taps)
-            p.weights[job] = job * p.mr
+        find_places(p)
         if not p.in_place:
             for job in prange(p.x.c * p.height, num_threads=threads, schedule="static"):
                 pad_row(p, job // p.height, job % p.height)
@@ -236,6 +244,13 @@ cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
     return (a.kernel + a.stride - 1) // a.stride if a.transposed else a.kernel
 
 
+cdef object product(tuple sizes):
+    cdef object result = 1
+    for size in sizes:
+        result *= max(size, 1)
+    return result
+
+
 cdef Problem problem_of(
     tuple x, tuple out, Py_ssize_t groups, tuple kernel, tuple stride, tuple padding,
     tuple dilation, bint transposed, bint direct, int threads,
@@ -247,7 +262,7 @@ cdef Problem problem_of(
     p.out.n, p.out.c, p.out.h, p.out.w = out
     if groups < 1 or p.x.c % groups or p.out.c % groups or p.x.n != p.out.n \
             or p.x.c < 1 or min(p.x.h, p.x.w) < 0 or min(p.out.n, p.out.c, p.out.h, p.out.w) < 1 \
-            or p.x.c * kernel[0] * kernel[1] >= 2**40 or max(*x, *out) >= 2**40:
+            or p.x.c * kernel[0] * kernel[1] >= 2**40 or product(x) >= 2**50 or product(out) >= 2**50:
         raise ValueError("kernel: correlate got sizes that do not fit")
     p.groups, p.cg, p.fg = groups, p.x.c // groups, p.out.c // groups
     p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
@@ -258,7 +273,7 @@ cdef Problem problem_of(
     # images that a job takes along a row: all, if what they read stays in the cache from row to row
     p.images = p.out.n
     p.channels = channels_at_a_time(&p)
-    if p.rows.kernel * p.x.w * p.channels * p.x.n * <Py_ssize_t>sizeof(real) > CACHED:
+    if <double>p.rows.kernel * p.x.w * p.channels * p.x.n * sizeof(real) > CACHED:
         p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
         p.channels = channels_at_a_time(&p)
     p.panels = 1  # those that are multiplied a part at a time stay alone in the cache

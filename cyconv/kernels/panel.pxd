@@ -5,6 +5,7 @@
 # sorted by column % stride: in this copy, what one tap reads for a row of outputs is one stretch of
 # memory, whatever the tap. (Nothing is copied where the input itself is like that.) A panel then takes
 # what all taps read for 2 VLEN outputs, rows of 2 VLEN numbers, which the micro-kernel reads in order.
+# Where pixels are the lanes, those of one row need no panel: they are read in the copy.
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, load, real, store
@@ -89,13 +90,15 @@ cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
     p.phases = 1 if p.cols.transposed else p.cols.stride
     p.height = padded_size(&p.rows)
     p.width = (padded_size(&p.cols) + p.phases - 1) // p.phases
+    size = <double>p.x.c * p.height * p.phases * p.width * p.x.n
+    if size >= 2.0**20 and size >= 16 * (
+            <double>p.x.c * p.x.h * p.x.w * p.x.n + <double>p.out.c * p.out.h * p.out.w * p.out.n):
+        return False
     p.rowsize = p.phases * p.width * p.x.n
     p.plane = p.height * p.rowsize
     p.in_place = not p.rows.transposed and p.rows.stride == 1 and p.cols.stride == 1 \
         and p.height == p.x.h and p.width == p.x.w and p.rows.before == 0 and p.cols.before == 0
-    size = <double>p.x.c * p.height * p.phases * p.width * p.x.n
-    return size < 2.0**20 or size < 16 * (
-        <double>p.x.c * p.x.h * p.x.w * p.x.n + <double>p.out.c * p.out.h * p.out.w * p.out.n)
+    return True
 
 
 cdef inline Py_ssize_t tap_place(const Problem* p, Py_ssize_t tap) noexcept nogil:
