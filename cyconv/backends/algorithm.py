@@ -18,9 +18,9 @@ LEAST_CHANNELS = {
 # gradient by the input is larger, which costs the other algorithms no more.
 MOST_WASTE = 1.5
 MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images
-# Copying what the lanes read costs less than reading it from all over the memory if so many
-# filters read it, from so many channels, and multiply so many numbers at each output pixel; or if
-# the images fill one vector only, while pixels fill the two of a tile
+# Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
+# memory if so many filters read it, from so many channels, and multiply so many numbers at each
+# output pixel; or if the images fill one vector only, while pixels fill the two of a tile
 MANY_FILTERS, MANY_CHANNELS, MANY_PRODUCTS = 32, 16, 8192
 
 
@@ -49,11 +49,9 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     read, filters = g.c // g.groups, g.f // g.groups
     if direction == "input_grad":
         read, filters = filters, read
-    products = filters * read * g.window.kernel[0] * g.window.kernel[1]
-    many = filters >= MANY_FILTERS and read >= MANY_CHANNELS and products >= MANY_PRODUCTS
-    narrow = g.n < 2 * vector and g.window.is_pointwise and filters >= MANY_CHANNELS
-    # a gradient by the input of strided windows would copy mostly zeros
-    strided = direction == "input_grad" and max(g.window.stride) > 1
-    if (many or narrow) and not strided:
+    many = filters >= MANY_FILTERS and read >= MANY_CHANNELS and filters * read >= MANY_PRODUCTS
+    narrow = g.n < 2 * vector and filters >= MANY_CHANNELS
+    # larger kernels and strides would need a copy of the whole input besides
+    if (many or narrow) and g.window.is_pointwise:
         return "im2col", f"{filters} filters share a copy of what each reads of {read} channels"
     return "direct", f"{g.n} images fill vectors of {vector} lanes well enough"
