@@ -83,10 +83,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "pixels in place from the row above",
-        "conv.pyx",
-        "row = row * (1 if p.rows.transposed else p.rows.stride)",
-        "row = max(row - 1, 0)",
+        "panel.pxd",
+        "position // rowlen * pace(&p.rows)",
+        "max(position // rowlen - 1, 0) * pace(&p.rows)",
         CONV,
+        "conv",
     ),
     kernel(
         "a filled panel of another place",
@@ -146,8 +147,8 @@ KERNEL_BUGS = [
     kernel(
         "images mixed up in a panel",
         "panel.pxd",
-        "place = (panel.position + lane) % rowlen",
-        "place = panel.position % rowlen",
+        "position = panel.position + lane",
+        "position = panel.position",
         CONV,
         "conv",
     ),

@@ -15,13 +15,13 @@ from cyconv.kernels.planes cimport (
 from cyconv.kernels.pack cimport pack_block
 from cyconv.kernels.direct cimport Taps, direct_row
 from cyconv.kernels.panel cimport (
-    PANELS, Panel, Problem, fill_panels, fill_pixel, lay_out_padded, out_at, pad_row, tap_place,
-    weights_of,
+    PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, lay_out_padded, out_at,
+    pad_row, place_of, tap_place, weights_of,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport WIDE_MR, packed_tile, placed_tile
-from cyconv.kernels.window cimport Axis, axis, check_window
+from cyconv.kernels.window cimport Axis, axis, check_window, spread
 
 lanes = 2 * VLEN  # of a tile
 
@@ -43,14 +43,12 @@ cdef inline Panel panel_at(
     # where pixels are lanes, those of one row are read where they lie: their taps overlap
     cdef Panel panel
     cdef Py_ssize_t rowlen = p.out.w * p.out.n
-    cdef Py_ssize_t row = position // rowlen, place = position % rowlen
     panel.rows, panel.position = rows, position
     panel.lanes = min(p.out.h * rowlen - position, <Py_ssize_t>(2 * VLEN))
     panel.width = VLEN if panel.lanes <= VLEN else 2 * VLEN
-    panel.in_place = p.out.n < VLEN and place + 2 * VLEN <= rowlen
+    panel.in_place = p.out.n < VLEN and position % rowlen + 2 * VLEN <= rowlen
     if panel.in_place:
-        row = row * (1 if p.rows.transposed else p.rows.stride)
-        panel.rows = p.padded + group * p.cg * p.plane + row * p.rowsize + place
+        panel.rows = p.padded + group * p.cg * p.plane + place_of(p, position)
     return panel
 
 
@@ -70,14 +68,13 @@ cdef void panel_job(
 
 cdef Panel filled_panel(const Problem* p, Py_ssize_t job) noexcept nogil:
     # one of the panels that lie in memory all at a time, group by group
-    cdef Py_ssize_t position = job % jobs_of_group(p) * 2 * VLEN
-    cdef Py_ssize_t group = job // jobs_of_group(p)
-    return panel_at(p, group, position, p.filled + job * panel_size(p.cg * p.taps))
+    cdef Py_ssize_t position = job % p.jobs * 2 * VLEN
+    return panel_at(p, job // p.jobs, position, p.filled + job * panel_size(p.cg * p.taps))
 
 
 cdef void fill_job(const Problem* p, Py_ssize_t job) noexcept nogil:
     cdef Panel panel = filled_panel(p, job)
-    fill_panels(p, job // jobs_of_group(p), &panel, 1)
+    fill_panels(p, job // p.jobs, &panel, 1)
 
 
 cdef inline Py_ssize_t panel_size(Py_ssize_t rows) noexcept nogil:
@@ -148,8 +145,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t part = job % p.parts
     cdef Py_ssize_t first = part * p.blocks // p.parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // p.parts
-    cdef Py_ssize_t per_group = jobs_of_group(p)
-    cdef Py_ssize_t group = job // p.parts // per_group
+    cdef Py_ssize_t group = job // p.parts // p.jobs
     cdef Py_ssize_t row, image, end, whole, channel, block
     cdef Panel panel
     cdef real* panels = from_cache_line(scratch)
@@ -158,7 +154,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
         panel = filled_panel(p, job // p.parts)
         multiply_panels(p, group, first, last, &panel, 1)
         return
-    job = job // p.parts % per_group
+    job = job // p.parts % p.jobs
     if not p.direct:
         panel_job(p, group, first, last, job * p.panels * 2 * VLEN, panels)
         return
@@ -206,19 +202,18 @@ cdef struct Correlation:
 
 
 cdef void find_places(const Problem* p) noexcept nogil:
-    cdef Py_ssize_t c, t
+    cdef Py_ssize_t t
     for t in range(p.taps):
         p.places[t] = tap_place(p, t)
-    for c in range(p.cg):
-        for t in range(p.taps):
-            p.places[c * p.taps + t] = p.places[t] + c * p.plane
-            p.weights[c * p.taps + t] = (c * p.taps + t) * p.mr
+        p.weights[t] = t * p.mr
+    for_all_channels(p.places, p.taps, p.cg, p.plane)
+    for_all_channels(p.weights, p.taps, p.cg, p.taps * p.mr)
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
     cdef const Problem* p = &c.p
-    cdef Py_ssize_t job, jobs = jobs_of_group(p) * p.groups
+    cdef Py_ssize_t job, jobs = p.jobs * p.groups
     if not p.direct:
         find_places(p)
         if not p.in_place:
@@ -241,7 +236,7 @@ cdef Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
 
 cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
     # about how many kernel positions meet one output position
-    return (a.kernel + a.stride - 1) // a.stride if a.transposed else a.kernel
+    return (a.kernel + spread(a) - 1) // spread(a)
 
 
 cdef object product(tuple sizes):
@@ -256,7 +251,6 @@ cdef Problem problem_of(
     tuple dilation, bint transposed, bint direct, int threads,
 ) except *:
     cdef Problem p
-    cdef Py_ssize_t jobs
     check_window(kernel, stride, padding, dilation, threads)
     p.x.n, p.x.c, p.x.h, p.x.w = x
     p.out.n, p.out.c, p.out.h, p.out.w = out
@@ -282,8 +276,8 @@ cdef Problem problem_of(
         p.panels = max(<Py_ssize_t>1, min(jobs_of_group(&p) // JOBS, <Py_ssize_t>PANELS))
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
     # result does not depend on the number of threads
-    jobs = jobs_of_group(&p) * groups
-    p.parts = min(p.blocks, (JOBS + jobs - 1) // jobs)
+    p.jobs = jobs_of_group(&p)
+    p.parts = min(p.blocks, (JOBS + p.jobs * groups - 1) // (p.jobs * groups))
     return p
 
 
@@ -300,7 +294,7 @@ cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
 
 cdef Py_ssize_t filled_size(const Problem* p) noexcept nogil:
     # numbers of the panels that are filled before they are used
-    return jobs_of_group(p) * p.groups * panel_size(p.cg * p.taps) if are_filled(p) else 0
+    return p.jobs * p.groups * panel_size(p.cg * p.taps) if are_filled(p) else 0
 
 
 cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:

@@ -1,10 +1,10 @@
 # The direct algorithm: a block of lanes is up to 2 VLEN images (4 VLEN where few channels are written) at
 # one output pixel, and what they read is read in place.
 
-from cyconv.kernels.panel cimport Problem, out_at, weights_of
+from cyconv.kernels.panel cimport Problem, for_all_channels, out_at, weights_of
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.tile cimport WIDE_MR, placed_tile
-from cyconv.kernels.window cimport is_inner, source
+from cyconv.kernels.window cimport is_inner, pace, source, spread
 
 
 cdef struct Taps:
@@ -16,7 +16,7 @@ cdef inline Py_ssize_t find_taps(
     const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, const Taps* s
 ) noexcept nogil:
     # where an output pixel finds what it reads of so many channels, and the weights of that
-    cdef Py_ssize_t kh, kw, ih, iw, c, t, taps = 0
+    cdef Py_ssize_t kh, kw, ih, iw, taps = 0
     for kh in range(p.rows.kernel):
         ih = source(&p.rows, row, kh)
         if ih < 0:
@@ -27,10 +27,8 @@ cdef inline Py_ssize_t find_taps(
                 s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
                 s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
                 taps += 1
-    for c in range(1, channels):
-        for t in range(taps):
-            s.xoff[c * taps + t] = s.xoff[t] + c * p.x.stride
-            s.woff[c * taps + t] = s.woff[t] + c * p.taps * p.mr
+    for_all_channels(s.xoff, taps, channels, p.x.stride)
+    for_all_channels(s.woff, taps, channels, p.taps * p.mr)
     return channels * taps
 
 
@@ -51,8 +49,8 @@ cdef inline void direct_row(
     cdef bint relu = p.relu and channel + channels == p.cg
     cdef Py_ssize_t phase, ow, i, position, lanes, count = 0
     # pixels so far apart read with the same taps what lies a step further, if no tap is outside
-    cdef Py_ssize_t apart = p.cols.stride if p.cols.transposed else 1
-    cdef Py_ssize_t step = (1 if p.cols.transposed else p.cols.stride) * p.x.n
+    cdef Py_ssize_t apart = spread(&p.cols)
+    cdef Py_ssize_t step = pace(&p.cols) * p.x.n
     cdef bint inner, was_inner
     if add:  # behind the bias and the channels before
         w = w + (1 + channel * p.taps) * p.mr

@@ -9,7 +9,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, load, real, store
-from cyconv.kernels.window cimport Axis, source
+from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
     PANELS = 4                 # filled together at most
@@ -21,6 +21,7 @@ cdef struct Problem:
     Py_ssize_t groups, cg, fg  # channels per group: read, written
     Py_ssize_t taps            # KH * KW
     Py_ssize_t mr, blocks      # written channels per block, blocks per group
+    Py_ssize_t jobs            # rows of pixels or blocks of lanes, in each group
     Py_ssize_t parts           # jobs that share the blocks
     Axis rows, cols
     bint direct, relu
@@ -58,6 +59,16 @@ cdef inline real* out_at(
     return p.out.data + (group * p.fg + block * p.mr) * p.out.stride + position
 
 
+cdef inline void for_all_channels(
+    Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t channels, Py_ssize_t step
+) noexcept nogil:
+    # from the offsets of one channel's taps those of others, which lie `step` apart
+    cdef Py_ssize_t c, t
+    for c in range(1, channels):
+        for t in range(taps):
+            offsets[c * taps + t] = offsets[t] + c * step
+
+
 cdef inline const real* weights_of(
     const Problem* p, Py_ssize_t group, Py_ssize_t block
 ) noexcept nogil:
@@ -70,7 +81,7 @@ cdef inline const real* weights_of(
 cdef inline Py_ssize_t padded_size(const Axis* a) noexcept nogil:
     # positions from the first to the last that any output reads; 2**40 or more if that is absurd
     cdef double reach = <double>(a.kernel - 1) * a.dilation
-    cdef double last = <double>(a.out - 1) * (1 if a.transposed else a.stride)
+    cdef double last = <double>(a.out - 1) * pace(a)
     return <Py_ssize_t>(last + reach + 1) if last + reach < 2.0**40 else 2**40
 
 
@@ -87,7 +98,7 @@ cdef inline Py_ssize_t tap_at(const Axis* a, Py_ssize_t k) noexcept nogil:
 cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
     # how the copy lies; False if it would be out of all proportion
     cdef double size
-    p.phases = 1 if p.cols.transposed else p.cols.stride
+    p.phases = pace(&p.cols)
     p.height = padded_size(&p.rows)
     p.width = (padded_size(&p.cols) + p.phases - 1) // p.phases
     size = <double>p.x.c * p.height * p.phases * p.width * p.x.n
@@ -111,10 +122,8 @@ cdef inline Py_ssize_t tap_place(const Problem* p, Py_ssize_t tap) noexcept nogi
 cdef inline Py_ssize_t row_of(const Axis* a, Py_ssize_t position) noexcept nogil:
     # the input position that lies at a padded one, or -1: in a gradient by the input, what is read
     # has stride - 1 zeros between its rows
-    cdef Py_ssize_t i = position - origin(a)
-    if a.transposed and a.stride > 1:
-        i = i // a.stride if i >= 0 and i % a.stride == 0 else -1
-    return i if 0 <= i < a.size else -1
+    cdef Py_ssize_t i = position - origin(a), apart = spread(a)
+    return i // apart if i >= 0 and i % apart == 0 and i // apart < a.size else -1
 
 
 cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -127,8 +136,8 @@ cdef inline void pad_row(const Problem* p, Py_ssize_t channel, Py_ssize_t row) n
     cdef real* dst = p.padded + channel * p.plane + row * p.rowsize
     cdef Py_ssize_t ih = row_of(&p.rows, row), before = origin(&p.cols)
     cdef Py_ssize_t images = p.x.n
-    cdef Py_ssize_t step = p.phases                                     # of columns of x
-    cdef Py_ssize_t apart = p.cols.stride if p.cols.transposed else 1   # columns of the copy
+    cdef Py_ssize_t step = p.phases           # of columns of x
+    cdef Py_ssize_t apart = spread(&p.cols)   # columns of the copy
     cdef Py_ssize_t i, phase, iw, at
     cdef const real* src
     for i in range(p.rowsize):
@@ -165,19 +174,23 @@ cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nog
 # ------------------------------------------------------------------ panels
 
 
+cdef inline Py_ssize_t place_of(const Problem* p, Py_ssize_t position) noexcept nogil:
+    # where tap (0, 0) of an output position reads, in a padded plane
+    cdef Py_ssize_t rowlen = p.out.w * p.out.n
+    return position // rowlen * pace(&p.rows) * p.rowsize + position % rowlen
+
+
 cdef inline Py_ssize_t segments_of(
     const Problem* p, const Panel* panel, Segment* segments
 ) noexcept nogil:
     # cut a panel's lanes into segments, and say how many there are
     cdef Py_ssize_t rowlen = p.out.w * p.out.n
-    cdef Py_ssize_t step = (1 if p.rows.transposed else p.rows.stride) * p.rowsize
-    cdef Py_ssize_t lane = 0, count = 0, row, place
+    cdef Py_ssize_t lane = 0, count = 0, position
     while lane < panel.lanes:
-        row = (panel.position + lane) // rowlen
-        place = (panel.position + lane) % rowlen
+        position = panel.position + lane
         segments[count].lane = lane
-        segments[count].size = min(panel.lanes - lane, rowlen - place)
-        segments[count].place = row * step + place
+        segments[count].size = min(panel.lanes - lane, rowlen - position % rowlen)
+        segments[count].place = place_of(p, position)
         lane = lane + segments[count].size
         count = count + 1
     return count
@@ -198,13 +211,11 @@ cdef inline void fill_panels(
     cdef const Segment* s
     cdef Py_ssize_t c, t, i, j, size
     for i in range(count):
-        segment_counts[i] = segments_of(p, &panels[i], segments[i])
+        segment_counts[i] = 0 if panels[i].in_place else segments_of(p, &panels[i], segments[i])
     for c in range(p.cg):
         plane = p.padded + (group * p.cg + c) * p.plane
         for t in range(p.taps):
             for i in range(count):
-                if panels[i].in_place:
-                    continue
                 for j in range(segment_counts[i]):
                     s = &segments[i][j]
                     src = plane + p.places[t] + s.place

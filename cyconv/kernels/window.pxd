@@ -52,6 +52,16 @@ cdef inline Py_ssize_t source(const Axis* a, Py_ssize_t o, Py_ssize_t k) noexcep
     return i if 0 <= i < a.size else -1
 
 
+cdef inline Py_ssize_t pace(const Axis* a) noexcept nogil:
+    # how far the positions that are read move on from one written position to the next, ...
+    return 1 if a.transposed else a.stride
+
+
+cdef inline Py_ssize_t spread(const Axis* a) noexcept nogil:
+    # ... and how far apart those written positions lie that the same kernel positions serve
+    return a.stride if a.transposed else 1
+
+
 cdef inline bint is_inner(const Axis* a, Py_ssize_t o) noexcept nogil:
     # whether no kernel position falls outside of what is read
     cdef Py_ssize_t reach = (a.kernel - 1) * a.dilation, i
