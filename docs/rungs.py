@@ -27,6 +27,7 @@ BUILT = HERE / "_build" / "rungs"
 NATIVE = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
 # from what runs best to what runs anywhere; -w: no warnings, which nobody here would read
 FLAGS = [["-O3", "-w", NATIVE, "-fopenmp"], ["-O3", "-w", "-fopenmp"], ["-O3", "-w"]]
+DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}
 
 _said = False
 
@@ -35,10 +36,9 @@ def build(name: str) -> ModuleType | None:
     """The compiled module of rungs/<name>.pyx; None, after one line that says why, if it fails."""
     global _said
     source = SOURCES / f"{name}.pyx"
-    content = (
-        source.read_bytes() + (SOURCES / "vector.h").read_bytes() + platform.processor().encode()
-    )
-    folder = BUILT / hashlib.sha256(content + sys.version.encode()).hexdigest()[:12]
+    circumstances = f"{platform.processor()} {sys.version} {DIRECTIVES}"
+    content = source.read_bytes() + (SOURCES / "vector.h").read_bytes() + circumstances.encode()
+    folder = BUILT / hashlib.sha256(content).hexdigest()[:12]
     target = folder / f"{name}{importlib.machinery.EXTENSION_SUFFIXES[0]}"
     reason: BaseException | None = None
     for flags in FLAGS:
@@ -77,7 +77,11 @@ def _compile(name: str, source: Path, folder: Path, flags: list[str]) -> None:
     )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         made = cythonize(
-            [extension], build_dir=str(folder), quiet=True, force=True, language_level=3
+            [extension],
+            build_dir=str(folder),
+            compiler_directives=DIRECTIVES,
+            quiet=True,
+            force=True,
         )
         command = Distribution({"ext_modules": made}).get_command_obj("build_ext")
         command.build_lib, command.build_temp = str(folder), str(folder / "objects")
@@ -129,7 +133,8 @@ class Annotated:
         folder = BUILT / "annotated"
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{name}.c"
-        command = [sys.executable, "-m", "cython", "-3", "--annotate", "-o", str(target)]
+        command = [sys.executable, "-m", "cython", "--annotate", "-o", str(target)]
+        command += [f"-X{name}={value}" for name, value in DIRECTIVES.items()]
         done = subprocess.run(
             [*command, str(SOURCES / f"{name}.pyx")], capture_output=True, text=True, check=False
         )

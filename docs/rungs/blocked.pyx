@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False
 from cython.parallel cimport prange
 
 cdef extern from "vector.h" nogil:

@@ -1,6 +1,3 @@
-# cython: boundscheck=False, wraparound=False
-
-
 def convolve(const float[:, :, :, ::1] x, const float[:, :, :, ::1] w, float[:, :, :, ::1] out):
     cdef Py_ssize_t n, f, i, j, c, k, l
     cdef float total

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 from cython.parallel cimport prange, threadid
 
 cdef extern from "vector.h" nogil:
