@@ -16,8 +16,11 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```(?:python|cython)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL)
 
 PROGRAM = """
+import inspect
+
 import numpy as np
 import cyconv as cc
+from cyconv.backends import backend_of, cpu_numpy, gpu_cupy
 
 assert cc.gradcheck(cc.ops.sin, [np.linspace(-3, 3, 7)])
 
@@ -29,7 +32,8 @@ assert "Scale(4)" in repr(again) and net(x).tolist() == again(x).tolist()
 
 for dtype in {dtypes}:
     x = np.random.default_rng(0).standard_normal((33, 5, 4, 3)).astype(dtype)
-    for backend in (cc.backends.cpu_numpy, cc.backends.backend_of(x)):
+    for backend in (cpu_numpy, backend_of(x)):
+        assert inspect.signature(backend.leaky_relu) == inspect.signature(gpu_cupy.leaky_relu)
         out = backend.leaky_relu(x, 0.25)
         assert out.dtype == x.dtype
         np.testing.assert_array_equal(out, np.maximum(x, 0) + np.minimum(x, 0) * 0.25)
@@ -60,7 +64,7 @@ def test_the_examples_work(tmp_path: Path) -> None:
 
 def test_there_is_an_example_of_each_kind() -> None:
     files = [path for path, _ in EXAMPLES]
-    assert len(files) == 8
+    assert len(files) == 9
     for folder in ("ops", "nn", "kernels", "backends"):
         assert any(path.startswith(f"cyconv/{folder}/") for path in files)
 

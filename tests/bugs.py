@@ -1,0 +1,355 @@
+"""Bugs of one line each, and the tests that must see them; test_seeded_bugs plants them."""
+
+from __future__ import annotations
+
+from seeding import Bug
+
+RECORDED = ("test_recorded.py",)
+CONV = ("test_recorded.py", "test_integers.py")
+POOL = ("test_recorded.py", "test_ops_pool.py")
+NORM = ("test_recorded.py", "test_ops_norm_loss.py")
+OPTIM = ("test_optim.py",)
+LAYOUTS = ("test_recorded.py", "test_layouts.py")
+
+
+def kernel(
+    name: str, path: str, before: str, after: str, tests: tuple[str, ...], *modules: str
+) -> Bug:
+    """A bug in a file of the kernels; it is in the module of that name if none is given."""
+    return Bug(name, f"kernels/{path}", before, after, tests, modules or (path.split(".")[0],))
+
+
+def numpy(
+    name: str, before: str, after: str, tests: tuple[str, ...], file: str = "cpu_numpy.py"
+) -> Bug:
+    """A bug in the NumPy backend."""
+    return Bug(name, f"backends/{file}", before, after, tests)
+
+
+WINDOWS = ("conv", "pool")
+KERNEL_BUGS = [
+    kernel(
+        "padding off by one",
+        "window.pxd",
+        "o * a.stride - a.before + k * a.dilation",
+        "o * a.stride - a.before + 1 + k * a.dilation",
+        RECORDED,
+        *WINDOWS,
+    ),
+    kernel(
+        "first row and column unread",
+        "window.pxd",
+        "return i if 0 <= i < a.size",
+        "return i if 0 < i < a.size",
+        RECORDED,
+        *WINDOWS,
+    ),
+    kernel(
+        "an edge taken for the inside",
+        "window.pxd",
+        "return i >= reach and",
+        "return i >= 0 and",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "columns of other phases",
+        "direct.pxd",
+        "        ow = phase\n",
+        "        ow = 0\n",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "a panel's place among several",
+        "conv.pyx",
+        "panel_at(p, group, position, scratch + i * panel_size(p.cg * p.taps))",
+        "panel_at(p, group, position, scratch)",
+        ("test_ops_conv.py",),
+    ),
+    kernel(
+        "pixels in place from the row above",
+        "panel.pxd",
+        "position // rowlen * pace(&p.rows)",
+        "max(position // rowlen - 1, 0) * pace(&p.rows)",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "a filled panel of another place",
+        "conv.pyx",
+        "p.filled + job * panel_size(p.cg * p.taps)",
+        "p.filled + job % 2 * panel_size(p.cg * p.taps)",
+        ("test_ops_conv.py",),
+    ),
+    kernel(
+        "stride forgotten in the gradient",
+        "window.pxd",
+        "if i < 0 or i % a.stride != 0:",
+        "if i < 0:",
+        RECORDED,
+        *WINDOWS,
+    ),
+    kernel(
+        "last lane missing",
+        "tile.pxd",
+        "for j in range(lanes):",
+        "for j in range(lanes - 1):",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "last channel of a block skipped",
+        "tile.pxd",
+        "copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr), lanes)",
+        "copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr) - 1, lanes)",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "bias forgotten",
+        "pack.pxd",
+        "dst[i] = bias[row + i] if bias != NULL and i < count else 0",
+        "dst[i] = 0",
+        RECORDED,
+        "conv",
+    ),
+    kernel(
+        "rows of the weights too close",
+        "pack.pxd",
+        "src + row * cols * taps, cols * taps, count",
+        "src + row * cols * taps, taps, count",
+        RECORDED,
+        "conv",
+    ),
+    kernel(
+        "taps in the wrong order",
+        "direct.pxd",
+        "s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr",
+        "s.woff[taps] = (kw * p.rows.kernel + kh) * p.mr",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "images mixed up in a panel",
+        "panel.pxd",
+        "position = panel.position + lane",
+        "position = panel.position",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "the copy begins a column late",
+        "panel.pxd",
+        "iw = at * step + phase - before",
+        "iw = at * step + phase - before + 1",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "columns of another phase in a panel",
+        "panel.pxd",
+        "(col % p.phases * p.width",
+        "(0 * p.width",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "the kernel not turned in a panel",
+        "panel.pxd",
+        "a.kernel - 1 - k if a.transposed else k",
+        "k",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "the end of x left out of a panel",
+        "panel.pxd",
+        "if size > 0:  # at the end",
+        "if size > 99:  # at the end",
+        ("test_ops_conv.py",),
+        "conv",
+    ),
+    kernel(
+        "a later part of a panel begins anew",
+        "conv.pyx",
+        "packed_tile(begin > 0,",
+        "packed_tile(False,",
+        CONV,
+    ),
+    kernel(
+        "a later part of the channels begins anew",
+        "direct.pxd",
+        "cdef bint add = channel > 0",
+        "cdef bint add = False",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "relu of the first part alone",
+        "conv.pyx",
+        "p.relu and end == p.cg * p.taps",
+        "p.relu and begin == 0",
+        ("test_activation.py",),
+    ),
+    kernel(
+        "features left over",
+        "dense.pyx",
+        "while j < d.c:",
+        "while j < 0:",
+        ("test_single_image.py",),
+    ),
+    kernel(
+        "a lower value wins for one image",
+        "pool.pyx",
+        "(src[ow * cols.stride] > best[ow])",
+        "(src[ow * cols.stride] < best[ow])",
+        ("test_single_image.py", *POOL),
+    ),
+    kernel(
+        "tail of a row skipped", "conv_weight_grad.pyx", "if whole < length:", "if False:", CONV
+    ),
+    kernel(
+        "top for left",
+        "conv_weight_grad.pyx",
+        "iw = j * p.sw + phase - p.left",
+        "iw = j * p.sw + phase - p.top",
+        RECORDED,
+    ),
+    kernel(
+        "columns sorted wrongly",
+        "conv_weight_grad.pyx",
+        "(column % p.sw * p.cols + column // p.sw)",
+        "(column // p.sw * p.cols + column % p.sw)",
+        RECORDED,
+    ),
+    kernel(
+        "one number of a transform",
+        "points.pxd",
+        "y[k * ystep] = even + even2 * <real>(1 << k)",
+        "y[k * ystep] = even + even2 * <real>2",
+        ("test_ops_conv.py::test_winograd",),
+        "winograd",
+    ),
+    kernel(
+        "products of earlier tiles forgotten",
+        "winograd_weight_grad.pyx",
+        "if first == 0:",
+        "if first >= 0:",
+        ("test_ops_conv.py::test_winograd",),
+    ),
+    kernel(
+        "the last weight without the point at infinity",
+        "points.pxd",
+        "y[(count - 1) * ystep] + load(m + 5 * step)",
+        "y[(count - 1) * ystep] + load(m + 4 * step)",
+        ("test_ops_conv.py::test_winograd",),
+        "winograd_weight_grad",
+    ),
+    kernel(
+        "divisor beyond the padding",
+        "pool.pyx",
+        "min(first + a.kernel, size + after)",
+        "first + a.kernel",
+        RECORDED,
+    ),
+    kernel(
+        "a lower tap wins too", "pool.pyx", "if where[n] == tap", "if where[n] <= tap", RECORDED
+    ),
+    kernel(
+        "variance over n - 1",
+        "norm.pyx",
+        "squares_of(x, count, m) / count",
+        "squares_of(x, count, m) / max(count - 1, 1)",
+        RECORDED,
+    ),
+    kernel(
+        "label smoothing not shared out",
+        "loss.pyx",
+        "wanted = smoothing / lp.c",
+        "wanted = smoothing",
+        RECORDED,
+    ),
+    kernel(
+        "gradient at zero",
+        "elementwise.pyx",
+        "if out[i] <= 0",
+        "if out[i] < 0",
+        ("test_ops_activation.py",),
+    ),
+    kernel(
+        "weight decay with the wrong sign",
+        "elementwise.pyx",
+        "w[i] = w[i] - lr * (grad[i] + decay * w[i])",
+        "w[i] = w[i] - lr * (grad[i] - decay * w[i])",
+        OPTIM,
+    ),
+    kernel(
+        "pixels left over",
+        "elementwise.pyx",
+        "blocks = (pixels + SQUARE - 1) // SQUARE",
+        "blocks = max(pixels // SQUARE, 1)",
+        LAYOUTS,
+    ),
+]
+NUMPY_BUGS = [
+    numpy("last tap skipped", "last_tap = min(kernel - 1,", "last_tap = min(kernel - 2,", RECORDED),
+    numpy(
+        "rounded the wrong way",
+        "max(low, -(offset // stride))",
+        "max(low, -offset // stride)",
+        CONV,
+    ),
+    numpy(
+        "bias forgotten",
+        "        if b is not None:\n            tile +=",
+        "        if False:\n            tile +=",
+        RECORDED,
+    ),
+    numpy(
+        "overlap lost",
+        "_planes(dx)[:, iy, ix] += cols[",
+        "_planes(dx)[:, iy, ix] = cols[",
+        RECORDED,
+    ),
+    numpy(
+        "only the last tile counts",
+        "        dw += np.matmul",
+        "        dw[...] = np.matmul",
+        ("test_ops_conv.py",),
+    ),
+    numpy(
+        "last of equals wins", "in reversed(list(_taps(g.window))):", "in _taps(g.window):", POOL
+    ),
+    numpy(
+        "padding counted the wrong way round",
+        "if not g.count_include_pad:",
+        "if g.count_include_pad:",
+        RECORDED,
+    ),
+    numpy(
+        "variance over n - 1",
+        "var = np.square(out).sum(axis=1) / count",
+        "var = np.square(out).sum(axis=1) / max(1, count - 1)",
+        RECORDED,
+    ),
+    numpy(
+        "gradient at zero",
+        "~(as_batch_last(out) <= 0)",
+        "~(as_batch_last(out) < 0)",
+        ("test_ops_activation.py",),
+    ),
+    numpy(
+        "label smoothing not shared out",
+        "dlogits -= smoothing / dlogits.shape[1]",
+        "dlogits -= smoothing",
+        RECORDED,
+    ),
+    numpy(
+        "first moment's decay for the second's",
+        "math.sqrt(1 - beta2**step)",
+        "math.sqrt(1 - beta1**step)",
+        OPTIM,
+        "cpu_numpy_steps.py",
+    ),
+]
