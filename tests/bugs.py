@@ -61,6 +61,14 @@ KERNEL_BUGS = [
         "conv",
     ),
     kernel(
+        "each pixel of a run reads the first one's images",
+        "direct.pxd",
+        "x + pixel * step + i,",
+        "x + i,",
+        CONV,
+        "conv",
+    ),
+    kernel(
         "a panel's place among several",
         "conv.pyx",
         "panel_at(p, group, position, scratch + i * panel_size(p.cg * p.taps))",

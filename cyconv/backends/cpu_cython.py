@@ -160,13 +160,14 @@ def _correlate(
         if transposed:  # a correlation with the turned kernel
             top, left = side - 1 - top, side - 1 - left
         packed = aligned_empty((winograd.packed_size(read, written),), dtype)
-        winograd.pack_weights(w, packed, written, read, side, transposed, threads)
+        winograd.pack_weights(w, packed, written, read, side, transposed, _threads(w.size))
         place = (top, left, side)
         arrays = (x, packed, bias, out, scratch)
         call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
         return out
     packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
-    conv.pack_weights(w, bias, packed, g.groups, written, read, taps, transposed, threads)
+    sizes = (g.groups, written, read, taps)
+    conv.pack_weights(w, bias, packed, *sizes, transposed, _threads(w.size))
     options = (g.groups, *_sliding(window), transposed, name == "direct", relu, threads)
     call(conv.correlate, x, packed, out, scratch, *options, constants=(packed,))
     return out

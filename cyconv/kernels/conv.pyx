@@ -30,7 +30,7 @@ cdef enum:
     CACHED = 524288   # bytes that a core's own cache surely holds
     LEAST_TERMS = 24  # summed up at a time for each channel of a block, so that loading the sums
                       # costs little: the fewer channels read x, the nearer it must be
-    PIXEL = 16384     # bytes that a pixel reads which stay in a first-level cache for the next one
+    NEAR = 32768      # bytes that all blocks of channels read while they stay in a first-level cache
     PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
 
 
@@ -166,8 +166,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     whole = end - (end - image) % VLEN
     channel = 0
     while channel < p.cg:
-        for block in range(first, last):
-            direct_row(p, group, block, channel, row, image, whole, &taps)
+        direct_row(p, group, first, last, channel, row, image, whole, &taps)
         channel = channel + p.channels
     if whole < end:
         left_over(p, group, first, last, row, whole, end - whole, panels)
@@ -222,16 +221,26 @@ cdef void run(const void* task, int threads) noexcept nogil:
     if are_filled(p):
         for job in prange(jobs, num_threads=threads, schedule="static"):
             fill_job(p, job)
-    for job in prange(jobs * p.parts, num_threads=threads, schedule="static"):
+    # a thread takes a few jobs at a time: neighbours read the same rows, and one that is slower or
+    # disturbed takes fewer
+    jobs = jobs * p.parts
+    for job in prange(jobs, num_threads=threads, schedule="dynamic",
+                      chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
         run_job(p, job, c.scratch + threadid() * c.per_thread)
 
 
 cdef Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
-    # of those read, so that what a pixel reads of them stays in the cache for the next one
+    # of those read, so that what a pixel reads of them stays in the cache for all blocks
     cdef Py_ssize_t taps = used(&p.rows) * used(&p.cols)
-    cdef Py_ssize_t channels = PIXEL // (taps * p.images * <Py_ssize_t>sizeof(real))
+    cdef Py_ssize_t channels = NEAR // (taps * p.images * <Py_ssize_t>sizeof(real))
     cdef Py_ssize_t least = LEAST_TERMS * min(p.mr, <Py_ssize_t>6)
     return min(p.cg, max(channels, (least + taps - 1) // taps))
+
+
+cdef Py_ssize_t pixels_at_a_time(const Problem* p) noexcept nogil:
+    # side by side, so that what they read stays in the cache for all blocks
+    cdef Py_ssize_t column = p.channels * used(&p.rows) * p.images * <Py_ssize_t>sizeof(real)
+    return max(<Py_ssize_t>1, NEAR // column - used(&p.cols) + 1)
 
 
 cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
@@ -270,6 +279,7 @@ cdef Problem problem_of(
     if <double>p.rows.kernel * p.x.w * p.channels * p.x.n * sizeof(real) > CACHED:
         p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
         p.channels = channels_at_a_time(&p)
+    p.run = pixels_at_a_time(&p)
     p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
     p.direct = direct or not lay_out_padded(&p)
     if not p.direct and p.cg * p.taps <= PART:

@@ -33,45 +33,50 @@ cdef inline Py_ssize_t find_taps(
 
 
 cdef inline void direct_row(
-    const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t channel, Py_ssize_t row,
-    Py_ssize_t image, Py_ssize_t end, const Taps* s,
+    const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t channel,
+    Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, const Taps* s,
 ) noexcept nogil:
-    # one row of output pixels for the images from `image` to `end`, whole vectors of them, for one
-    # block of written channels, so that each plane is written in long runs, and for as many read
-    # ones from `channel` on as stay in the cache from pixel to pixel
+    # one row of output pixels for the images from `image` to `end`, whole vectors of them, for the
+    # blocks of written channels from `first` to `last`, and for as many read ones from `channel` on
+    # as stay in the cache. All blocks use what a run of pixels reads, before the next run.
     cdef Py_ssize_t channels = min(p.channels, p.cg - channel)
-    cdef const real* w = weights_of(p, group, block)
-    cdef real* out = out_at(p, group, block, 0)
-    cdef Py_ssize_t fcount = p.fg - block * p.mr
     cdef const real* plane = p.x.data + (group * p.cg + channel) * p.x.stride
     cdef const real* x = plane
+    cdef const real* w
+    cdef real* out
     cdef bint add = channel > 0
     cdef bint relu = p.relu and channel + channels == p.cg
-    cdef Py_ssize_t phase, ow, i, position, lanes, count = 0
+    cdef Py_ssize_t phase, ow, run, pixel, i, lanes, block, count = 0
+    # behind the bias and the channels before
+    cdef Py_ssize_t behind = (1 + channel * p.taps) * p.mr if add else 0
     # pixels so far apart read with the same taps what lies a step further, if no tap is outside
     cdef Py_ssize_t apart = spread(&p.cols)
     cdef Py_ssize_t step = pace(&p.cols) * p.x.n
-    cdef bint inner, was_inner
-    if add:  # behind the bias and the channels before
-        w = w + (1 + channel * p.taps) * p.mr
+    cdef bint inner
     for phase in range(min(apart, p.out.w)):
         inner = False
         ow = phase
         while ow < p.out.w:
-            position = (row * p.out.w + ow) * p.out.n
-            was_inner = inner
-            inner = is_inner(&p.cols, ow)
-            if inner and was_inner:
-                x = x + step
-            else:
+            if not (inner and is_inner(&p.cols, ow)):
+                inner = is_inner(&p.cols, ow)
                 x = plane
                 count = find_taps(p, row, ow, channels, s)
-            i = image
-            while i < end:
-                lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-                if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
-                    lanes = 4 * VLEN
-                placed_tile(add, p.mr, count, x + i, s.xoff, w, s.woff, out + position + i,
-                            p.out.stride, fcount, lanes, relu)
-                i = i + lanes
-            ow = ow + apart
+            run = 1
+            while inner and run < p.run and ow + run * apart < p.out.w \
+                    and is_inner(&p.cols, ow + run * apart):
+                run = run + 1
+            for block in range(first, last):
+                w = weights_of(p, group, block) + behind
+                out = out_at(p, group, block, (row * p.out.w + ow) * p.out.n)
+                for pixel in range(run):
+                    i = image
+                    while i < end:
+                        lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
+                        if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
+                            lanes = 4 * VLEN
+                        placed_tile(add, p.mr, count, x + pixel * step + i, s.xoff, w, s.woff,
+                                    out + pixel * apart * p.out.n + i, p.out.stride,
+                                    p.fg - block * p.mr, lanes, relu)
+                        i = i + lanes
+            x = x + run * step
+            ow = ow + run * apart

@@ -8,11 +8,12 @@
 # Where pixels are the lanes, those of one row need no panel: they are read in the copy.
 
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.simd cimport VLEN, load, real, store
+from cyconv.kernels.simd cimport VLEN, load, prefetch, real, store
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
-    PANELS = 4                 # filled together at most
+    PANELS = 8                 # filled together at most
+    AHEAD = 16                 # channels from where memory is asked for to where it is copied
 
 
 cdef struct Problem:
@@ -27,7 +28,8 @@ cdef struct Problem:
     bint direct, relu
     # of the direct algorithm
     Py_ssize_t images          # taken together along a row
-    Py_ssize_t channels        # read one after the other, while they stay in the cache
+    Py_ssize_t channels        # read one after the other, while they stay in the cache, ...
+    Py_ssize_t run             # ... and pixels beside each other
     # of im2col
     Py_ssize_t panels          # filled together
     real* filled               # all panels, if they are filled before they are used
@@ -221,6 +223,8 @@ cdef inline void fill_panels(
                     src = plane + p.places[t] + s.place
                     dst = panels[i].rows + (c * p.taps + t) * panels[i].width + s.lane
                     size = s.size
+                    if t == 0:  # planes lie too far apart for the processor to foresee the next
+                        prefetch(src + AHEAD * p.plane)
                     while size > 0 and src + VLEN <= p.end:
                         store(dst, load(src))
                         dst, src, size = dst + VLEN, src + VLEN, size - VLEN
