@@ -138,7 +138,7 @@ def load_metadata(path: FilePath) -> dict[str, Any]:
 def save_arrays(
     path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write arrays by name, as of one or several ``state_dict()``s, as safely as ``save``.
+    """Write arrays by name, as those of a ``state_dict()``, as safely as ``save``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Optimisers, which change parameters by their gradients, and schedules of the learning rate.
+"""Optimisers, which change parameters by their gradients, and schedules of the learning rate::
 
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
     schedule = CosineLR(optimizer, total_steps=1000)
@@ -8,8 +8,8 @@
     schedule.step()
 
 w is a parameter, g its gradient, t the number of steps, counted from 1 in the optimisers'
-formulas and from 0 in the schedules' (``schedules.py``). All ``state_dict``s are flat dicts of
-arrays, which ``checkpoint.save_arrays`` can write.
+formulas and from 0 in the schedules'. Every ``state_dict()`` is a flat dict of arrays, which
+``checkpoint.save_arrays`` can write.
 """
 
 from __future__ import annotations
@@ -202,11 +202,13 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum if ``momentum`` is above 0.
+    """Gradient descent, with momentum if ``momentum`` is above 0::
 
-    g += weight_decay * w;  without momentum w -= lr * g, else
-    v = momentum * v + (1 - dampening) * g (v = g at a parameter's first step);
-    w -= lr * v, or with ``nesterov`` w -= lr * (g + momentum * v).
+        g += weight_decay * w
+        w -= lr * g                              without momentum, else
+        v = momentum * v + (1 - dampening) * g   (v = g at a parameter's first step)
+        w -= lr * v                              or with nesterov
+        w -= lr * (g + momentum * v)
 
     The same as PyTorch's.
 
@@ -279,10 +281,12 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps scaled by running means of the gradient and of its square.
+    """Steps scaled by running means of the gradient and of its square::
 
-    g += weight_decay * w;  m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
-    w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+        g += weight_decay * w
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g^2
+        w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
     Parameters
     ----------

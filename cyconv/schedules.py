@@ -149,11 +149,11 @@ class MultiStepLR(Schedule):
 class CosineLR(Schedule):
     """Half a cosine from lr down to ``min_lr``, after a linear rise over ``warmup_steps``.
 
-    With W = warmup_steps and T = total_steps (W included):
+    With W = warmup_steps and T = total_steps (W included)::
 
-    lr * (t + 1) / (W + 1)                                               for t < W,
-    min_lr + (lr - min_lr) * (1 + cos(pi * (t - W) / (T - W))) / 2       for W <= t < T,
-    min_lr                                                               from T on.
+        lr * (t + 1) / (W + 1)                                           for t < W,
+        min_lr + (lr - min_lr) * (1 + cos(pi * (t - W) / (T - W))) / 2   for W <= t < T,
+        min_lr                                                           from T on.
 
     Parameters
     ----------
@@ -201,11 +201,11 @@ class OneCycleLR(Schedule):
     """Up to ``max_lr`` and down to almost nothing, each along half a cosine.
 
     With P = warmup_fraction * total_steps - 1, L = total_steps - 1, start = max_lr / div_factor,
-    end = start / final_div_factor, and half(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2:
+    end = start / final_div_factor, and half(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2::
 
-    half(start, max_lr, t / P)                 for t <= P,
-    half(max_lr, end, (t - P) / (L - P))       for P < t < L,
-    end                                        from L on.
+        half(start, max_lr, t / P)             for t <= P,
+        half(max_lr, end, (t - P) / (L - P))   for P < t < L,
+        end                                    from L on.
 
     The same as PyTorch's, without its cycle of the momentum.
 

@@ -1,4 +1,4 @@
-"""Training: ``fit``, ``evaluate`` and ``predict``, for any net and any batches.
+"""Training: ``fit``, ``evaluate`` and ``predict``, for any net and any batches::
 
     net = cc.nn.models.lenet()
     optimizer = cc.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -187,7 +187,7 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
     net : a Module from images to logits (n, K)
     images : (n, C, H, W), tensor or array, uint8, float32 or float64; uint8 pixels are divided by
         255, as ``DataLoader`` does
-    batch_size : how many images go through the net at a time, at least 1
+    batch_size : how many images go through the net at a time, at least 1; 256 if not given
 
     Returns
     -------
