@@ -166,15 +166,15 @@ class Op:
     False or there is no gradient). ``backward`` never writes to ``dout``.
     """
 
-    needs: tuple[bool, ...] = ()  # which inputs need a gradient, set by apply
-    # False if backward reads neither an input nor the output, so that writing to them in place
-    # between forward and backward is harmless
+    needs: tuple[bool, ...] = ()  #: which inputs need a gradient, set by apply
+    #: False if backward reads neither an input nor the output, so that writing to them in place
+    #: between forward and backward is harmless
     keeps_inputs = True
-    is_view = False  # True if the result may share the first input's memory
-    # True if forward and backward give the same bits however their arrays lie in memory; else they
-    # get arrays in one order only
+    is_view = False  #: True if the result may share the first input's memory
+    #: True if forward and backward give the same bits however their arrays lie in memory; else they
+    #: get arrays in one order only
     any_layout = False
-    only_kernels = False  # True if forward is kernel calls of the backend and views, nothing else
+    only_kernels = False  #: True if forward is kernel calls of the backend and views, nothing else
 
     def forward(self, *arrays: Array) -> Array:
         raise RuntimeError(f"{type(self).__name__} does not define forward")

@@ -34,6 +34,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "README.md", "results"]
 suppress_warnings = ["config.cache"]
+nitpicky = True  # a name in the reference that leads nowhere is a warning, too
 
 # ------------------------------------------------------------------ text and formulas
 

@@ -5,9 +5,9 @@ defaults. They get arrays that were checked already, of any strides, never write
 (but for the optimisers' steps), and return new arrays, images in batch-last memory: shape
 (N, C, H, W), lying as (C, H, W, N).
 
-    cpu_numpy    the readable reference, and what runs where nothing was compiled
-    cpu_cython   the compiled kernels
-    gpu_cupy     CUDA; imported, with CuPy, when a GPU is first asked for
+* cpu_numpy: the readable reference, and what runs where nothing was compiled
+* cpu_cython: the compiled kernels
+* gpu_cupy: CUDA; imported, with CuPy, when a GPU is first asked for
 """
 
 from __future__ import annotations

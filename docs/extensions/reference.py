@@ -29,16 +29,22 @@ HEADINGS = ("Parameters", "Returns", "Raises")
 def public_names() -> dict[str, str]:
     """What docstrings call a thing, as "ops.conv2d" or "Conv2d", and its full name."""
     names = dict(ELSEWHERE)
+    first: dict[int, str] = {}  # the name under which a thing stands: cyconv.save, not checkpoint's
     for space in SPACES:
         module = cyconv
         for part in filter(None, space.split(".")):
             module = getattr(module, part)
         for name in module.__all__:
             thing = getattr(module, name)
-            full = ".".join(filter(None, ["cyconv", space, name]))
             if inspect.isfunction(thing) or inspect.isclass(thing):
-                short = full.removeprefix("cyconv.")
-                for spelling in (short, f"cc.{short}", full, short.removeprefix("nn.")):
+                short = ".".join(filter(None, [space, name]))
+                full = first.setdefault(id(thing), f"cyconv.{short}")
+                for spelling in (
+                    short,
+                    f"cc.{short}",
+                    f"cyconv.{short}",
+                    short.removeprefix("nn."),
+                ):
                     names.setdefault(spelling, full)
                 if inspect.isclass(thing):
                     names.setdefault(name, full)
@@ -89,8 +95,8 @@ def section(heading: str, block: list[str]) -> list[str]:
     return lines
 
 
-def rendered(text: list[str], where: str, own: set[str]) -> list[str]:
-    """The lines of a docstring as reStructuredText."""
+def rendered(text: list[str], where: str, own: set[str], blocks: str) -> list[str]:
+    """A docstring as reStructuredText; ``blocks`` is the language of what is literal."""
     result: list[str] = []
     i = 0
     while i < len(text):
@@ -104,6 +110,9 @@ def rendered(text: list[str], where: str, own: set[str]) -> list[str]:
                 i += 1
         elif line.startswith(">>>"):
             return [*result, ".. rubric:: Example", "", *text[i:]]
+        elif line.endswith("::"):
+            result += [linked(line[:-1], where, own), "", f".. code-block:: {blocks}"]
+            i += 1
         else:
             result.append(linked(line, where, own).replace(" *= ", r" \*= "))
             i += 1
@@ -111,7 +120,9 @@ def rendered(text: list[str], where: str, own: set[str]) -> list[str]:
 
 
 def prepare(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = rendered(lines, name, parameters(thing))
+    # a module shows how it is used, a class or function its formula
+    blocks = "python" if what == "module" else "text"
+    lines[:] = rendered(lines, name, parameters(thing), blocks)
 
 
 def skip(app: Sphinx, what: str, name: str, thing: Any, skipped: bool, options: Any) -> bool | None:
