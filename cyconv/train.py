@@ -84,7 +84,8 @@ def fit(
     ------
     FloatingPointError : the loss became NaN or infinite; the parameters are then those before that
         batch (on a GPU those when the loss was read)
-    TypeError : an argument of another type; a loader that can be iterated only once
+    TypeError : epochs is no integer; a loader that cannot be iterated again and again; something
+        else for an optimizer or a callback
     ValueError : there is no batch, or epochs is below 0
 
     >>> import cyconv as cc

@@ -48,12 +48,10 @@ class ArrayDataset:
     Parameters
     ----------
     images : (n, C, H, W), or (n, ...) of any other shape, of dtype uint8 (pixels 0 to 255), float32
-        or float64
+        or float64; an array is not copied
     labels : (n,), or (n, ...) for other targets than classes; integers become int64, floats stay
     classes : the names of the labels, if they have some
     source : in words, where the data came from
-
-    Arrays of these dtypes are not copied.
 
     Raises
     ------

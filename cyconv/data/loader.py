@@ -54,8 +54,8 @@ class DataLoader:
 
     Raises
     ------
-    TypeError : an argument of another type, another dtype; while iterating, a function that does
-        not return what it should
+    TypeError : a number that is no integer, a dataset without length or index, a function that
+        cannot be called, another dtype; while iterating, a function that returns something else
     ValueError : batch_size or seed out of its range; while iterating, shapes that do not fit
 
     >>> import cyconv as cc

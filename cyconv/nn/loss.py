@@ -23,7 +23,7 @@ class CrossEntropyLoss(Module):
 
     Raises
     ------
-    TypeError : an argument of another type
+    TypeError : label_smoothing or a weight is no number, or ignore_index no integer
     ValueError : label_smoothing outside [0, 1]; weight that is not (K,) or not finite; another
         reduction; when it is called, shapes or labels that do not fit
 

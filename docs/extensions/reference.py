@@ -57,8 +57,8 @@ NAMES = public_names()
 def target(spelling: str, where: str) -> str | None:
     """The full name of what is meant in the docstring of ``where``; None if that is not public."""
     plain = spelling.removesuffix("()")
-    beside = f"{where.rpartition('.')[0]}.{plain}"  # in the same module
-    full = beside if beside in NAMES.values() else NAMES.get(plain)
+    beside = (f"{where}.{plain}", f"{where.rpartition('.')[0]}.{plain}")  # in the same module
+    full = next((name for name in beside if name in NAMES.values()), NAMES.get(plain))
     return None if full is None or where == full or where.startswith(f"{full}.") else full
 
 
