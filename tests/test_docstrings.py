@@ -13,7 +13,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import pytest
@@ -98,11 +98,17 @@ def sections(text: str) -> list[str]:
     ]
 
 
+def body(text: str, section: str) -> str:
+    """What stands below a heading, up to the next blank line."""
+    below = text.partition(f"{section}\n{'-' * len(section)}\n")[2]
+    return "\n".join(takewhile(str.strip, below.splitlines()))
+
+
 def described(text: str, section: str) -> list[str]:
-    """The names before the colons of a section."""
-    body = text.partition(f"{section}\n{'-' * len(section)}\n")[2].partition("\n\n")[0]
-    items = [line.partition(" : ")[0] for line in body.splitlines() if line[:1].strip()]
-    return [name for item in items for name in item.replace(" ", "").split(",")]
+    """The names before the colons of a section, whose items are all ``names : text``."""
+    items = [line.split(" : ", 1) for line in body(text, section).splitlines() if line[0] != " "]
+    assert all(len(item) == 2 and item[1].strip() for item in items), f"{section}: {items}"
+    return [name for names, _ in items for name in names.replace(" ", "").split(",")]
 
 
 def shown(text: str) -> str:
@@ -156,6 +162,7 @@ def test_a_public_name_has_its_sections(name: str) -> None:
         assert sections(text) in ([], ["Parameters"])
     else:
         assert sections(text) == wanted
+    assert all(body(text, section) for section in sections(text)), "an empty section"
     if "Parameters" in sections(text):
         assert sorted(described(text, "Parameters")) == sorted(takes)
 
