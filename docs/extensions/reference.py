@@ -130,7 +130,13 @@ def skip(app: Sphinx, what: str, name: str, thing: Any, skipped: bool, options: 
     return True if type(thing).__name__ == "_tuplegetter" else None
 
 
+def signature(app: Sphinx, what: str, name: str, thing: Any, *more: Any) -> tuple[str, None] | None:
+    """A protocol is not called: no (*args, **kwargs)."""
+    return ("", None) if getattr(thing, "_is_protocol", False) else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", prepare)
     app.connect("autodoc-skip-member", skip)
+    app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True}
