@@ -34,12 +34,23 @@ _state = _State()
 
 
 def is_recording() -> bool:
-    """True if operations of this thread are being recorded for ``backward``."""
+    """True if operations of this thread are being recorded for ``backward``.
+
+    >>> import cyconv as cc
+    >>> cc.is_recording()
+    False
+    """
     return _state.recording
 
 
 def is_training() -> bool:
-    """True if dropout and batch norm behave as in training in this thread."""
+    """True if dropout and batch norm behave as in training in this thread.
+
+    >>> import cyconv as cc
+    >>> with cc.record():
+    ...     cc.is_training()
+    True
+    """
     return _state.training
 
 
@@ -59,23 +70,80 @@ def _modes(recording: bool | None, training: bool | None) -> Iterator[None]:
 def record(train: bool = True) -> Any:
     """Context manager: record operations so that ``backward`` can be called on their result.
 
-    Training mode (dropout drops, batch norm uses the batch's statistics) is set to ``train``.
+    It holds for this thread. An operation is recorded if one of its inputs has ``attach_grad`` or
+    comes from a recorded one.
+
+    Parameters
+    ----------
+    train : training mode inside: dropout drops, batch norm uses the batch's statistics
+
+    Returns
+    -------
+    A context manager, for one ``with``.
+
+    Raises
+    ------
+    TypeError : train is no bool
+
+    Source: Griewank and Walther, "Evaluating Derivatives", 2nd ed. 2008, chapter 3.
+
+    >>> import cyconv as cc
+    >>> x = cc.tensor([1.0, 2.0]).attach_grad()
+    >>> with cc.record():
+    ...     loss = (x * x).sum()
+    >>> loss.backward()
+    >>> x.grad
+    tensor([2., 4.])
     """
     return _modes(True, flag("record: train", train))
 
 
 def pause(train: bool = False) -> Any:
-    """Context manager: stop recording for a while, inside ``record()``."""
+    """Context manager: stop recording for a while, inside ``record()``.
+
+    Parameters
+    ----------
+    train : training mode inside
+
+    Returns
+    -------
+    A context manager, for one ``with``.
+
+    Raises
+    ------
+    TypeError : train is no bool
+
+    >>> import cyconv as cc
+    >>> with cc.record():
+    ...     with cc.pause():
+    ...         cc.is_recording(), cc.is_training()
+    ...     cc.is_recording()
+    (False, False)
+    True
+    """
     return _modes(False, flag("pause: train", train))
 
 
 def train_mode() -> Any:
-    """Context manager: training mode on, recording as it was."""
+    """Context manager: training mode on, recording as it was.
+
+    >>> import cyconv as cc
+    >>> with cc.train_mode():
+    ...     cc.is_recording(), cc.is_training()
+    (False, True)
+    """
     return _modes(None, True)
 
 
 def predict_mode() -> Any:
-    """Context manager: training mode off, recording as it was."""
+    """Context manager: training mode off, recording as it was.
+
+    >>> import cyconv as cc
+    >>> with cc.record():
+    ...     with cc.predict_mode():
+    ...         cc.is_recording(), cc.is_training()
+    (True, False)
+    """
     return _modes(None, False)
 
 
@@ -98,15 +166,15 @@ class Op:
     False or there is no gradient). ``backward`` never writes to ``dout``.
     """
 
-    needs: tuple[bool, ...] = ()  # which inputs need a gradient, set by apply
-    # False if backward reads neither an input nor the output, so that writing to them in place
-    # between forward and backward is harmless
+    needs: tuple[bool, ...] = ()  #: which inputs need a gradient, set by apply
+    #: False if backward reads neither an input nor the output, so that writing to them in place
+    #: between forward and backward is harmless
     keeps_inputs = True
-    is_view = False  # True if the result may share the first input's memory
-    # True if forward and backward give the same bits however their arrays lie in memory; else they
-    # get arrays in one order only
+    is_view = False  #: True if the result may share the first input's memory
+    #: True if forward and backward give the same bits however their arrays lie in memory; else they
+    #: get arrays in one order only
     any_layout = False
-    only_kernels = False  # True if forward is kernel calls of the backend and views, nothing else
+    only_kernels = False  #: True if forward is kernel calls of the backend and views, nothing else
 
     def forward(self, *arrays: Array) -> Array:
         raise RuntimeError(f"{type(self).__name__} does not define forward")

@@ -22,6 +22,8 @@ from . import nn
 from .atomic import FilePath, write_file
 from .nn import init
 
+__all__ = ["load", "load_arrays", "load_metadata", "save", "save_arrays"]
+
 DTYPES = (
     *("float64", "float32", "float16", "bool"),
     *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
@@ -32,8 +34,31 @@ MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 def save(path: FilePath, net: nn.Module, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a net, its architecture and weights, so that ``load`` needs nothing else.
 
-    ``metadata`` is a dict of anything JSON can hold; ``load_metadata`` reads it. TypeError for a
-    net with classes from outside ``cyconv.nn``: save its ``state_dict()`` by ``save_arrays``.
+    Parameters
+    ----------
+    path : a file in a folder that exists; it is replaced whole or not at all
+    net : a Module of classes of ``cyconv.nn`` only
+    metadata : a dict of anything JSON can hold, which ``load_metadata`` reads
+
+    Raises
+    ------
+    TypeError : net is no Module or has classes from elsewhere (save its ``state_dict()`` by
+        ``save_arrays``); metadata that JSON cannot hold
+    OSError : the file cannot be written; FileNotFoundError if there is no such folder
+
+    >>> import os, tempfile
+    >>> import cyconv as cc
+    >>> net = cc.nn.Sequential(cc.nn.Flatten(), cc.nn.Linear(784, 10))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "net.safetensors")
+    ...     cc.save(path, net, {"epochs": 3})
+    ...     cc.checkpoint.load_metadata(path)
+    ...     cc.load(path)
+    {'epochs': 3}
+    Sequential(
+      (0): Flatten()
+      (1): Linear(784, 10)
+    )
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"save: net must be a Module, got {type(net).__name__}")
@@ -48,10 +73,26 @@ def save(path: FilePath, net: nn.Module, metadata: Mapping[str, Any] | None = No
 
 
 def load(path: FilePath) -> nn.Module:
-    """The net that ``save`` wrote, on the CPU, in the dtype that it had.
+    """The net that ``save`` wrote. Runs no code from the file.
 
-    ValueError, in one sentence, if the file is damaged or is no such file. Builds classes of
-    ``cyconv.nn`` only, and runs no code from the file.
+    Parameters
+    ----------
+    path : a file
+
+    Returns
+    -------
+    A Module of classes of ``cyconv.nn``, on the CPU, in the dtype that it had.
+
+    Raises
+    ------
+    ValueError : the file is damaged, no safetensors file, or holds no net of cyconv
+    OSError : it cannot be read; FileNotFoundError if there is none
+
+    >>> import cyconv as cc
+    >>> cc.load("no such file")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'no such file'
     """
     arrays, content = _read("load", path)
     if content.get("config") is None:
@@ -68,21 +109,86 @@ def load(path: FilePath) -> nn.Module:
 
 
 def load_metadata(path: FilePath) -> dict[str, Any]:
-    """The ``metadata`` that ``save`` or ``save_arrays`` was given; {} if there was none."""
+    """The ``metadata`` that ``save`` or ``save_arrays`` was given.
+
+    Parameters
+    ----------
+    path : a file
+
+    Returns
+    -------
+    A dict; {} if there was none.
+
+    Raises
+    ------
+    ValueError : the file is damaged or no safetensors file
+    OSError : it cannot be read; FileNotFoundError if there is none
+
+    >>> import os, tempfile
+    >>> import cyconv as cc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "weights.safetensors")
+    ...     cc.checkpoint.save_arrays(path, {"w": [1.0, 2.0]}, {"by": "hand"})
+    ...     cc.checkpoint.load_metadata(path)
+    {'by': 'hand'}
+    """
     return _read("load_metadata", path)[1].get("metadata") or {}
 
 
 def save_arrays(
     path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write arrays by name, as of one or several ``state_dict()``s, as safely as ``save``."""
+    """Write arrays by name, as those of a ``state_dict()``, as safely as ``save``.
+
+    Parameters
+    ----------
+    path : a file in a folder that exists; it is replaced whole or not at all
+    arrays : a dict from names to arrays, tensors or lists of any shape, of bools, integers, or
+        floats of 16, 32 or 64 bits
+    metadata : a dict of anything JSON can hold, which ``load_arrays`` returns
+
+    Raises
+    ------
+    TypeError : arrays is no dict or holds other dtypes; metadata that JSON cannot hold
+    ValueError : a name that is no string, or "__metadata__"
+    OSError : the file cannot be written; FileNotFoundError if there is no such folder
+
+    >>> import os, tempfile
+    >>> import cyconv as cc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "weights.safetensors")
+    ...     cc.checkpoint.save_arrays(path, {"w": cc.ones(2)}, {"by": "hand"})
+    ...     cc.checkpoint.load_arrays(path)
+    ({'w': array([1., 1.], dtype=float32)}, {'by': 'hand'})
+    """
     _write("save_arrays", path, arrays, None, metadata)
 
 
 def load_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays, metadata) of any safetensors file; ValueError if it is damaged or none.
+    """The arrays of any safetensors file: what ``save``, ``save_arrays`` and other libraries wrote.
 
-    Reads what ``save``, ``save_arrays`` and other libraries wrote (their metadata is left out).
+    Parameters
+    ----------
+    path : a file
+
+    Returns
+    -------
+    (arrays, metadata): a dict from names to NumPy arrays, in any order, and the dict that ``save``
+    or ``save_arrays`` was given, {} if it was none. Other libraries' metadata is left out.
+
+    Raises
+    ------
+    ValueError : the file is damaged or no safetensors file
+    OSError : it cannot be read; FileNotFoundError if there is none
+
+    >>> import os, tempfile
+    >>> import cyconv as cc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "net.safetensors")
+    ...     cc.save(path, cc.nn.Linear(4, 2))
+    ...     arrays, metadata = cc.checkpoint.load_arrays(path)
+    >>> sorted(arrays), arrays["weight"].shape, metadata
+    (['bias', 'weight'], (2, 4), {})
     """
     arrays, content = _read("load_arrays", path)
     return arrays, content.get("metadata") or {}

@@ -31,8 +31,15 @@ class Compiled:
     """What ``compile`` returns: call it with images like the example's.
 
     It has its own buffers, and a copy of the weights as they were. Several threads may call it;
-    they take turns. ``shape`` and ``dtype`` are those of the input; ``kernel_calls`` counts the
-    kernel calls and ``steps`` the pieces that they and what is between them fall into.
+    they take turns. ``shape`` and ``dtype`` are those of the input, ``kernel_calls`` counts the
+    kernel calls. ValueError for an input of another shape or dtype.
+
+    >>> import cyconv as cc
+    >>> run = cc.compile(cc.nn.Conv2d(1, 2, 3), cc.zeros(4, 1, 5, 5))
+    >>> run.shape, run.dtype.name, run(cc.ones(4, 1, 5, 5)).shape
+    ((4, 1, 5, 5), 'float32', (4, 2, 3, 3))
+    >>> run.steps
+    1
     """
 
     def __init__(self, net: Callable[[Tensor], Any], example: Tensor):
@@ -57,6 +64,7 @@ class Compiled:
 
     @property
     def steps(self) -> int:
+        """How many pieces the program has: kernel calls that follow each other are one."""
         return len(self._steps)
 
     def __call__(self, x: Any) -> Tensor:
@@ -91,9 +99,10 @@ def compile(net: Module, example: Any) -> Compiled:
 
     Raises
     ------
-    TypeError : net is no Module or returns something else than one tensor
-    ValueError : example does not fit, or the net's output does not depend on its input through
-        cyconv's operations alone, so that a repetition of these would give wrong results
+    TypeError : net is no Module or returns something else than one tensor; example holds no
+        numbers, or its dtype does not fit the net's
+    ValueError : example's shape does not fit, or the net's output does not depend on its input
+        through cyconv's operations alone, so that a repetition of these would give wrong results
 
     >>> import cyconv as cc
     >>> net = cc.nn.models.lenet()

@@ -56,14 +56,37 @@ _num_threads = min(default_num_threads(), MOST_THREADS)
 
 
 def get_num_threads() -> int:
-    """How many threads the compiled kernels use."""
+    """How many threads the compiled kernels use.
+
+    At first as many as OMP_NUM_THREADS says, else as this process has processors.
+
+    >>> import cyconv as cc
+    >>> cc.get_num_threads() >= 1
+    True
+    """
     return _num_threads
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads (1 to 1,024) in the compiled kernels; results do not depend on it.
+    """Use ``n`` threads in the compiled kernels; results do not depend on it.
 
-    A process that was forked from one that had used several threads stays at one.
+    A process that was forked stays at one.
+
+    Parameters
+    ----------
+    n : int from 1 to 1,024
+
+    Raises
+    ------
+    TypeError : n is no integer
+    ValueError : it is out of that range
+
+    >>> import cyconv as cc
+    >>> before = cc.get_num_threads()
+    >>> cc.set_num_threads(1)
+    >>> cc.get_num_threads()
+    1
+    >>> cc.set_num_threads(before)
     """
     global _num_threads
     _num_threads = min(integer("set_num_threads: n", n, 1, MOST_THREADS), _most_here)
@@ -100,6 +123,13 @@ def describe() -> list[tuple[str, str]]:
 
 
 def show_config() -> None:
-    """Print versions, the backend and why it was chosen, the instruction set and the threads."""
+    """Print versions, the backend and why it was chosen, the instruction set and the threads.
+
+    >>> import cyconv as cc
+    >>> cc.show_config()  # doctest: +ELLIPSIS
+    cyconv ...
+    threads ...
+    gpu ...
+    """
     for name, value in describe():
         print(f"{name:18}{value}")

@@ -28,10 +28,28 @@ def valid_dtype(where: str, dtype: Any) -> np.dtype:
 
 
 def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
-    """A tensor with a copy of ``data``: numbers, nested lists, any array, or a tensor.
+    """A tensor with a copy of ``data``.
 
-    TypeError for a dtype other than float32, float64, int64, int32, uint8 and bool, or for data
-    that are no numbers; ValueError for values beyond the range of an integer dtype.
+    Parameters
+    ----------
+    data : a number, nested lists, an array of any library that NumPy understands, or a tensor
+    dtype : float32, float64, int64, int32, uint8 or bool, as a name or as NumPy's; floats lose what
+        is behind the point where it is an integer
+    device : "cpu" or "cuda"
+
+    Returns
+    -------
+    A tensor of the shape of data.
+
+    Raises
+    ------
+    TypeError : data holds something else than numbers, or is not rectangular; another dtype
+    ValueError : values beyond the range of an integer dtype; another device, or there is no GPU
+
+    >>> import cyconv as cc
+    >>> cc.tensor([[1, 2], [3, 4]])
+    tensor([[1., 2.],
+            [3., 4.]])
     """
     wanted = valid_dtype("tensor", dtype)
     if isinstance(data, Tensor):
@@ -54,7 +72,27 @@ def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """``data`` as a tensor without a copy where that is possible; a tensor is returned as it is.
 
-    Float arrays keep their dtype, everything else becomes ``dtype`` (float32 if not given).
+    Parameters
+    ----------
+    data : as for ``tensor``
+    dtype : of what is neither a tensor nor a float32 or float64 array, which keep theirs; float32
+        if not given
+
+    Returns
+    -------
+    A tensor of the shape of data, which shares the memory of a float32 or float64 array.
+
+    Raises
+    ------
+    TypeError, ValueError : as from ``tensor``
+
+    >>> import numpy as np
+    >>> import cyconv as cc
+    >>> array = np.zeros(2)
+    >>> t = cc.as_tensor(array)
+    >>> array[0] = 5.0
+    >>> t
+    tensor([5., 0.], dtype=float64)
     """
     if isinstance(data, Tensor):
         return data
@@ -73,21 +111,80 @@ def _shape(where: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
-    """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
+    """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``.
+
+    Parameters
+    ----------
+    shape : sizes, or one tuple or list of them
+    dtype, device : as in ``tensor``
+
+    Returns
+    -------
+    A tensor of this shape; without a size one of shape ().
+
+    Raises
+    ------
+    TypeError : a size is no integer; another dtype
+    ValueError : a size below 0; another device, or there is no GPU
+
+    >>> import cyconv as cc
+    >>> cc.zeros(2, 3)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.]])
+    """
     return Tensor(
         backends.to_device(np.zeros(_shape("zeros", shape), valid_dtype("zeros", dtype)), device)
     )
 
 
 def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
-    """A tensor of ones: ``ones(2, 3)`` or ``ones((2, 3))``."""
+    """A tensor of ones: ``ones(2, 3)`` or ``ones((2, 3))``.
+
+    Parameters
+    ----------
+    shape : sizes, or one tuple or list of them
+    dtype, device : as in ``tensor``
+
+    Returns
+    -------
+    A tensor of this shape; without a size one of shape ().
+
+    Raises
+    ------
+    TypeError, ValueError : as from ``zeros``
+
+    >>> import cyconv as cc
+    >>> cc.ones(2, dtype="int64")
+    tensor([1, 1], dtype=int64)
+    """
     return Tensor(
         backends.to_device(np.ones(_shape("ones", shape), valid_dtype("ones", dtype)), device)
     )
 
 
 def randn(*shape: Any, scale: float = 1.0, dtype: Any = "float32", device: str = "cpu") -> Tensor:
-    """Normal random numbers of mean 0 and standard deviation ``scale``, from ``seed``'s stream."""
+    """Normal random numbers of mean 0 and standard deviation ``scale``, from ``seed``'s stream.
+
+    Parameters
+    ----------
+    shape : sizes, or one tuple or list of them
+    scale : a finite number
+    dtype : float32 or float64
+    device : as in ``tensor``
+
+    Returns
+    -------
+    A tensor of this shape; without a size one of shape ().
+
+    Raises
+    ------
+    TypeError : a size is no integer, or scale no number; another dtype
+    ValueError : a size below 0, or scale not finite; another device, or there is no GPU
+
+    >>> import cyconv as cc
+    >>> cc.randn(3, 4, scale=0.1).shape
+    (3, 4)
+    """
     wanted = valid_dtype("randn", dtype)
     if wanted.name not in FLOATS:
         raise TypeError(f"randn: dtype must be float32 or float64, got {dtype!r}")

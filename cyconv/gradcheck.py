@@ -14,7 +14,14 @@ from .tensor import Tensor
 
 
 class GradientError(AssertionError):
-    """A gradient differs from the finite difference."""
+    """What ``gradcheck`` raises when a gradient differs from the finite difference.
+
+    >>> import cyconv as cc
+    >>> cc.gradcheck(lambda x: x * x.detach(), [[3.0]])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    cyconv.gradcheck.GradientError: gradient by input 0 at (0,) is ... (error ...; 1 of 1 ...)
+    """
 
 
 def gradcheck(
@@ -35,16 +42,26 @@ def gradcheck(
     ----------
     function : takes tensors, returns a tensor; must give the same result when called again, so
         random ops like dropout need ``train=False`` or a seed set inside
-    inputs : float64 tensors or arrays (float32 is too coarse for a difference quotient)
+    inputs : a list of float64 tensors or arrays (float32 is too coarse for a difference quotient);
+        numbers and lists become float64
+    eps : how far an element is moved, above 0
     atol, rtol : the gradient g may differ from the difference d by atol + rtol * abs(d)
     train : whether the function runs in training mode
 
-    Returns True. Raises GradientError naming the worst element, its two values and the error;
-    TypeError for inputs that are not float64.
+    Returns
+    -------
+    True.
+
+    Raises
+    ------
+    GradientError : they differ; names the worst element, its two values and the error
+    TypeError : an input is not float64, or function does not return a tensor
+    ValueError : eps is not above 0
+    RuntimeError : the result depends on no input
 
     >>> import numpy as np
     >>> import cyconv as cc
-    >>> gradcheck(cc.ops.exp, [np.linspace(-1, 1, 5)])
+    >>> cc.gradcheck(cc.ops.exp, [np.linspace(-1, 1, 5)])
     True
     """
     eps, atol, rtol = (

@@ -1,4 +1,4 @@
-"""Optimisers, which change parameters by their gradients, and schedules of the learning rate.
+"""Optimisers, which change parameters by their gradients, and schedules of the learning rate::
 
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
     schedule = CosineLR(optimizer, total_steps=1000)
@@ -8,8 +8,8 @@
     schedule.step()
 
 w is a parameter, g its gradient, t the number of steps, counted from 1 in the optimisers'
-formulas and from 0 in the schedules' (``schedules.py``). All ``state_dict``s are flat dicts of
-arrays, which ``checkpoint.save_arrays`` can write.
+formulas and from 0 in the schedules'. Every ``state_dict()`` is a flat dict of arrays, which
+``checkpoint.save_arrays`` can write.
 """
 
 from __future__ import annotations
@@ -45,9 +45,37 @@ JUST_BELOW_1 = math.nextafter(1, 0)
 class Optimizer:
     """Base of the optimisers: the parameters, the learning rate, the state of each parameter.
 
-    ``params`` is an iterable of tensors with ``attach_grad``, as ``net.parameters()``; one that
-    comes twice counts once. A subclass names the arrays it keeps per parameter in ``kept`` and
-    defines ``_update``.
+    A subclass defines ``_update(w, grad, state)``, which changes the array w in place; what it
+    keeps for a parameter it puts into the dict state, under the names in its ``kept``.
+
+    Parameters
+    ----------
+    params : an iterable of tensors with ``attach_grad``, as ``net.parameters()``; one that comes
+        twice counts once
+    lr : learning rate, at least 0
+
+    Raises
+    ------
+    TypeError : params is not that, or lr no number
+    ValueError : no parameter, or one without ``attach_grad``; lr below 0 or not finite
+
+    >>> import numpy as np
+    >>> import cyconv as cc
+    >>> class SignDescent(cc.optim.Optimizer):
+    ...     def _update(self, w, grad, state):
+    ...         w -= self.lr * np.sign(grad)
+    >>> w = cc.tensor([1.0, -3.0]).attach_grad()
+    >>> optimizer = SignDescent([w], lr=0.5)
+    >>> with cc.record():
+    ...     loss = (w * w).sum()
+    >>> loss.backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([ 0.5, -2.5])
+    >>> optimizer.load_state_dict(optimizer.state_dict())
+    >>> optimizer.zero_grad()
+    >>> optimizer.lr, w.grad
+    (0.5, None)
     """
 
     kept: tuple[str, ...] = ()
@@ -78,7 +106,7 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step; may be set at any time."""
+        """The learning rate of the next step, at least 0; may be set at any time."""
         return self._lr
 
     @lr.setter
@@ -88,7 +116,8 @@ class Optimizer:
     def step(self) -> None:
         """Change every parameter whose ``grad`` is not None, in place.
 
-        RuntimeError, with nothing changed, if a recorded graph still needs a parameter's values.
+        With nothing changed RuntimeError if a recorded graph still needs a parameter's values,
+        ValueError if a gradient has another shape, dtype or device than its parameter.
         """
         work = []
         for param, state in zip(self.params, self.state):
@@ -133,9 +162,9 @@ class Optimizer:
         return flat
 
     def load_state_dict(self, flat: Mapping[str, Any]) -> None:
-        """Go back to a ``state_dict()`` of an optimiser of this class for the same parameters.
+        """Go back to ``flat``, a ``state_dict()`` of this class for the same parameters.
 
-        ValueError, with nothing changed, if names or shapes do not fit.
+        ValueError or TypeError, with nothing changed, if names, shapes or values do not fit.
         """
         where = f"{type(self).__name__}: load_state_dict"
         states: list[dict[str, Any]] = [{} for _ in self.params]
@@ -173,14 +202,43 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum if ``momentum`` is above 0.
+    """Gradient descent, with momentum if ``momentum`` is above 0::
 
-    g += weight_decay * w;  without momentum w -= lr * g, else
-    v = momentum * v + (1 - dampening) * g (v = g at a parameter's first step);
-    w -= lr * v, or with ``nesterov`` w -= lr * (g + momentum * v).
+        g += weight_decay * w
+        w -= lr * g                              without momentum, else
+        v = momentum * v + (1 - dampening) * g   (v = g at a parameter's first step)
+        w -= lr * v                              or with nesterov
+        w -= lr * (g + momentum * v)
 
-    The same as PyTorch's. Sources: Polyak 1964 (momentum); Sutskever et al., "On the importance of
-    initialization and momentum in deep learning", 2013 (Nesterov's).
+    The same as PyTorch's.
+
+    Parameters
+    ----------
+    params, lr : as for ``Optimizer``
+    momentum : the share of the old velocity v in the new one, at least 0
+    dampening : from 0 to 1
+    weight_decay : at least 0
+    nesterov : whether to look ahead; needs momentum and no dampening
+
+    Raises
+    ------
+    TypeError, ValueError : as from ``Optimizer``, and for another argument out of its range
+
+    Sources: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964
+    (momentum); Sutskever et al., "On the importance of initialization and momentum in deep
+    learning", 2013 (Nesterov's).
+
+    >>> import cyconv as cc
+    >>> w = cc.tensor([1.0]).attach_grad()
+    >>> optimizer = cc.optim.SGD([w], lr=0.1, momentum=0.9)
+    >>> for _ in range(2):
+    ...     with cc.record():
+    ...         loss = 5.0 * w.sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     print(round(w.item(), 3))  # velocities 5 and 0.9 * 5 + 5
+    0.5
+    -0.45
     """
 
     kept = ("velocity",)
@@ -223,12 +281,34 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps scaled by running means of the gradient and of its square.
+    """Steps scaled by running means of the gradient and of its square::
 
-    g += weight_decay * w;  m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
-    w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+        g += weight_decay * w
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g^2
+        w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    Parameters
+    ----------
+    params, lr : as for ``Optimizer``
+    betas : (beta1, beta2), each at least 0 and below 1
+    eps, weight_decay : at least 0
+
+    Raises
+    ------
+    TypeError, ValueError : as from ``Optimizer``, and for another argument out of its range
 
     Source: Kingma and Ba, "Adam: A method for stochastic optimization", 2014, algorithm 1.
+
+    >>> import cyconv as cc
+    >>> w = cc.tensor([1.0]).attach_grad()
+    >>> optimizer = cc.optim.Adam([w], lr=0.01)
+    >>> with cc.record():
+    ...     loss = 5.0 * w.sum()
+    >>> loss.backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 4)  # the first step is lr, whatever the gradient's size
+    0.99
     """
 
     kept = ("m", "v", "step")
@@ -276,10 +356,24 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient: first w is multiplied by
-    1 - lr * weight_decay.
+    """Adam with weight decay apart from the gradient: first w *= 1 - lr * weight_decay.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, weight_decay : as for ``Adam``
+
+    Raises
+    ------
+    TypeError, ValueError : as from ``Adam``
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2017.
+
+    >>> import cyconv as cc
+    >>> w = cc.tensor([1.0]).attach_grad()
+    >>> optimizer = cc.optim.AdamW([w], lr=0.1, weight_decay=0.5)
+    >>> optimizer.step()  # the gradient is still zero: only the decay is left
+    >>> round(w.item(), 4)
+    0.95
     """
 
     decoupled = True

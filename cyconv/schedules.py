@@ -23,7 +23,28 @@ SMALLEST = math.nextafter(0, 1)
 
 
 class Schedule:
-    """Base of the schedules. A subclass sets its arguments, then calls this constructor."""
+    """Base of the schedules. A subclass defines ``lr_at``; it sets its arguments before it calls
+    this constructor, which sets the optimiser's rate to ``lr_at(0)``.
+
+    Parameters
+    ----------
+    optimizer : an ``Optimizer``, whose rate now becomes ``base_lr``
+
+    Raises
+    ------
+    TypeError : optimizer has no ``lr``
+
+    >>> import cyconv as cc
+    >>> class InverseLR(cc.optim.Schedule):
+    ...     def lr_at(self, step):
+    ...         return self.base_lr / (1 + step)
+    >>> optimizer = cc.optim.SGD([cc.zeros(1).attach_grad()], lr=1.0)
+    >>> schedule = InverseLR(optimizer)
+    >>> schedule.step()
+    >>> optimizer.lr, schedule.lr_at(3)
+    (0.5, 0.25)
+    >>> schedule.load_state_dict(schedule.state_dict())
+    """
 
     def __init__(self, optimizer: Optimizer):
         if not hasattr(optimizer, "lr"):
@@ -37,7 +58,7 @@ class Schedule:
         optimizer.lr = self.lr_at(0)
 
     def lr_at(self, step: int) -> float:
-        """The learning rate after ``step`` steps (>= 0)."""
+        """The learning rate after ``step`` steps (>= 0); RuntimeError unless a subclass says it."""
         raise RuntimeError(f"{type(self).__name__} does not define lr_at")
 
     def step(self) -> None:
@@ -50,7 +71,10 @@ class Schedule:
         return {"count": np.array(self.count), "base_lr": np.array(self.base_lr)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict()``; sets the optimiser's learning rate."""
+        """Go on from ``state``, a ``state_dict()``; sets the optimiser's learning rate.
+
+        ValueError or TypeError, with nothing changed, if it holds something else.
+        """
         where = f"{type(self).__name__}: load_state_dict"
         if not isinstance(state, Mapping) or set(state) != {"count", "base_lr"}:
             raise ValueError(f"{where}: expected count and base_lr, got {_names(state)}")
@@ -61,7 +85,25 @@ class Schedule:
 
 
 class StepLR(Schedule):
-    """lr * gamma^floor(t / step_size): a drop every ``step_size`` steps."""
+    """lr * gamma^floor(t / step_size): a drop every ``step_size`` steps.
+
+    Parameters
+    ----------
+    optimizer : an ``Optimizer``
+    step_size : int, at least 1
+    gamma : at least 0
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range
+
+    >>> import cyconv as cc
+    >>> optimizer = cc.optim.SGD([cc.zeros(1).attach_grad()], lr=8.0)
+    >>> schedule = cc.optim.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> [schedule.lr_at(t) for t in range(5)]
+    [8.0, 8.0, 4.0, 4.0, 2.0]
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
         self.step_size = integer("StepLR: step_size", step_size, 1)
@@ -73,7 +115,25 @@ class StepLR(Schedule):
 
 
 class MultiStepLR(Schedule):
-    """lr * gamma^k, where k is how many of the ``milestones`` are <= t: a drop at each of them."""
+    """lr * gamma^k, where k is how many of the ``milestones`` are <= t: a drop at each of them.
+
+    Parameters
+    ----------
+    optimizer : an ``Optimizer``
+    milestones : list or tuple of steps, ints at least 0, in any order
+    gamma : at least 0
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range
+
+    >>> import cyconv as cc
+    >>> optimizer = cc.optim.SGD([cc.zeros(1).attach_grad()], lr=8.0)
+    >>> schedule = cc.optim.MultiStepLR(optimizer, milestones=[1, 4], gamma=0.5)
+    >>> [schedule.lr_at(t) for t in range(5)]
+    [8.0, 4.0, 4.0, 4.0, 2.0]
+    """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1):
         if not isinstance(milestones, (list, tuple)):
@@ -89,14 +149,32 @@ class MultiStepLR(Schedule):
 class CosineLR(Schedule):
     """Half a cosine from lr down to ``min_lr``, after a linear rise over ``warmup_steps``.
 
-    With W = warmup_steps and T = total_steps (W included):
+    With W = warmup_steps and T = total_steps (W included)::
 
-    lr * (t + 1) / (W + 1)                                               for t < W,
-    min_lr + (lr - min_lr) * (1 + cos(pi * (t - W) / (T - W))) / 2       for W <= t < T,
-    min_lr                                                               from T on.
+        lr * (t + 1) / (W + 1)                                           for t < W,
+        min_lr + (lr - min_lr) * (1 + cos(pi * (t - W) / (T - W))) / 2   for W <= t < T,
+        min_lr                                                           from T on.
+
+    Parameters
+    ----------
+    optimizer : an ``Optimizer``
+    total_steps : int, at least 1
+    min_lr : at least 0
+    warmup_steps : int from 0 to total_steps - 1
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range
 
     Sources: Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts", 2016,
     equation 5, without restarts; Goyal et al., "Accurate, large minibatch SGD", 2017 (warmup).
+
+    >>> import cyconv as cc
+    >>> optimizer = cc.optim.SGD([cc.zeros(1).attach_grad()], lr=8.0)
+    >>> schedule = cc.optim.CosineLR(optimizer, total_steps=5, warmup_steps=1)
+    >>> [round(schedule.lr_at(t), 2) for t in range(7)]
+    [4.0, 8.0, 6.83, 4.0, 1.17, 0.0, 0.0]
     """
 
     def __init__(
@@ -123,15 +201,34 @@ class OneCycleLR(Schedule):
     """Up to ``max_lr`` and down to almost nothing, each along half a cosine.
 
     With P = warmup_fraction * total_steps - 1, L = total_steps - 1, start = max_lr / div_factor,
-    end = start / final_div_factor, and half(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2:
+    end = start / final_div_factor, and half(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2::
 
-    half(start, max_lr, t / P)                 for t <= P,
-    half(max_lr, end, (t - P) / (L - P))       for P < t < L,
-    end                                        from L on.
+        half(start, max_lr, t / P)             for t <= P,
+        half(max_lr, end, (t - P) / (L - P))   for P < t < L,
+        end                                    from L on.
 
-    ``max_lr`` is the optimiser's rate if not given. The same as PyTorch's, without its cycle of the
-    momentum. Source: Smith, "A disciplined approach to neural network hyper-parameters: Part 1",
-    2018.
+    The same as PyTorch's, without its cycle of the momentum.
+
+    Parameters
+    ----------
+    optimizer : an ``Optimizer``
+    total_steps : int, at least 1
+    max_lr : at least 0; the optimiser's rate if not given
+    warmup_fraction : from 0 to 1
+    div_factor, final_div_factor : above 0
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range
+
+    Source: Smith, "A disciplined approach to neural network hyper-parameters: Part 1", 2018.
+
+    >>> import cyconv as cc
+    >>> optimizer = cc.optim.SGD([cc.zeros(1).attach_grad()], lr=8.0)
+    >>> schedule = cc.optim.OneCycleLR(optimizer, total_steps=10)
+    >>> [round(schedule.lr_at(t), 2) for t in range(10)]
+    [0.32, 4.16, 8.0, 7.6, 6.49, 4.89, 3.11, 1.51, 0.4, 0.0]
     """
 
     def __init__(

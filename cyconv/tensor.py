@@ -16,9 +16,19 @@ FLOATS: tuple[str, ...] = ("float32", "float64")
 class Tensor:
     """An n-dimensional array with a place for its gradient.
 
-    Made by ``cyconv.tensor``, ``zeros``, ``ones`` or ``randn``, or by an op. ``data`` is the array
-    itself (NumPy on the CPU, CuPy on a GPU). Images have shape (N, C, H, W) but lie in memory as
-    (C, H, W, N), so that one vector register holds the same pixel of several images.
+    Made by ``tensor``, ``zeros``, ``ones`` or ``randn``, or by an op. ``data`` is the array itself
+    (NumPy on the CPU, CuPy on a GPU), ``grad`` the gradient that ``backward`` left, or None. Images
+    have shape (N, C, H, W) but lie in memory as (C, H, W, N), so that one vector register holds the
+    same pixel of several images. ``+ - * / ** @ abs``, comparisons and NumPy's indexing are there.
+
+    >>> import cyconv as cc
+    >>> t = cc.tensor([[1, 2], [3, 4]]).to("cpu").astype("float64").copy().attach_grad()
+    >>> t.shape, t.ndim, t.size, t.dtype.name, t.device, t[0, 1].item(), t.detach().numpy()[1]
+    ((2, 2), 2, 4, 'float64', 'cpu', 2.0, array([3., 4.]))
+    >>> with cc.record():
+    ...     (t * t.T).sum().backward()
+    >>> t.grad.tolist()
+    [[2.0, 6.0], [4.0, 8.0]]
     """
 
     __slots__ = ("__weakref__", "_grad_mode", "_node", "_uses", "data", "grad")
@@ -99,17 +109,16 @@ class Tensor:
     # -------------------------------------------------------------- to and from arrays
 
     def numpy(self) -> np.ndarray:
-        """The values as a read-only NumPy array that shares this tensor's memory (a GPU's copied).
+        """A read-only NumPy array that shares this tensor's memory (a GPU's is copied).
 
-        Read-only, because a write behind the recording's back would give wrong gradients: write
-        through ``t[...] = values``, or into ``t.numpy().copy()``.
+        A write behind the recording's back would give wrong gradients: use ``t[...] = values``.
         """
         view = backends.to_numpy(self.data).view()
         view.flags.writeable = False
         return view
 
     def item(self) -> Any:
-        """The one value of a tensor of size 1, as a Python number."""
+        """The one value of a tensor of size 1, as a Python number; ValueError for other sizes."""
         if self.size != 1:
             raise ValueError(f"item() needs a tensor of size 1, got shape {self.shape}")
         return self.data.item()
@@ -141,22 +150,21 @@ class Tensor:
         return Tensor(self.data.copy(order="K"))
 
     def to(self, device: str) -> Tensor:
-        """This tensor on "cpu" or "cuda"; itself if it is already there."""
+        """This tensor on "cpu" or "cuda"; itself if there. ValueError for another ``device``."""
         array = backends.to_device(self.data, device)
         return self if array is self.data else Tensor(array)
 
     def astype(self, dtype: Any) -> Tensor:
-        """A copy with another dtype, cut off from the recorded graph."""
+        """A copy cut off from the graph; TypeError for a ``dtype`` that ``tensor`` refuses, too."""
         return Tensor(self.data.astype(valid_dtype("astype", dtype), order="K"))
 
     # -------------------------------------------------------------- gradients
 
     def attach_grad(self, mode: str = "write") -> Tensor:
-        """Ask for the gradient by this tensor; ``backward`` puts it into ``grad``.
+        """Ask for the gradient by this tensor, of float32 or float64 (else TypeError); returns it.
 
-        ``mode="write"`` overwrites ``grad`` at each backward, ``"add"`` adds to it. ``grad`` starts
-        as zeros. The tensor becomes a starting point: what computed it is not differentiated.
-        Returns the tensor itself.
+        ``mode="write"`` overwrites ``grad`` at each backward, ``"add"`` adds to it; ValueError for
+        others. ``grad`` starts as zeros. What computed this tensor is not differentiated.
         """
         if not isinstance(mode, str) or mode not in ("write", "add"):
             raise ValueError(f"attach_grad: mode must be 'write' or 'add', got {mode!r}")
@@ -170,8 +178,8 @@ class Tensor:
     def backward(self, grad: Any = None) -> None:
         """Compute the gradient of the sum of ``self * grad`` by every tensor with attach_grad.
 
-        ``grad`` has this tensor's shape; ones if not given. The recorded graph is freed.
-        RuntimeError if nothing was recorded or the graph was already used.
+        ``grad`` has this tensor's shape (else ValueError) and dtype (else TypeError); ones if not
+        given. Frees the graph; RuntimeError if nothing was recorded or it was already used.
         """
         if grad is None:
             head = backends.namespace_of(self.data).ones_like(self.data)
@@ -198,8 +206,7 @@ class Tensor:
     def _write(self) -> Array:
         """The array, for writing; RuntimeError while a recorded graph still needs its values.
 
-        Also refused for a recorded result that backward has not used yet: what is written did not
-        come from the inputs, which would get a gradient for it all the same.
+        Also for a recorded result before backward: inputs would get a gradient for what is written.
         """
         if self._uses.count or (self._node is not None and self._node.op is not None):
             raise RuntimeError(
@@ -332,11 +339,11 @@ class Tensor:
         return ops.sqrt(self)
 
     def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape: ``reshape(2, -1)`` or ``reshape((2, -1))``."""
+        """In another ``shape``: ``reshape(2, -1)`` or ``reshape((2, -1))``; see ``ops.reshape``."""
         return ops.reshape(self, shape[0] if len(shape) == 1 and np.ndim(shape[0]) else shape)
 
     def transpose(self, *axes: Any) -> Tensor:
-        """The axes in another order, reversed if none is given: ``transpose(0, 2, 3, 1)``."""
+        """The ``axes`` in another order: ``transpose(0, 2, 3, 1)``; see ``ops.transpose``."""
         return ops.transpose(self, axes[0] if len(axes) == 1 and np.ndim(axes[0]) else axes or None)
 
     def flatten(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training: ``fit``, ``evaluate`` and ``predict``, for any net and any batches.
+"""Training: ``fit``, ``evaluate`` and ``predict``, for any net and any batches::
 
     net = cc.nn.models.lenet()
     optimizer = cc.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -14,9 +14,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from .data import DataLoader
 from .data.loader import batch_last
 from .data.prefetch import on_device
 from .geometry import integer
+from .history import Epoch, Evaluation, History, Progress, check_finite
 from .nn import Module
 from .progress import Bar
 from .tensor import FLOATS, Tensor
@@ -34,127 +34,12 @@ if TYPE_CHECKING:
     from .optim import Optimizer
     from .schedules import Schedule
 
+__all__ = ["Epoch", "Evaluation", "History", "Progress", "evaluate", "fit", "predict"]
+
 Loader = Iterable[tuple[Any, Any]]
 Loss = Callable[[Any, Any], Tensor]
 
-MOST_WAITING = 256  # losses that lie on a GPU, unread
-SMOOTHING = 0.01  # the weight of the newest batch in the moving loss, as in the notebook
 EVALUATION_BATCH = 256  # images; without gradients larger batches fit in the cache
-
-
-class Epoch(NamedTuple):
-    """What is known of an epoch at its end: one line of ``history.csv``."""
-
-    epoch: int
-    loss: float  # the moving loss
-    train_accuracy: float | None  # from 0 to 1; None where there are no classes
-    test_accuracy: float | None  # None without a test_loader, too
-    learning_rate: float  # of the last batch
-    seconds: float  # training and evaluation
-    images_per_second: float  # in training
-
-
-class Evaluation(NamedTuple):
-    """What ``evaluate`` found."""
-
-    accuracy: float | None  # from 0 to 1
-    loss: float
-
-
-class History:
-    """What ``fit`` returns: ``rows``, one per epoch, and ``losses``, the moving loss by batch."""
-
-    def __init__(self, rows: Iterable[Epoch] = (), losses: Iterable[float] = ()):
-        self.rows = list(rows)
-        self._losses = list(losses)
-        self._waiting: list[tuple[Tensor, str, float]] = []  # loss, batch, learning rate
-
-    @property
-    def losses(self) -> list[float]:
-        """FloatingPointError if a loss that had to be read for it is NaN or infinite."""
-        self._read()
-        return self._losses
-
-    @losses.setter
-    def losses(self, values: list[float]) -> None:
-        self._losses, self._waiting = values, []
-
-    def _read(self) -> None:
-        """Take note of the losses on the GPU, all in one wait."""
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            arrays = [loss.data.reshape(1) for loss, _, _ in waiting]
-            values = backends.to_numpy(backends.namespace_of(arrays[0]).concatenate(arrays))
-            for value, (_, where, lr) in zip(values.tolist(), waiting):
-                check_finite(value, where, lr)
-                self._append(value)
-
-    def add(self, loss: float | Tensor, where: str, lr: float) -> None:
-        """Note a batch's loss; one that is on a GPU is read later."""
-        if not isinstance(loss, Tensor):
-            self._append(loss)
-            return
-        self._waiting.append((loss.detach(), where, lr))
-        if len(self._waiting) >= MOST_WAITING:
-            self._read()
-
-    def _append(self, loss: float) -> None:
-        before = self._losses[-1] if self._losses else loss
-        self._losses.append((1 - SMOOTHING) * before + SMOOTHING * loss)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, History):
-            return NotImplemented
-        return (self.rows, self.losses) == (other.rows, other.losses)
-
-    def __repr__(self) -> str:
-        return f"History(rows={self.rows!r}, losses={self.losses!r})"
-
-
-@dataclass
-class Progress:
-    """Where a training stands; callbacks get it after every batch and after every epoch.
-
-    ``epoch`` counts the epochs done and ``batch`` the batches done in the one after them; right
-    after an epoch ``batch`` is 0. A callback, or a signal handler, that sets ``stop`` ends the
-    training before the next batch. ``fit(..., start=progress)`` goes on from there.
-
-    Losses on a GPU are read when somebody looks at ``history``, and after some batches: to read
-    one the program has to wait until the GPU has computed it.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    images: int = 0  # seen in this epoch
-    seconds: float = 0.0  # of training in this epoch
-    learning_rate: float = 0.0  # of the newest batch
-    history: History = field(default_factory=History)
-    stop: bool = False
-
-    def count(
-        self, loss: float | Tensor, images: int, learning_rate: float, seconds: float
-    ) -> None:
-        """Note a batch, its mean loss, and the seconds of training in this epoch."""
-        self.history.add(loss, f"epoch {self.epoch}, batch {self.batch}", learning_rate)
-        self.batch += 1
-        self.images += images
-        self.learning_rate = learning_rate
-        self.seconds = seconds
-
-    def end_epoch(self, train: Evaluation, test: Evaluation, seconds: float) -> Epoch:
-        """Note the end of an epoch that took ``seconds`` with its evaluation."""
-        row = Epoch(
-            self.epoch,
-            self.history.losses[-1],
-            train.accuracy,
-            test.accuracy,
-            self.learning_rate,
-            seconds,
-            self.images / self.seconds if self.seconds else 0.0,
-        )
-        self.history.rows.append(row)
-        self.epoch, self.batch, self.images, self.seconds = self.epoch + 1, 0, 0, 0.0
-        return row
 
 
 def fit(
@@ -172,12 +57,17 @@ def fit(
 ) -> History:
     """Train a net: one step of the optimiser per batch; after each epoch measure the accuracy.
 
+    A net on a GPU is trained there: batches are copied ahead, and losses read when they are shown.
+    The train accuracy is that of the net as it is after the epoch, measured in a second pass over
+    the training data (a ``DataLoader``'s without its augmentation, in larger batches).
+
     Parameters
     ----------
-    net : its parameters are those that the optimiser was given
-    train_loader : batches (x, y); ``y`` are labels (N,) or what else the loss takes. Where the
-        loader has ``set_epoch`` it is told the number of each epoch
+    net : a Module; its parameters are those that the optimiser was given
+    train_loader : batches (x, y), x (N, C, H, W) of the net's dtype; ``y`` are labels (N,) or what
+        else the loss takes. Where the loader has ``set_epoch`` it is told the number of each epoch
     test_loader : batches to measure the test accuracy with, if given
+    optimizer : an ``Optimizer``
     loss : function (net(x), y) -> the mean loss of the batch, or one loss per image (N,)
     schedule : its ``step`` is called after every batch
     epochs : how many, those before ``start`` included
@@ -186,13 +76,26 @@ def fit(
     start : go on from here, in the middle of an epoch, too: ``train_loader`` must then give the
         same batches in the same order again, and net, optimiser and schedule be as they were
 
-    A net on a GPU is trained there: batches are copied ahead, and losses read when they are shown.
+    Returns
+    -------
+    A ``History``.
 
-    The train accuracy is that of the net as it is after the epoch, measured in a second pass over
-    the training data (a ``DataLoader``'s without its augmentation, in larger batches).
+    Raises
+    ------
+    FloatingPointError : the loss became NaN or infinite; the parameters are then those before that
+        batch (on a GPU those when the loss was read)
+    TypeError : epochs is no integer; a loader that cannot be iterated again and again; something
+        else for an optimizer or a callback
+    ValueError : there is no batch, or epochs is below 0
 
-    Raises FloatingPointError when the loss becomes NaN or infinite; the parameters are then those
-    before that batch (on a GPU those when the loss was read). ValueError if there is no batch.
+    >>> import cyconv as cc
+    >>> digits = cc.data.MNIST.built_in(train=False)
+    >>> net = cc.nn.Sequential(cc.nn.Flatten(), cc.nn.Linear(784, 10))
+    >>> optimizer = cc.optim.SGD(net.parameters(), lr=0.05)
+    >>> loader = cc.data.DataLoader(digits, batch_size=50, shuffle=True)
+    >>> history = cc.train.fit(net, loader, optimizer=optimizer, epochs=2, progress=False)
+    >>> len(history.losses), history.rows[-1].train_accuracy > 0.7
+    (80, True)
     """
     epochs = integer("fit: epochs", epochs, 0)
     callbacks = _checked(train_loader, test_loader, optimizer, callbacks)
@@ -236,10 +139,30 @@ def fit(
 
 
 def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> Evaluation:
-    """(accuracy, loss) of a net over batches (x, y): the share of right answers, the mean loss.
+    """The share of right answers of a net over batches (x, y), and its mean loss.
 
-    The answer is the class with the largest output. The accuracy is None where the labels are not
-    class numbers (N,). Both are NaN if there is no image.
+    The answer is the class with the largest output. Nothing is recorded, and training mode is off.
+
+    Parameters
+    ----------
+    net : a Module
+    loader : batches (x, y), x (N, C, H, W) of the net's dtype
+    loss : function (net(x), y) -> the mean loss of the batch, or one loss per image (N,)
+
+    Returns
+    -------
+    ``Evaluation``: (accuracy, loss). The accuracy is None where the labels are not class numbers
+    (N,). Both are NaN if there is no image.
+
+    Raises
+    ------
+    TypeError, ValueError : from the net or the loss, if a batch does not fit
+
+    >>> import cyconv as cc
+    >>> digits = cc.data.MNIST.built_in(train=False)
+    >>> accuracy, loss = cc.train.evaluate(cc.nn.models.lenet(), cc.data.DataLoader(digits))
+    >>> 0 <= accuracy <= 1, loss > 0
+    (True, True)
     """
     images, right, total, classes = 0, 0, 0.0, True
     with predict_mode():
@@ -258,9 +181,29 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
 
 
 def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
-    """The probability of each class, (n, K), for images (n, C, H, W): the softmax of net(images).
+    """The probability of each class, for images: the softmax of net(images).
 
-    uint8 pixels are divided by 255, as ``DataLoader`` does. The dtype is the net's.
+    Parameters
+    ----------
+    net : a Module from images to logits (n, K)
+    images : (n, C, H, W), tensor or array, uint8, float32 or float64; uint8 pixels are divided by
+        255, as ``DataLoader`` does
+    batch_size : how many images go through the net at a time, at least 1; 256 if not given
+
+    Returns
+    -------
+    A NumPy array (n, K) of the net's dtype.
+
+    Raises
+    ------
+    TypeError : images of another dtype; batch_size is no integer
+    ValueError : images of a shape that the net does not take; batch_size below 1
+
+    >>> import cyconv as cc
+    >>> digits = cc.data.MNIST.built_in(train=False)
+    >>> probabilities = cc.train.predict(cc.nn.models.lenet(), digits.images[:5])
+    >>> probabilities.shape, probabilities.sum(axis=1).round(3)
+    ((5, 10), array([1., 1., 1., 1., 1.], dtype=float32))
     """
     size = integer("predict: batch_size", batch_size, 1)
     array = images.numpy() if isinstance(images, Tensor) else np.asarray(images)
@@ -342,15 +285,6 @@ def _for_evaluation(loader: Loader) -> Loader:
         batch_transform=loader.batch_transform,
         dtype=loader.dtype,
     )
-
-
-def check_finite(loss: float, where: str, lr: float) -> None:
-    """FloatingPointError for NaN or infinity; ``where`` is the batch, as "epoch 0, batch 3"."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss became {loss} in {where}; "
-            f"try a learning rate smaller than {lr:g}, for instance {lr / 10:g}"
-        )
 
 
 def device_of(net: Module) -> str:

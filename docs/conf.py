@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import sys
 from pathlib import Path
 
 import numpy
-from sphinx.application import Sphinx
 
 import cyconv
 
@@ -29,13 +27,14 @@ release = version = cyconv.__version__
 extensions = [
     "myst_nb",  # pages are text notebooks
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "mathml",  # extensions/mathml.py: formulas without scripts and without network
+    "reference",  # extensions/reference.py: docstrings
 ]
 exclude_patterns = ["_build", "README.md", "results"]
 suppress_warnings = ["config.cache"]
+nitpicky = True  # a name in the reference that leads nowhere is a warning, too
 
 # ------------------------------------------------------------------ text and formulas
 
@@ -75,9 +74,6 @@ nb_render_markdown_format = "myst"  # tables, too
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes and dtypes stand in the docstrings
 autodoc_preserve_defaults = True
-napoleon_google_docstring = False
-napoleon_use_rtype = False
-napoleon_use_ivar = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
@@ -97,34 +93,3 @@ html_theme_options = {
     "top_of_page_buttons": [],
 }
 copybutton_exclude = ".linenos, .gp, .go"
-
-
-def prepare(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
-) -> None:
-    """Tell napoleon where a section of a docstring ends: with the next paragraph that is no item.
-
-    And in formulas ``w *= 2`` begins no emphasis.
-    """
-    result: list[str] = []
-    inside = False  # a section
-    for before, line, after in zip(["", *lines], lines, [*lines[1:], ""]):
-        if after.startswith("---") and line.strip():
-            inside = True
-        elif line[:1].strip() and not before.strip():
-            if line.startswith(">>>"):
-                result += ["Examples", "--------"]
-                inside = False
-            elif inside and " : " not in line:
-                result += ["Notes", "-----"]
-                inside = False
-        item = re.match(r"(\w[\w, ]*) : (.+)", line) if inside else None
-        if item:  # what follows is a description, not a type
-            result += [item[1], f"    {item[2]}"]
-        else:
-            result.append(line.replace(" *= ", r" \*= "))
-    lines[:] = result
-
-
-def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-docstring", prepare, priority=400)  # before napoleon's 500

@@ -123,6 +123,40 @@ def test_included_files_exist(page: Path) -> None:
         assert (page.parent / file).exists(), file
 
 
+def in_the_reference() -> set[str]:
+    """The names, as cyconv.nn.Conv2d, that the directives of docs/api ask for."""
+    names = set()
+    for page in (DOCS / "api").glob("*.md"):
+        current = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            directive = re.match(r"\.\. (\w+):: (\S+)", line)
+            option = re.match(r" +:(members|exclude-members): *(.*)", line)
+            if directive:
+                kind, name = directive.groups()
+                if kind in ("currentmodule", "automodule"):
+                    current = name
+                else:
+                    names.add(name if name.startswith("cyconv") else f"{current}.{name}")
+                module = name if kind == "automodule" else ""
+            elif option and module:
+                listed = option[2].split(", ") if option[2] else resolve(module).__all__
+                found = {f"{module}.{member}" for member in listed}
+                names = names | found if option[1] == "members" else names - found
+    return names
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    spaces = ["", *(f".{s}" for s in ("ops", "nn", "nn.init", "nn.models", "optim", "data"))]
+    public: dict[int, str] = {}  # by identity: cc.save is cc.checkpoint.save, too
+    for space in (*spaces, ".train", ".checkpoint"):
+        for name in resolve(f"cc{space}").__all__:
+            thing = getattr(resolve(f"cc{space}"), name)
+            if not isinstance(thing, type(cc)):  # a module
+                public.setdefault(id(thing), f"cyconv{space}.{name}")
+    assert len(public) > 100
+    assert set(public.values()) <= in_the_reference()
+
+
 def test_every_page_is_in_a_toctree() -> None:
     listed = {"index"}
     for page in PAGES:

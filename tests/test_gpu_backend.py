@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_is_found_when_it_is_read() -> None:
 
 
 def test_losses_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cc.train, "MOST_WAITING", 3)
+    monkeypatch.setattr("cyconv.history.MOST_WAITING", 3)
     history = cc.train.History()
     for i in range(7):
         history.add(cc.tensor(float(i), device="cuda"), "a batch", 0.1)

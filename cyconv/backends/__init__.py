@@ -5,9 +5,9 @@ defaults. They get arrays that were checked already, of any strides, never write
 (but for the optimisers' steps), and return new arrays, images in batch-last memory: shape
 (N, C, H, W), lying as (C, H, W, N).
 
-    cpu_numpy    the readable reference, and what runs where nothing was compiled
-    cpu_cython   the compiled kernels
-    gpu_cupy     CUDA; imported, with CuPy, when a GPU is first asked for
+* cpu_numpy: the readable reference, and what runs where nothing was compiled
+* cpu_cython: the compiled kernels
+* gpu_cupy: CUDA; imported, with CuPy, when a GPU is first asked for
 """
 
 from __future__ import annotations
@@ -48,7 +48,24 @@ _missing = ""  # why the compiled backend is not there, for show_config()
 
 
 def set_backend(name: str) -> None:
-    """Choose what computes on the CPU: "cython", "numpy", or "auto" (cython if it was built)."""
+    """Choose what computes on the CPU.
+
+    Parameters
+    ----------
+    name : "cython", "numpy", or "auto" (cython if it was built)
+
+    Raises
+    ------
+    ValueError : another name
+    ImportError : "cython" was not built, or CYCONV_ISA names an instruction set that is not there
+
+    >>> import cyconv as cc
+    >>> before = cc.backends.backend_name()
+    >>> cc.set_backend("numpy")
+    >>> cc.backends.backend_name()
+    'numpy'
+    >>> cc.set_backend(before)
+    """
     global _cpu, _missing
     if name not in ("auto", "cython", "numpy"):
         raise ValueError(f"backend must be 'auto', 'cython' or 'numpy', got {name!r}")

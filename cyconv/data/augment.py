@@ -18,8 +18,25 @@ from ..geometry import integer
 class RandomCrop:
     """Shift each image at random by up to ``padding`` pixels each way; zeros come in at the edge.
 
-    The same as padding with zeros and cropping back to the old size at a random place, as in
-    section 4.2 of He et al., "Deep Residual Learning for Image Recognition" (2015).
+    The same as padding with zeros and cropping back to the old size at a random place.
+
+    Parameters
+    ----------
+    padding : pixels, int, at least 0
+
+    Raises
+    ------
+    TypeError : padding is no integer
+    ValueError : it is below 0
+
+    Source: He et al., "Deep residual learning for image recognition", 2016, section 4.2.
+
+    >>> import numpy as np
+    >>> import cyconv as cc
+    >>> images = np.ones((2, 3, 8, 8), "uint8")
+    >>> moved = cc.data.RandomCrop(4)(images, np.random.default_rng(0))
+    >>> moved.shape, moved.dtype
+    ((2, 3, 8, 8), dtype('uint8'))
     """
 
     padding: int = 4
@@ -41,7 +58,23 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirror each image left to right with probability ``p``."""
+    """Mirror each image left to right with probability ``p``.
+
+    Parameters
+    ----------
+    p : from 0 to 1
+
+    Raises
+    ------
+    TypeError : p is no number
+    ValueError : it is out of that range
+
+    >>> import numpy as np
+    >>> import cyconv as cc
+    >>> image = np.array([[[[1, 2, 3]]]], "uint8")
+    >>> cc.data.HorizontalFlip(p=1)(image, np.random.default_rng(0))
+    array([[[[3, 2, 1]]]], dtype=uint8)
+    """
 
     p: float = 0.5
 

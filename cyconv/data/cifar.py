@@ -73,14 +73,30 @@ class CIFAR10(ArrayDataset):
     """Photographs of animals and vehicles: 50,000 images to train with and 10,000 to test.
 
     ``images`` is uint8 (n, 3, 32, 32), red, green and blue; ``labels`` int64 (n,). Needed is the
-    "binary version": ``cifar-10-binary.tar.gz``, or the ``.bin`` files in it. They are looked for
-    in ``root`` if it is given, else in the folder that CYCONV_DATA_DIR names and in the user's
-    cache (in each: in ``cifar10``, in the folder itself, and in ``cifar-10-batches-bin`` in
-    either), and the archive (170 MB) is downloaded if ``download`` allows it. FileNotFoundError,
-    saying where it belongs, if it is nowhere; ValueError if it is damaged: it is checked by
-    SHA-256.
+    "binary version": ``cifar-10-binary.tar.gz``, or the ``.bin`` files in it. In each folder that
+    is searched it may lie in ``cifar10``, in the folder itself, or in ``cifar-10-batches-bin`` in
+    either.
 
-    Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    Parameters
+    ----------
+    train : the images to train with, else those to test
+    root : the folder to search; if not given the one that CYCONV_DATA_DIR names, and the user's
+        cache
+    download : whether the archive (170 MB) may be downloaded
+
+    Raises
+    ------
+    FileNotFoundError : it is nowhere; says where it belongs
+    ValueError : it is damaged: it is checked by SHA-256
+
+    Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+
+    >>> import cyconv as cc
+    >>> try:
+    ...     cc.data.CIFAR10(root="no such folder", download=False)
+    ... except FileNotFoundError as error:
+    ...     print(str(error)[:40])
+    CIFAR10: there is no cifar-10-binary.tar
     """
 
     def __init__(

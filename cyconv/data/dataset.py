@@ -18,7 +18,21 @@ IMAGE_DTYPES = ("uint8", "float32", "float64")
 
 
 class Dataset(Protocol):
-    """What a loader needs: a length, and by index an image (C, H, W) and its label."""
+    """What a loader needs: a length, and by index an image (C, H, W) and its label.
+
+    Images are uint8 (pixels 0 to 255), float32 or float64. Any class with these two methods is one:
+
+    >>> import numpy as np
+    >>> import cyconv as cc
+    >>> class Stripes:  # a cc.data.Dataset
+    ...     def __len__(self):
+    ...         return 100
+    ...     def __getitem__(self, i):
+    ...         return np.eye(8, dtype="float32")[None] * i, i % 2
+    >>> images, labels = next(iter(cc.data.DataLoader(Stripes(), batch_size=16)))
+    >>> images.shape, labels[:4]
+    ((16, 1, 8, 8), array([0, 1, 0, 1]))
+    """
 
     def __len__(self) -> int: ...
 
@@ -28,15 +42,28 @@ class Dataset(Protocol):
 class ArrayDataset:
     """Images and labels that lie in memory.
 
-    ``images`` is (n, C, H, W), or (n, ...) of any other shape, of dtype uint8 (pixels 0 to 255),
-    float32 or float64. ``labels`` is (n,), or (n, ...) for other targets than classes; integers
-    become int64, floats stay. Arrays of these dtypes are not copied. ``classes`` are the names of
-    the labels, if they have some, and ``source`` says where the data came from.
-
     ``d[i]`` is (image, label): a uint8 image becomes float32 in [0, 1], each pixel divided by 255;
-    a float image stays as it is. The label is an int for labels of shape (n,).
+    a float image stays as it is. The label is a number for labels of shape (n,).
 
-    TypeError for other dtypes, ValueError if the lengths differ.
+    Parameters
+    ----------
+    images : (n, C, H, W), or (n, ...) of any other shape, of dtype uint8 (pixels 0 to 255), float32
+        or float64; an array is not copied
+    labels : (n,), or (n, ...) for other targets than classes; integers become int64, floats stay
+    classes : the names of the labels, if they have some
+    source : in words, where the data came from
+
+    Raises
+    ------
+    TypeError : another dtype
+    ValueError : another shape, or lengths that differ
+
+    >>> import numpy as np
+    >>> import cyconv as cc
+    >>> d = cc.data.ArrayDataset(np.full((5, 1, 2, 2), 255, "uint8"), [3, 1, 4, 1, 5])
+    >>> image, label = d[2]
+    >>> len(d), image.tolist(), label
+    (5, [[[1.0, 1.0], [1.0, 1.0]]], 4)
     """
 
     def __init__(
@@ -89,8 +116,25 @@ class Subset:
     """The samples of ``dataset`` at ``indices``, in that order; ``Subset(d, range(1000))`` limits.
 
     Nothing is copied. ``images`` and ``labels`` are there if the data set has them, gathered anew
-    at each use. ValueError for an index outside [0, len(dataset)), TypeError for one that is no
-    integer.
+    at each use.
+
+    Parameters
+    ----------
+    dataset : a ``Dataset``
+    indices : integers from 0 to len(dataset) - 1, each as often as wanted
+
+    Raises
+    ------
+    TypeError : an index is no integer
+    ValueError : it is out of that range, or indices are no flat list
+
+    >>> import cyconv as cc
+    >>> digits = cc.data.MNIST.built_in()
+    >>> threes = cc.data.Subset(digits, (digits.labels == 3).nonzero()[0])
+    >>> len(threes), threes.images.shape, set(threes.labels.tolist()), threes.classes[3]
+    (1032, (1032, 1, 28, 28), {3}, '3')
+    >>> threes.source
+    'built-in first 10,000 of the 60,000 training images'
     """
 
     def __init__(self, dataset: Dataset, indices: Iterable[int] | np.ndarray):
@@ -117,12 +161,12 @@ class Subset:
 
     @property
     def images(self) -> np.ndarray:
-        """(n, C, H, W), copied."""
+        """(n, C, H, W), copied; AttributeError if the data set has none."""
         return self._whole("images")[self.indices]
 
     @property
     def labels(self) -> np.ndarray:
-        """(n,), copied."""
+        """(n,), copied; AttributeError if the data set has none."""
         return self._whole("labels")[self.indices]
 
     @property
@@ -146,9 +190,26 @@ class Subset:
 def random_split(dataset: Dataset, lengths: Sequence[float], seed: int = 0) -> list[Subset]:
     """Cut a data set at random into disjoint parts.
 
-    ``lengths`` are the numbers of samples, which sum to ``len(dataset)``, or fractions in [0, 1],
-    which sum to 1; what rounding leaves over goes to the first parts, one sample each. The same
-    ``seed`` gives the same parts. ValueError if the lengths do not sum up.
+    Parameters
+    ----------
+    dataset : a ``Dataset``
+    lengths : the numbers of samples, which sum to ``len(dataset)``, or fractions in [0, 1], which
+        sum to 1; what rounding leaves over goes to the first parts, one sample each
+    seed : int, at least 0; the same seed gives the same parts
+
+    Returns
+    -------
+    A list of ``Subset``, one for each length.
+
+    Raises
+    ------
+    TypeError : a length is no number, or seed no integer
+    ValueError : lengths that do not sum up, or are below 0; no length; seed below 0
+
+    >>> import cyconv as cc
+    >>> train, test = cc.data.random_split(cc.data.MNIST.built_in(), [0.9, 0.1])
+    >>> len(train), len(test)
+    (9000, 1000)
     """
     total = len(dataset)
     if isinstance(lengths, (str, bytes)) or not isinstance(lengths, Iterable):

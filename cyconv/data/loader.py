@@ -30,25 +30,44 @@ _BLOCK = 32
 class DataLoader:
     """Mini-batches of a data set; iterating gives (images, labels) over and over.
 
-    images: Tensor (N, C, H, W) of ``dtype`` (float32 or float64), in memory (C, H, W, N). uint8
-    pixels are divided by 255.
-    labels: array (N,), int64 for integer labels.
+    images is a tensor (N, C, H, W) of ``dtype``, in memory (C, H, W, N); uint8 pixels are divided
+    by 255. labels is an array (N,), int64 for integer labels. Each ``for`` loop over the loader is
+    an epoch, from 0 on; ``len(loader)`` is the number of its batches.
 
-    dataset: has ``len(d)`` and ``d[i] -> (image (C, H, W), label)``. From an ``ArrayDataset`` or a
-    ``Subset`` of one a batch is taken in one vectorised step.
-    batch_size: N; the last batch is smaller if the length is no multiple, or left out with
-    ``drop_last``.
-    shuffle: a new order each epoch, which depends on ``seed`` and the number of the epoch only.
-    Each ``for`` loop over the loader is an epoch, from 0 on; ``set_epoch`` sets the number of the
-    next one.
-    augment: one or several functions (images (N, C, H, W), generator) -> images, applied in turn to
-    the pixels before they are scaled. The generator depends on the seed, the epoch and the number
-    of the batch only.
-    transform: function image -> image of one float image (C, H, W), applied to each.
-    batch_transform: function (images, labels) -> (images, labels) of a whole batch of float arrays.
-    prefetch: make the next batch in a thread while this one is in use, where it pays: if there is
-    an ``augment``, ``transform`` or ``batch_transform``, or a data set that is not arrays. The
-    batches are the same without.
+    Parameters
+    ----------
+    dataset : a ``Dataset``; from an ``ArrayDataset`` or a ``Subset`` of one a batch is taken in one
+        vectorised step
+    batch_size : N, at least 1; the last batch is smaller if the length is no multiple
+    shuffle : a new order each epoch, which depends on seed and the number of the epoch only
+    seed : int, at least 0
+    drop_last : leave a smaller last batch out
+    augment : one or several functions (images (N, C, H, W), generator) -> images, applied in turn
+        to the pixels before they are scaled; the generator, NumPy's, depends on the seed, the epoch
+        and the number of the batch only
+    transform : function image -> image of one float image (C, H, W), applied to each
+    batch_transform : function (images, labels) -> (images, labels) of a whole batch of float arrays
+    prefetch : make the next batch in a thread while this one is in use, where it pays: if there is
+        an augment, transform or batch_transform, or a data set that is not arrays; the batches are
+        the same without
+    dtype : float32 or float64
+
+    Raises
+    ------
+    TypeError : a number that is no integer, a dataset without length or index, a function that
+        cannot be called, another dtype; while iterating, a function that returns something else
+    ValueError : batch_size or seed out of its range; while iterating, shapes that do not fit
+
+    >>> import cyconv as cc
+    >>> loader = cc.data.DataLoader(cc.data.MNIST.built_in(), batch_size=64, shuffle=True)
+    >>> for images, labels in loader:
+    ...     pass
+    >>> len(loader), images.shape, labels.shape  # 10,000 = 156 * 64 + 16
+    (157, (16, 1, 28, 28), (16,))
+    >>> loader.set_epoch(0)
+    >>> again, _ = next(loader.iterate(156))
+    >>> bool((again == images).numpy().all())
+    True
     """
 
     def __init__(
@@ -97,7 +116,10 @@ class DataLoader:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the number of the next epoch, on which the order and the augmentations depend."""
+        """Set the number of the next epoch, on which the order and the augmentations depend.
+
+        TypeError or ValueError unless ``epoch`` is an int of at least 0.
+        """
         self.epoch = integer("DataLoader: epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, np.ndarray]]:
@@ -106,7 +128,7 @@ class DataLoader:
         return self._run(epoch, 0)
 
     def iterate(self, start_batch: int = 0) -> Iterator[tuple[Tensor, np.ndarray]]:
-        """The batches of the epoch ``self.epoch`` from number ``start_batch`` on.
+        """The batches of the epoch ``self.epoch`` from number ``start_batch`` (0 to len) on.
 
         The same as in a whole run through that epoch: a training that was interrupted goes on with
         ``loader.set_epoch(e)`` and ``loader.iterate(k)``. The number of the next epoch stays.

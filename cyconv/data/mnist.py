@@ -117,15 +117,28 @@ _said: set[str] = set()  # places whose lack of MNIST the user was told of
 class MNIST(ArrayDataset):
     """Handwritten digits: 60,000 images to train with and 10,000 to test.
 
-    ``images`` is uint8 (n, 1, 28, 28), ``labels`` int64 (n,). The files, raw or ``.gz``, are looked
-    for in ``root`` if it is given, else in the folder that CYCONV_DATA_DIR names and in the user's
-    cache (in each: in ``mnist`` and in the folder itself), and downloaded if ``download`` allows
-    it. Where there is neither file nor network, the first 10,000 and 2,000 images, which lie in
-    the package, serve, and one line on stderr says so. ``source`` tells where the images came from.
+    ``images`` is uint8 (n, 1, 28, 28), ``labels`` int64 (n,). The files, raw or ``.gz``, may lie in
+    ``mnist`` in a folder that is searched, or in the folder itself. Where there is neither file nor
+    network, the first 10,000 and 2,000 images, which lie in the package, serve, and one line on
+    stderr says so. ``source`` tells where the images came from.
 
-    ValueError if a file is there but damaged: its content is checked by SHA-256.
+    Parameters
+    ----------
+    train : the images to train with, else those to test
+    root : the folder to search; if not given the one that CYCONV_DATA_DIR names, and the user's
+        cache
+    download : whether missing files may be downloaded
 
-    Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits" (1998).
+    Raises
+    ------
+    ValueError : a file is there but damaged: its content is checked by SHA-256
+
+    Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998.
+
+    >>> import cyconv as cc
+    >>> test = cc.data.MNIST(train=False, download=False)
+    >>> test.images.shape[1:], test.labels[:4], test.classes[7]
+    ((1, 28, 28), array([7, 2, 1, 0]), '7')
     """
 
     def __init__(
@@ -151,7 +164,12 @@ class MNIST(ArrayDataset):
 
     @staticmethod
     def built_in(train: bool = True) -> ArrayDataset:
-        """The first 10,000 training (or 2,000 test) images, which lie in the package."""
+        """The first 10,000 images to train with, or 2,000 to test, which lie in the package.
+
+        >>> import cyconv as cc
+        >>> cc.data.MNIST.built_in(train=False).images.shape
+        (2000, 1, 28, 28)
+        """
         images, labels, source = _load_built_in(train)
         return ArrayDataset(images, labels, classes=DIGITS, source=source)
 
@@ -159,15 +177,30 @@ class MNIST(ArrayDataset):
 class FashionMNIST(ArrayDataset):
     """Pictures of clothes: 60,000 images to train with and 10,000 to test, sized as MNIST.
 
-    ``images`` is uint8 (n, 1, 28, 28), ``labels`` int64 (n,). The files have the names of MNIST's,
-    so they are looked for in the folder ``fashion-mnist`` of CYCONV_DATA_DIR and of the user's
-    cache; or in ``root/fashion-mnist`` and ``root``. They are downloaded if ``download`` allows it.
-    FileNotFoundError, saying where they belong, if they are nowhere.
+    ``images`` is uint8 (n, 1, 28, 28), ``labels`` int64 (n,). The files, raw or ``.gz``, have the
+    names of MNIST's, so they must lie in a folder ``fashion-mnist``.
 
-    Gzipped files are checked by SHA-256. For unpacked ones no hash is published: size, header and
-    the number of images of each class are checked. ValueError if one is damaged.
+    Parameters
+    ----------
+    train : the images to train with, else those to test
+    root : where that folder is, or that folder; if not given the folder that CYCONV_DATA_DIR names,
+        and the user's cache
+    download : whether missing files may be downloaded
 
-    Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST" (2017), arXiv:1708.07747.
+    Raises
+    ------
+    FileNotFoundError : they are nowhere; says where they belong
+    ValueError : one is damaged: gzipped files are checked by SHA-256; for unpacked ones no hash is
+        published, so size, header and the number of images of each class are checked
+
+    Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747.
+
+    >>> import cyconv as cc
+    >>> try:
+    ...     cc.data.FashionMNIST(root="no such folder", download=False)
+    ... except FileNotFoundError as error:
+    ...     print(str(error)[:46])
+    FashionMNIST: there is no train-images-idx3-ub
     """
 
     def __init__(

@@ -12,9 +12,27 @@ from .module import Module, tuple_of
 def from_config(config: Mapping[str, Any]) -> Module:
     """Build the net that ``Module.config`` described, with new random weights.
 
-    ``config`` is {"type": name of a class in cyconv.nn, argument: value, ...}; where an argument
-    is a module its value is such a dict, or a list of them. ValueError if it is anything else,
-    so that a file from elsewhere can be tried safely.
+    Parameters
+    ----------
+    config : {"type": name of a class in cyconv.nn, argument: value, ...}; where an argument is a
+        module its value is such a dict, or a list of them
+
+    Returns
+    -------
+    A Module of float32 parameters on the CPU.
+
+    Raises
+    ------
+    ValueError : config is anything else, so that a file from elsewhere can be tried safely; also
+        for a net that does not fit into memory
+
+    >>> import cyconv as cc
+    >>> net = cc.nn.Sequential(cc.nn.Linear(4, 2), cc.nn.ReLU())
+    >>> cc.nn.from_config(net.config())
+    Sequential(
+      (0): Linear(4, 2)
+      (1): ReLU()
+    )
     """
     try:
         return _build("net", config)

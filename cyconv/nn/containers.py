@@ -16,7 +16,26 @@ APPLY_RELU = (Conv2d, Linear, BatchNorm1d, BatchNorm2d)  # their forward takes a
 
 
 class Sequential(Module):
-    """Layers one after the other. Layer i is the attribute named "i", its weight "i.weight"."""
+    """Layers one after the other. Layer i is the attribute named "i", its weight "i.weight".
+
+    ``net[i]`` is layer i and ``net[i:j]`` a Sequential of these layers, which share their weights
+    with the net; ``len(net)`` counts the layers, and a loop over ``net`` runs through them. A ReLU
+    after a convolution, Linear or batch norm is applied in that layer's own pass over its output.
+
+    Parameters
+    ----------
+    layers : any number of Modules; the first takes the input, each other what the one before gives
+
+    Raises
+    ------
+    TypeError : one of them is no Module
+    ValueError : when it is called, from a layer that its input does not fit, with the layer's name
+
+    >>> import cyconv as cc
+    >>> net = cc.nn.Sequential(cc.nn.Linear(4, 3), cc.nn.ReLU(), cc.nn.Linear(3, 2))
+    >>> net(cc.ones(5, 4)).shape, len(net), net[0], len(net.layers[1:])
+    ((5, 2), 3, Linear(4, 3), 2)
+    """
 
     def __init__(self, *layers: Module):
         for i, layer in enumerate(layers):
@@ -58,10 +77,25 @@ def _applies_relu(layer: Module, following: Module) -> bool:
 
 
 class Residual(Module):
-    """``activation(body(x) + shortcut(x))``: a residual block (He et al. 2016).
+    """``activation(body(x) + shortcut(x))``: a residual block.
 
-    ``shortcut=None`` is the identity, for a body that keeps the shape. ``activation=None`` applies
-    nothing to the sum.
+    Parameters
+    ----------
+    body : Module, from x to a tensor of the shape that the block gives
+    shortcut : Module, from x to a tensor of the same shape; None is the identity
+    activation : Module, for the sum; None applies nothing
+
+    Raises
+    ------
+    TypeError : one of them is no Module
+    ValueError : when it is called, if body and shortcut give different shapes
+
+    Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2016, figure 2.
+
+    >>> import cyconv as cc
+    >>> block = cc.nn.Residual(cc.nn.Conv2d(8, 8, 3, padding=1), activation=cc.nn.ReLU())
+    >>> block(cc.zeros(2, 8, 5, 5)).shape
+    (2, 8, 5, 5)
     """
 
     def __init__(

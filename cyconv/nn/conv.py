@@ -18,8 +18,25 @@ class Conv2d(Module):
     """Convolution: (N, in_channels, H, W) -> (N, out_channels, OH, OW); see ``ops.conv2d``.
 
     ``weight`` (out_channels, in_channels/groups, KH, KW) starts as He normal with
-    fan_in = in_channels/groups * KH * KW (He et al. 2015), ``bias`` (out_channels,) at zero;
-    ``bias=False`` leaves it out. Arguments are those of ``ops.conv2d``.
+    fan_in = in_channels/groups * KH * KW (``init.he_normal_``), ``bias`` (out_channels,) at zero.
+    One image (in_channels, H, W) gives one (out_channels, OH, OW).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int, at least 1, multiples of groups
+    kernel_size : (KH, KW), or one int for both
+    stride, padding, dilation, groups, algo : as in ``ops.conv2d``
+    bias : whether there is one
+
+    Raises
+    ------
+    TypeError : a size is no integer, or bias no bool
+    ValueError : a size out of its range; sizes that do not fit together; another algo
+
+    >>> import cyconv as cc
+    >>> layer = cc.nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1)
+    >>> layer(cc.zeros(2, 3, 9, 9)).shape, layer.weight.shape, layer.bias.shape
+    ((2, 8, 5, 5), (8, 3, 3, 3), (8,))
     """
 
     def __init__(
@@ -71,12 +88,28 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """Transposed convolution: (N, in_channels, H, W) -> (N, out_channels, OH, OW), an upsampling.
+    """Transposed convolution, an upsampling: (N, in_channels, H, W) -> (N, out_channels, OH, OW).
 
-    ``weight`` (in_channels, out_channels/groups, KH, KW) starts as normal with std =
-    sqrt(2 / fan_in), fan_in = in_channels/groups * KH * KW / (SH * SW), as many inputs as one
-    output sums over on average (He et al. 2015); ``bias`` (out_channels,) at zero. Arguments are
-    those of ``ops.conv_transpose2d``.
+    See ``ops.conv_transpose2d``. ``weight`` (in_channels, out_channels/groups, KH, KW) starts as
+    normal with std = sqrt(2 / fan_in), fan_in = in_channels/groups * KH * KW / (SH * SW), as many
+    inputs as one output sums over on average (He et al. 2015); ``bias`` (out_channels,) at zero.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int, at least 1, multiples of groups
+    kernel_size : (KH, KW), or one int for both
+    stride, padding, output_padding, groups, dilation : as in ``ops.conv_transpose2d``
+    bias : whether there is one
+
+    Raises
+    ------
+    TypeError : a size is no integer, or bias no bool
+    ValueError : a size out of its range; sizes that do not fit together
+
+    >>> import cyconv as cc
+    >>> layer = cc.nn.ConvTranspose2d(8, 3, kernel_size=2, stride=2)
+    >>> layer(cc.zeros(2, 8, 5, 5)).shape, layer.weight.shape
+    ((2, 3, 10, 10), (8, 3, 2, 2))
     """
 
     def __init__(
@@ -127,8 +160,23 @@ class ConvTranspose2d(Module):
 class Linear(Module):
     """Fully connected: (..., in_features) -> (..., out_features), x @ weight.T + bias.
 
-    ``weight`` (out_features, in_features) starts as He normal with fan_in = in_features (He et al.
-    2015), ``bias`` (out_features,) at zero; ``bias=False`` leaves it out.
+    See ``ops.linear``. ``weight`` (out_features, in_features) starts as He normal with
+    fan_in = in_features (``init.he_normal_``), ``bias`` (out_features,) at zero.
+
+    Parameters
+    ----------
+    in_features, out_features : int, at least 1
+    bias : whether there is one
+
+    Raises
+    ------
+    TypeError : a size is no integer, or bias no bool
+    ValueError : a size below 1
+
+    >>> import cyconv as cc
+    >>> layer = cc.nn.Linear(4, 2)
+    >>> layer(cc.zeros(5, 4)).shape, layer.weight.shape
+    ((5, 2), (2, 4))
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):

@@ -15,7 +15,23 @@ def fold_batch_norm(net: Module) -> Module:
 
     Outside of training batch norm is a multiplication and an addition for each channel; where it
     follows a ``Conv2d`` or ``Linear`` in a ``Sequential``, they go into that layer's weight and
-    bias. ``net`` stays as it is; what need not change is shared with it.
+    bias.
+
+    Parameters
+    ----------
+    net : a Module, which stays as it is
+
+    Returns
+    -------
+    A Module; the layers that need not change are those of ``net`` themselves.
+
+    >>> import cyconv as cc
+    >>> from cyconv.nn.fold import fold_batch_norm
+    >>> net = cc.nn.Sequential(cc.nn.Linear(4, 2, bias=False), cc.nn.BatchNorm1d(2))
+    >>> fold_batch_norm(net)
+    Sequential(
+      (0): Linear(4, 2)
+    )
     """
     if type(net) is Residual:
         shortcut = None if net.shortcut is None else fold_batch_norm(net.shortcut)

@@ -21,6 +21,17 @@ from ..geometry import number
 from ..random import generator
 from ..tensor import FLOATS, Tensor
 
+__all__ = [
+    "he_normal_",
+    "he_uniform_",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
 _skipping = ContextVar("skipping", default=False)
 
 
@@ -39,13 +50,53 @@ def skipped() -> Iterator[None]:
 
 
 def normal_(t: Tensor, std: float = 1.0, mean: float = 0.0) -> Tensor:
-    """Normal distribution of this mean and standard deviation."""
+    """Normal distribution of this mean and standard deviation.
+
+    Parameters
+    ----------
+    t : a tensor of any shape, float32 or float64
+    std, mean : finite numbers, std at least 0
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is no float tensor, or std or mean no number
+    ValueError : std or mean out of its range
+
+    >>> import cyconv as cc
+    >>> t = cc.nn.init.normal_(cc.zeros(1000), std=0.1, mean=5.0)
+    >>> round(t.mean().item(), 1)
+    5.0
+    """
     mean, std = number("normal_: mean", mean), _not_negative("normal_: std", std)
     return _fill("normal_", t, lambda: _standard_normal(t) * std + mean)
 
 
 def uniform_(t: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
-    """Uniform distribution over [low, high)."""
+    """Uniform distribution over [low, high).
+
+    Parameters
+    ----------
+    t : a tensor of any shape, float32 or float64
+    low, high : finite numbers, low at most high
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is no float tensor, or low or high no number
+    ValueError : low or high is not finite, or low is above high
+
+    >>> import cyconv as cc
+    >>> t = cc.nn.init.uniform_(cc.zeros(1000), 2.0, 3.0)
+    >>> bool(t.numpy().min() >= 2), bool(t.numpy().max() <= 3)
+    (True, True)
+    """
     low, high = number("uniform_: low", low), number("uniform_: high", high)
     if not low <= high:
         raise ValueError(f"uniform_: low must be at most high, got {low} and {high}")
@@ -53,9 +104,31 @@ def uniform_(t: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
 
 
 def xavier_normal_(t: Tensor, gain: float = 1.0) -> Tensor:
-    """Normal with std = gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+    """Normal with std = gain * sqrt(2 / (fan_in + fan_out)).
 
     Keeps the variance of activations and gradients through layers that are linear near 0, as tanh.
+
+    Parameters
+    ----------
+    t : a weight of 2 or more dimensions, float32 or float64
+    gain : a number, at least 0
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is a tensor of integers, or gain no number
+    ValueError : t has fewer dimensions or is no tensor, or gain is out of its range
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010, section 4.2.1.
+
+    >>> import cyconv as cc
+    >>> t = cc.nn.init.xavier_normal_(cc.zeros(300, 500))  # std = sqrt(2 / 800) = 0.05
+    >>> round(float(t.numpy().std()), 3)
+    0.05
     """
     fan_in, fan_out = fans("xavier_normal_", t)
     gain = _not_negative("xavier_normal_: gain", gain)
@@ -63,7 +136,29 @@ def xavier_normal_(t: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def xavier_uniform_(t: Tensor, gain: float = 1.0) -> Tensor:
-    """Uniform over [-a, a), a = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Uniform over [-a, a), a = gain * sqrt(6 / (fan_in + fan_out)), as ``xavier_normal_``.
+
+    Parameters
+    ----------
+    t : a weight of 2 or more dimensions, float32 or float64
+    gain : a number, at least 0
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is a tensor of integers, or gain no number
+    ValueError : t has fewer dimensions or is no tensor, or gain is out of its range
+
+    Source: Glorot and Bengio 2010, equation 16.
+
+    >>> import cyconv as cc
+    >>> t = cc.nn.init.xavier_uniform_(cc.zeros(300, 300))  # a = sqrt(6 / 600) = 0.1
+    >>> round(float(abs(t).numpy().max()), 3)
+    0.1
+    """
     fan_in, fan_out = fans("xavier_uniform_", t)
     gain = _not_negative("xavier_uniform_: gain", gain)
     bound = gain * math.sqrt(6 / (fan_in + fan_out))
@@ -71,27 +166,104 @@ def xavier_uniform_(t: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def he_normal_(t: Tensor, mode: str = "fan_in") -> Tensor:
-    """Normal with std = sqrt(2 / fan) (He et al. 2015, "Delving deep into rectifiers", eq. 10).
+    """Normal with std = sqrt(2 / fan).
 
     Keeps the variance through layers with ReLU: of activations with ``mode="fan_in"``, of
     gradients with ``mode="fan_out"``.
+
+    Parameters
+    ----------
+    t : a weight of 2 or more dimensions, float32 or float64
+    mode : "fan_in" or "fan_out"
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is a tensor of integers
+    ValueError : t has fewer dimensions or is no tensor; another mode
+
+    Source: He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015, equations 10 and 14.
+
+    >>> import cyconv as cc
+    >>> t = cc.nn.init.he_normal_(cc.zeros(400, 200))  # std = sqrt(2 / 200) = 0.1
+    >>> round(float(t.numpy().std()), 2)
+    0.1
     """
     return normal_(t, math.sqrt(2 / _fan("he_normal_", t, mode)))
 
 
 def he_uniform_(t: Tensor, mode: str = "fan_in") -> Tensor:
-    """Uniform over [-a, a), a = sqrt(6 / fan): the variance of ``he_normal_`` (He et al. 2015)."""
+    """Uniform over [-a, a), a = sqrt(6 / fan): the variance of ``he_normal_``.
+
+    Parameters
+    ----------
+    t : a weight of 2 or more dimensions, float32 or float64
+    mode : "fan_in" or "fan_out"
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is a tensor of integers
+    ValueError : t has fewer dimensions or is no tensor; another mode
+
+    Source: He et al. 2015, with a uniform distribution of the same variance.
+
+    >>> import cyconv as cc
+    >>> t = cc.nn.init.he_uniform_(cc.zeros(100, 600))  # a = sqrt(6 / 600) = 0.1
+    >>> round(float(abs(t).numpy().max()), 3)
+    0.1
+    """
     bound = math.sqrt(6 / _fan("he_uniform_", t, mode))
     return uniform_(t, -bound, bound)
 
 
 def zeros_(t: Tensor) -> Tensor:
-    """All zeros."""
+    """All zeros.
+
+    Parameters
+    ----------
+    t : a tensor of any shape, float32 or float64
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is no float tensor
+
+    >>> import cyconv as cc
+    >>> cc.nn.init.zeros_(cc.ones(2))
+    tensor([0., 0.])
+    """
     return _fill("zeros_", t, lambda: 0)
 
 
 def ones_(t: Tensor) -> Tensor:
-    """All ones."""
+    """All ones.
+
+    Parameters
+    ----------
+    t : a tensor of any shape, float32 or float64
+
+    Returns
+    -------
+    t itself, filled in place.
+
+    Raises
+    ------
+    TypeError : t is no float tensor
+
+    >>> import cyconv as cc
+    >>> cc.nn.init.ones_(cc.zeros(2))
+    tensor([1., 1.])
+    """
     return _fill("ones_", t, lambda: 1)
 
 

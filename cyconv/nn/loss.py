@@ -14,9 +14,23 @@ from .module import Module, bounded
 
 
 class CrossEntropyLoss(Module):
-    """Of logits (N, K) and labels (N,); see ``ops.cross_entropy``.
+    """Cross-entropy of logits (N, K) and labels (N,); see ``ops.cross_entropy``.
 
-    ``weight`` (K,) is a tuple of numbers, which take the dtype of the logits, or None.
+    Parameters
+    ----------
+    label_smoothing, reduction, ignore_index : as in ``ops.cross_entropy``
+    weight : K numbers, which take the dtype of the logits, or None
+
+    Raises
+    ------
+    TypeError : label_smoothing or a weight is no number, or ignore_index no integer
+    ValueError : label_smoothing outside [0, 1]; weight that is not (K,) or not finite; another
+        reduction; when it is called, shapes or labels that do not fit
+
+    >>> import cyconv as cc
+    >>> loss = cc.nn.CrossEntropyLoss(weight=(1, 3))
+    >>> round(loss([[2.0, 0.0], [2.0, 0.0]], [0, 1]).item(), 4)
+    1.6269
     """
 
     def __init__(
@@ -44,7 +58,20 @@ class CrossEntropyLoss(Module):
 
 
 class MSELoss(Module):
-    """(input - target)**2; see ``ops.mse_loss``."""
+    """(input - target)^2, of two arrays of one shape; see ``ops.mse_loss``.
+
+    Parameters
+    ----------
+    reduction : "mean", "sum" or "none"
+
+    Raises
+    ------
+    ValueError : another reduction; when it is called, two different shapes
+
+    >>> import cyconv as cc
+    >>> cc.nn.MSELoss()([1.0, 2.0], [1.0, 5.0])
+    tensor(4.5)
+    """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = _reduction("MSELoss", reduction)
@@ -54,7 +81,22 @@ class MSELoss(Module):
 
 
 class BCEWithLogitsLoss(Module):
-    """Binary cross-entropy of logits; see ``ops.binary_cross_entropy_with_logits``."""
+    """Binary cross-entropy of logits and targets from 0 to 1, two arrays of one shape.
+
+    See ``ops.binary_cross_entropy_with_logits``.
+
+    Parameters
+    ----------
+    reduction : "mean", "sum" or "none"
+
+    Raises
+    ------
+    ValueError : another reduction; when it is called, two different shapes
+
+    >>> import cyconv as cc
+    >>> cc.nn.BCEWithLogitsLoss("none")([0.0, 100.0], [1.0, 1.0]).numpy().round(4)
+    array([0.6931, 0.    ], dtype=float32)
+    """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = _reduction("BCEWithLogitsLoss", reduction)

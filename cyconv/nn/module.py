@@ -23,8 +23,24 @@ from ..tensor import FLOATS, Tensor
 class Parameter(Tensor):
     """A tensor that is trained: ``backward`` stores the gradient by it in ``grad``.
 
-    It shares the memory of ``data``, a float tensor or array; anything else is copied as float32.
     ``grad`` is None until the first ``backward``.
+
+    Parameters
+    ----------
+    data : a float32 or float64 tensor or array, whose memory the parameter shares; other arrays,
+        lists and numbers are copied as float32
+
+    Raises
+    ------
+    TypeError : data holds no numbers, or is a tensor of integers
+
+    >>> import cyconv as cc
+    >>> scale = cc.nn.Parameter(cc.ones(3))
+    >>> with cc.record():
+    ...     loss = (scale * 2.0).sum()
+    >>> loss.backward()
+    >>> scale.grad
+    tensor([2., 2., 2.])
     """
 
     __slots__ = ()
@@ -44,17 +60,49 @@ class Module:
     Constructor arguments are kept under their own names, so that ``config`` and ``repr`` can
     show them. Whether dropout and batch norm behave as in training is not a property of a module:
     ``record()`` turns training on, everywhere else it is off.
+
+    Weights are float32 on the CPU until ``astype`` or ``to``. Calling a layer takes a tensor, or an
+    array of its weights' dtype, and returns a tensor; ValueError or TypeError if shape or dtype do
+    not fit.
+
+    >>> import cyconv as cc
+    >>> class Scaled(cc.nn.Module):
+    ...     def __init__(self, features):
+    ...         self.features = features
+    ...         self.linear = cc.nn.Linear(features, 1)
+    ...         self.scale = cc.nn.Parameter([2.0])
+    ...     def forward(self, x):
+    ...         return self.call_child("linear", x) * self.scale
+    >>> net = Scaled(4)
+    >>> net(cc.zeros(5, 4)).shape, net.num_parameters(), net.config()
+    ((5, 1), 6, {'type': 'Scaled', 'features': 4})
+    >>> [name for name, _ in net.named_parameters()]
+    ['scale', 'linear.weight', 'linear.bias']
+    >>> [p.shape for p in net.parameters()]
+    [(1,), (1, 4), (1,)]
+    >>> list(net.named_children()), list(net.children()), len(list(net.modules()))
+    ([('linear', Linear(4, 1))], [Linear(4, 1)], 2)
+    >>> [name for name, _ in net.named_modules()], list(net.named_buffers())
+    (['', 'linear'], [])
+    >>> net.to("cpu").astype("float64").load_state_dict(net.state_dict())
+    >>> net.zero_grad()
     """
 
     def forward(self, *inputs: Any) -> Any:
-        """What the module computes; calling the module calls this."""
+        """What the module computes; calling the module calls this with its ``inputs``.
+
+        RuntimeError unless a subclass defines it.
+        """
         raise RuntimeError(f"{type(self).__name__} does not define forward")
 
     def __call__(self, *inputs: Any) -> Any:
         return self.forward(*inputs)
 
     def call_child(self, name: str, *inputs: Any) -> Any:
-        """Call the child of this name; a ValueError from it is raised again with its place."""
+        """Call the child of this ``name`` with ``inputs``, and return what it gives.
+
+        A ValueError from it is raised again as a ``LayerError``, which names its place in the net.
+        """
         try:
             return vars(self)[name](*inputs)
         except LayerError as error:
@@ -110,7 +158,12 @@ class Module:
         return (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors that are saved but not trained, each once, as ("1.running_mean", tensor)."""
+        """All tensors that are saved but not trained, each once, as ("1.running_mean", tensor).
+
+        >>> import cyconv as cc
+        >>> list(cc.nn.BatchNorm1d(2).named_buffers())
+        [('running_mean', tensor([0., 0.])), ('running_var', tensor([1., 1.]))]
+        """
         return _each_once((n, t) for n, t in self._named_tensors() if not isinstance(t, Parameter))
 
     def num_parameters(self) -> int:
@@ -137,8 +190,18 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy arrays into the parameters and buffers of these names, in each one's own dtype.
 
-        ``strict=False`` passes over names that one side lacks. ValueError names what is missing,
-        what is unexpected and what has another shape; nothing is changed then.
+        Parameters
+        ----------
+        state : a ``state_dict()`` or another dict from names to arrays or tensors
+        strict : False passes over names that one side lacks
+
+        Raises
+        ------
+        TypeError : state is no dict, or holds something else than numbers
+        ValueError : names are missing or unexpected, or shapes differ; all of them are named
+        RuntimeError : a recorded graph still needs a parameter's values
+
+        Nothing is changed then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: state must be a dict, got {type(state).__name__}")
@@ -166,14 +229,20 @@ class Module:
             tensor._write()[...] = backends.to_device(values, tensor.device)
 
     def to(self, device: str) -> Module:
-        """Move all parameters and buffers to "cpu" or "cuda"; drops gradients. Returns self."""
+        """Move all parameters and buffers to "cpu" or "cuda"; drops gradients. Returns self.
+
+        ValueError for another ``device``, or if there is no GPU.
+        """
         for _, tensor in self._named_tensors():
             tensor.data = backends.to_device(tensor.data, device)
             tensor.grad = None
         return self
 
     def astype(self, dtype: Any) -> Module:
-        """Turn all parameters and buffers into a float dtype; drops gradients. Returns self."""
+        """Turn all parameters and buffers into a float ``dtype``; drops gradients. Returns self.
+
+        TypeError for a dtype other than float32 and float64.
+        """
         wanted = valid_dtype("astype", dtype)
         if wanted.name not in FLOATS:
             raise TypeError(f"astype: dtype must be float32 or float64, got {dtype!r}")
@@ -228,7 +297,14 @@ class Module:
         return f"{type(self).__name__}({', '.join(words)})"
 
     def macs(self, x_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
-        """Multiply-adds of this layer itself for an input and output of these shapes."""
+        """Multiply-adds of this layer itself, for an input of shape ``x_shape``.
+
+        ``out_shape`` is that of its output. 0 unless a subclass defines it.
+
+        >>> import cyconv as cc
+        >>> cc.nn.Linear(4, 2).macs((5, 4), (5, 2))
+        40
+        """
         return 0
 
     def summary(self, input_shape: tuple[int, ...]) -> None:
@@ -236,6 +312,15 @@ class Module:
 
         ``input_shape`` is (N, C, H, W) or (N, C), or without N, which then is 1. The net runs
         once on zeros, without recording. MACs are those of one forward pass over the whole batch.
+        Errors are those of ``nn.summarize``.
+
+        >>> import cyconv as cc
+        >>> cc.nn.Linear(4, 2).summary((5, 4))
+        layer          output shape  parameters  MACs
+        ---------------------------------------------
+        net    Linear  (5, 2)                10    40
+        ---------------------------------------------
+        total                                10    40
         """
         from .summary import summarize
 
@@ -243,7 +328,19 @@ class Module:
 
 
 class LayerError(ValueError):
-    """A ValueError that a layer raised: ``path`` is the layer's name in the net, as "3.body.0"."""
+    """A ValueError that a layer raised inside a net.
+
+    Parameters
+    ----------
+    path : the layer's name in the net, as "3.body.0"
+    message : what the layer said
+
+    >>> import cyconv as cc
+    >>> cc.nn.Sequential(cc.nn.ReLU(), cc.nn.Linear(4, 2))(cc.zeros(5, 3))
+    Traceback (most recent call last):
+        ...
+    cyconv.nn.module.LayerError: layer 1: linear: input has 3 features but weight (2, 4) expects 4
+    """
 
     def __init__(self, path: str, message: str):
         super().__init__(f"layer {path}: {message}")

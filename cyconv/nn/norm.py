@@ -52,24 +52,79 @@ class _BatchNorm(Module):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch norm of images (N, C, H, W); see ``ops.batch_norm`` (Ioffe and Szegedy 2015).
+    """Batch norm of images (N, C, H, W), which keep their shape; see ``ops.batch_norm``.
 
-    ``weight`` (num_features,) starts at one and ``bias`` at zero; ``affine=False`` leaves both out.
-    The buffers ``running_mean`` and ``running_var`` move in training and are used outside of it.
+    ``weight`` (num_features,) starts at one and ``bias`` at zero. The buffers ``running_mean`` and
+    ``running_var`` (num_features,) move in training and are used outside of it.
+
+    Parameters
+    ----------
+    num_features : C, at least 1
+    eps : added to the variance, above 0
+    momentum : the share of the newest batch in the running statistics, from 0 to 1
+    affine : whether there are weight and bias
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range; when it is called, an input of another shape
+
+    Source: Ioffe and Szegedy, "Batch normalization", 2015.
+
+    >>> import cyconv as cc
+    >>> norm = cc.nn.BatchNorm2d(3)
+    >>> with cc.record():
+    ...     out = norm(cc.randn(8, 3, 5, 5) + 2.0)
+    >>> bool(abs(out.mean()) < 1e-5), norm.running_mean.numpy().round(1)
+    (True, array([0.2, 0.2, 0.2], dtype=float32))
     """
 
     image_axes = ("H", "W")
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch norm of features (N, C), otherwise as ``BatchNorm2d``."""
+    """Batch norm of features (N, C), otherwise as ``BatchNorm2d``; see ``ops.batch_norm``.
+
+    Parameters
+    ----------
+    num_features : C, at least 1
+    eps, momentum, affine : as in ``BatchNorm2d``
+
+    Raises
+    ------
+    TypeError, ValueError : as in ``BatchNorm2d``
+
+    >>> import cyconv as cc
+    >>> norm = cc.nn.BatchNorm1d(2)
+    >>> with cc.record():
+    ...     norm([[1.0, 5.0], [3.0, 9.0]]).numpy().round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    """
 
 
 class LayerNorm(Module):
-    """Normalises each sample over its last axes; see ``ops.layer_norm`` (Ba et al. 2016).
+    """Normalises each sample over its last axes and keeps the shape; see ``ops.layer_norm``.
 
-    ``normalized_shape`` (an int or a tuple) is the shape of those axes and of ``weight`` and
-    ``bias``, which start at one and zero; ``affine=False`` leaves both out.
+    ``weight`` and ``bias`` have the shape of those axes and start at one and zero.
+
+    Parameters
+    ----------
+    normalized_shape : the sizes of those axes, an int or a tuple of ints, at least 1
+    eps : added to the variance, above 0
+    affine : whether there are weight and bias
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range; when it is called, an input that ends in another shape
+
+    Source: Ba, Kiros and Hinton, "Layer normalization", 2016.
+
+    >>> import cyconv as cc
+    >>> cc.nn.LayerNorm(2)([[1.0, 3.0], [10.0, 30.0]]).numpy().round(3)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
     """
 
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True):
@@ -90,9 +145,26 @@ class LayerNorm(Module):
 
 
 class GroupNorm(Module):
-    """Normalises each sample over groups of channels; see ``ops.group_norm`` (Wu and He 2018).
+    """Normalises each sample (N, C, ...) over groups of channels; see ``ops.group_norm``.
 
-    ``weight`` (num_channels,) starts at one and ``bias`` at zero; ``affine=False`` leaves both out.
+    The shape is kept. ``weight`` (num_channels,) starts at one and ``bias`` at zero.
+
+    Parameters
+    ----------
+    num_groups, num_channels : int, at least 1; C = num_channels is a multiple of num_groups
+    eps : added to the variance, above 0
+    affine : whether there are weight and bias
+
+    Raises
+    ------
+    TypeError : an argument of another type
+    ValueError : one out of its range; when it is called, an input of other channels
+
+    Source: Wu and He, "Group normalization", 2018.
+
+    >>> import cyconv as cc
+    >>> cc.nn.GroupNorm(2, 4)([[1.0, 3.0, 10.0, 30.0]]).numpy().round(3)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
@@ -116,7 +188,28 @@ class GroupNorm(Module):
 
 
 class Dropout(Module):
-    """In training sets each element to 0 with probability ``p``; see ``ops.dropout``."""
+    """In training sets elements to 0 at random and scales the others up; see ``ops.dropout``.
+
+    The input has any shape. Outside of training it is returned as it is.
+
+    Parameters
+    ----------
+    p : the probability of a 0, from 0 to 1
+
+    Raises
+    ------
+    TypeError : p is no number
+    ValueError : it is out of that range
+
+    >>> import cyconv as cc
+    >>> drop = cc.nn.Dropout(0.5)
+    >>> x = cc.ones(1000)
+    >>> with cc.record():
+    ...     bool(300 < drop(x).sum() / 2 < 700)  # half of them are left, doubled
+    True
+    >>> bool((drop(x) == x).numpy().all())
+    True
+    """
 
     def __init__(self, p: float = 0.5):
         self.p = bounded("Dropout: p", p, 0, 1)

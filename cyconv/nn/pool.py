@@ -13,7 +13,20 @@ from .module import Module
 class MaxPool2d(Module):
     """The largest value of each window: (N, C, H, W) -> (N, C, OH, OW); see ``ops.max_pool2d``.
 
-    ``stride=None`` is ``kernel_size``: windows side by side.
+    Parameters
+    ----------
+    kernel_size : (KH, KW), or one int for both
+    stride : the same, or None for kernel_size: windows side by side
+    padding, dilation, ceil_mode : as in ``ops.max_pool2d``
+
+    Raises
+    ------
+    TypeError : a size is no integer, or ceil_mode no bool
+    ValueError : a size out of its range; padding of more than half the kernel
+
+    >>> import cyconv as cc
+    >>> cc.nn.MaxPool2d(2)([[[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]]])
+    tensor([[[4., 8.]]])
     """
 
     def __init__(
@@ -45,7 +58,21 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """The mean of each window: (N, C, H, W) -> (N, C, OH, OW); see ``ops.avg_pool2d``.
 
-    ``stride=None`` is ``kernel_size``: windows side by side.
+    Parameters
+    ----------
+    kernel_size : (KH, KW), or one int for both
+    stride : the same, or None for kernel_size: windows side by side
+    padding, ceil_mode, count_include_pad, divisor_override : as in ``ops.avg_pool2d``
+
+    Raises
+    ------
+    TypeError : a size is no integer, or a flag no bool
+    ValueError : a size out of its range; padding of more than half the kernel; when it is called,
+        a divisor_override of 0
+
+    >>> import cyconv as cc
+    >>> cc.nn.AvgPool2d(2)([[[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]]])
+    tensor([[[2.5, 6.5]]])
     """
 
     def __init__(
@@ -78,7 +105,12 @@ class AvgPool2d(Module):
 
 
 class GlobalAvgPool2d(Module):
-    """The mean of each channel's image; see ``ops.global_avg_pool2d``."""
+    """The mean of each channel: (N, C, H, W) -> (N, C, 1, 1); see ``ops.global_avg_pool2d``.
+
+    >>> import cyconv as cc
+    >>> cc.nn.GlobalAvgPool2d()(cc.ones(2, 3, 4, 4)).shape
+    (2, 3, 1, 1)
+    """
 
     def forward(self, x: Any) -> Tensor:
         return ops.global_avg_pool2d(x)

@@ -12,7 +12,20 @@ from .module import Module, Parameter
 
 
 class Row(NamedTuple):
-    """One layer: its path in the net, its class, what it gave, and what it costs."""
+    """One layer: its path in the net, its class, what it gave, and what it costs.
+
+    Parameters
+    ----------
+    path : names of children, as "3.body.0"; "net" for a net that is one layer
+    layer : the name of the class
+    out_shape : of its last output
+    parameters : how many numbers it has to train, those of its children left out
+    macs : multiply-adds of one forward pass over the whole batch
+
+    >>> import cyconv as cc
+    >>> cc.nn.summarize(cc.nn.Linear(4, 2), (5, 4)).rows
+    [Row(path='net', layer='Linear', out_shape=(5, 2), parameters=10, macs=40)]
+    """
 
     path: str
     layer: str
@@ -22,7 +35,19 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A net's layers in the order in which they ran; ``str`` is the table."""
+    """A net's layers in the order in which they ran; ``str`` is the table.
+
+    Parameters
+    ----------
+    rows : a ``Row`` for each layer
+    parameters : of the whole net; shared ones count once
+    macs : the sum of the rows
+
+    >>> import cyconv as cc
+    >>> summary = cc.nn.summarize(cc.nn.models.lenet(), (1, 28, 28))
+    >>> type(summary).__name__, len(summary.rows), summary.parameters, summary.macs
+    ('Summary', 10, 129068, 2250360)
+    """
 
     rows: list[Row]
     parameters: int
@@ -50,8 +75,32 @@ class Summary(NamedTuple):
 def summarize(net: Module, input_shape: Any) -> Summary:
     """Run ``net`` once on zeros, without recording, and note what each layer gives.
 
-    ``input_shape`` is (N, C, H, W) or (N, C), or without N, which then is 1. A layer that runs
-    twice has one row: the last output, the sum of its MACs. Shared parameters count once.
+    A layer that runs twice has one row: the last output, the sum of its MACs (multiply-adds).
+
+    Parameters
+    ----------
+    net : a Module, which gets zeros of the dtype and on the device of its parameters
+    input_shape : (N, C, H, W) or (N, C), or without N, which then is 1
+
+    Returns
+    -------
+    A ``Summary``.
+
+    Raises
+    ------
+    TypeError : a size that is no integer
+    ValueError : a size below 1, or more than four; a shape that the net does not take
+
+    >>> import cyconv as cc
+    >>> net = cc.nn.Sequential(cc.nn.Linear(4, 3), cc.nn.ReLU(), cc.nn.Linear(3, 2))
+    >>> print(cc.nn.summarize(net, 4))
+    layer          output shape  parameters  MACs
+    ---------------------------------------------
+    0      Linear  (1, 3)                15    12
+    1      ReLU    (1, 3)                 0     0
+    2      Linear  (1, 2)                 8     6
+    ---------------------------------------------
+    total                                23    18
     """
     sizes = input_shape if isinstance(input_shape, (tuple, list)) else (input_shape,)
     shape = tuple(integer("summary: input_shape", size, 1) for size in sizes)
