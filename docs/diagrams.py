@@ -25,10 +25,13 @@ from figures import (
     new,
     picture,
     show,
+    spoken,
     values,
 )
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from cyconv.train import SMOOTHING
 
 # ------------------------------------------------------------------ the first page
 
@@ -183,21 +186,32 @@ def shifts(by: Sequence[int], results: Mapping[str, Sequence[float]], caption: s
     axes.set(xlabel="pixels to the right", ylabel="right answers, %", ylim=(0, 102))
     axes.grid(True)
     axes.legend(loc="lower center")
-    return show(figure, "Accuracy on moved digits", caption)
+    said = (
+        f"Share of right answers on digits moved by {by[0]} to {by[-1]} pixels. {spoken(results)}"
+    )
+    return show(figure, said, caption)
 
 
 def recipes(losses: Mapping[str, Sequence[float]], batches: int, caption: str) -> Drawing:
-    """The moving loss of several trainings."""
+    """The loss of several trainings, a mean of ten batches at a time, from their moving means."""
     figure, axes = new(2.5)
-    for (name, loss), color in zip(losses.items(), (GREY, BLUE, ORANGE)):
-        axes.plot(np.arange(1, len(loss) + 1) / batches, loss, color=color, label=name)
+    means = {}
+    for (name, moving), color in zip(losses.items(), (GREY, BLUE, ORANGE)):
+        after, before = np.asarray(moving), np.append(moving[0], moving[:-1])
+        single = (
+            before + (after - before) / SMOOTHING
+        )  # a moving mean hardly moves in so few batches
+        means[name] = single[: len(single) // 10 * 10].reshape(-1, 10).mean(axis=1)
+        places = (10 * np.arange(len(means[name])) + 5) / batches
+        axes.plot(places, means[name], color=color, label=name)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
     axes.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "25" else "")
-    axes.set(xlabel="epochs", ylabel="moving loss")
+    axes.set(xlabel="epochs", ylabel="loss", xlim=(0, None))
     axes.grid(True)
     axes.legend()
-    return show(figure, "The loss of three trainings", caption)
+    said = spoken({name: (mean[0], mean[-1]) for name, mean in means.items()}, ".2g")
+    return show(figure, f"The loss of three trainings, at first and at last. {said}", caption)
 
 
 def overfitting(rows: Mapping[str, Sequence[Any]], caption: str) -> Drawing:
@@ -212,7 +226,9 @@ def overfitting(rows: Mapping[str, Sequence[Any]], caption: str) -> Drawing:
     axes.set(xlabel="epochs", ylabel="right answers, %")
     axes.grid(True)
     axes.legend(loc="lower right")
-    return show(figure, "Accuracy on the training images and on others, by epoch", caption)
+    last = {name: (e[-1].train_accuracy, e[-1].test_accuracy) for name, e in rows.items()}
+    said = f"Accuracy by epoch; on the training images and on others, at the end. {spoken(last)}"
+    return show(figure, said, caption)
 
 
 # ------------------------------------------------------------------ gradients
@@ -315,7 +331,8 @@ def steps(eps: Any, errors: Mapping[str, Any], caption: str) -> Drawing:
     axes.set(xlabel="step", ylabel="relative error of the quotient")
     axes.grid(True)
     axes.legend(loc="lower right")
-    return show(figure, "Errors of difference quotients against the step", caption)
+    said = f"Errors of difference quotients for steps from {eps[0]:.0e} to {eps[-1]:.0e}"
+    return show(figure, f"{said}. {spoken(errors, '.0e')}", caption)
 
 
 # ------------------------------------------------------------------ speed
@@ -328,7 +345,10 @@ def ladder(rates: Mapping[str, float], peaks: Mapping[str, float], caption: str)
     for y, (name, rate) in enumerate(rates.items()):
         axes.barh(y, rate, color=ORANGE if "cyconv" in name else BLUE, height=0.62)
         text = f"{rate:.3g}" if rate >= 0.01 else f"{rate:.1g}"
-        axes.text(rate * 1.15, y, text, va="center", fontsize=8.5)
+        if rate > 100 * min(rates.values()):  # inside, where the line of the peak is not
+            axes.text(rate / 1.15, y, text, va="center", ha="right", color=NIGHT, fontsize=8.5)
+        else:
+            axes.text(rate * 1.15, y, text, va="center", fontsize=8.5)
     if max(peaks.values(), default=0) < 1.5 * min(peaks.values(), default=0):
         peaks = {"the peak": max(peaks.values())}  # one line for peaks that are about the same
     sides = {"right": "{} ", "left": " {}"}  # of the line: the names must not collide
@@ -341,7 +361,8 @@ def ladder(rates: Mapping[str, float], peaks: Mapping[str, float], caption: str)
     axes.set_xlim(min(rates.values()) / 3, max([*rates.values(), *peaks.values()]) * 4)
     axes.set_xlabel("GFLOP/s")
     axes.tick_params(axis="y", length=0)
-    return show(figure, "Speed of each version of the convolution", caption)
+    said = spoken({name: (rate,) for name, rate in {**rates, **peaks}.items()})
+    return show(figure, f"Speed of each version of the convolution, in GFLOP/s. {said}", caption)
 
 
 def lines(
@@ -355,7 +376,8 @@ def lines(
     axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     axes.grid(True)
     axes.legend(loc="best")
-    return show(figure, f"{ylabel} by {xlabel}", caption)
+    said = f"{ylabel} by {xlabel}, which are {', '.join(map(str, x))}. {spoken(series)}"
+    return show(figure, said, caption)
 
 
 def arrow(axes: Any, start: Any, end: Any, color: str = INK, **options: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -91,6 +91,12 @@ def show(figure: Figure, alt: str, caption: str = "", width: float = 1.0) -> Dra
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     return Drawing(svg.replace(INK, "currentColor").strip(), alt, caption, width)
+
+
+def spoken(series: Mapping[str, Iterable[float]], spec: str = ".3g") -> str:
+    """The numbers of lines or bars, for those who cannot see them: "a: 1, 2; b: 3, 4"."""
+    lists = {name: ", ".join(f"{v:{spec}}" for v in line) for name, line in series.items()}
+    return "; ".join(f"{name}: {line}" for name, line in lists.items())
 
 
 def new(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -235,7 +241,8 @@ def curves(
         axes.set_xlabel("epochs")
         axes.grid(True)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    return show(figure, alt, caption)
+    said = spoken({"loss, first and last": (losses[0], losses[-1]), **accuracies})
+    return show(figure, f"{alt}. {said}", caption)
 
 
 def confusion(counts: Any, names: Sequence[str], alt: str, caption: str = "") -> Drawing:

@@ -70,6 +70,7 @@ def graph(
                 (1.55 * place[node], -(top - level[node]) - 0.27),
                 arrowprops={"arrowstyle": "-|>", "color": INK, "alpha": 0.6, "linewidth": 0.9},
             )
+    said: dict[int, list[str]] = {}
     for node in below:
         x, y = 1.55 * place[node], -(top - level[node])
         inner = isinstance(node, Node)
@@ -80,10 +81,13 @@ def graph(
         axes.text(x, y, text, ha="center", va="center", fontsize=9)
         if order and node in order:
             axes.text(x - 0.74, y, order[node], ha="right", va="center", fontsize=8.5, color=GREY)
+        said.setdefault(level[node], []).append(text)
     wide = max(abs(x) for x in place.values()) * 1.55 + 1.0
     axes.set(xlim=(-max(wide, 2.4), max(wide, 2.4)), ylim=(-top - 0.45, 0.45))
     axes.set_axis_off()
-    return show(figure, "The recorded graph", caption, width=1.0 if wide > 2.4 else 0.75)
+    lines = [" and ".join(said[depth]) for depth in sorted(said, reverse=True)]
+    alt = f"The recorded graph, row by row from the top: {'; '.join(lines)}"
+    return show(figure, alt, caption, width=1.0 if wide > 2.4 else 0.75)
 
 
 def _sources(node: Any) -> list[Any]:
@@ -106,4 +110,7 @@ def held(steps: list[int], labels: list[str], caption: str) -> Drawing:
     axes.set(ylabel="MiB held by the graph", ylim=(0, None), xlim=(0, len(steps) - 1))
     axes.tick_params(axis="x", length=0)
     axes.grid(True, axis="y")
-    return show(figure, "Memory that the graph holds during the walk back", caption)
+    said = ", ".join(f"{step / 2**20:.1f}" for step in steps)
+    return show(
+        figure, f"MiB that the graph holds before the walk and after each step: {said}", caption
+    )

@@ -1,5 +1,5 @@
-# The fully connected layer for a few images, which would not fill the lanes of a vector: here lanes
-# are input features, and the sums of four outputs are kept at a time.
+# The fully connected layer for one image, which would not fill the lanes of a vector: here lanes are
+# input features, and the sums of four outputs are kept at a time.
 
 from cython.parallel cimport prange
 

@@ -1,6 +1,6 @@
-# The micro-kernel of every convolution: mr output channels by nv vectors of lanes, summed up in
-# registers over all that each output reads. nv is 2, or 4 where mr is too small to keep the FMA units
-# busy, or 1 where there are no more lanes.
+# The micro-kernel of convolutions, of their gradients by the input and of Winograd's products: mr
+# output channels by nv vectors of lanes, summed up in registers over all that each output reads. nv is
+# 2, or 4 where mr is too small to keep the FMA units busy, or 1 where there are no more lanes.
 
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, keep, load, real, rectified, store, vreal,
