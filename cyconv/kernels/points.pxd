@@ -8,7 +8,9 @@
 #   At  back from values at the points (interpolate_1d: outputs, or weight gradients)
 
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.simd cimport VLEN, broadcast, inlined, load, load_first, real, store, vreal
+from cyconv.kernels.simd cimport (
+    VLEN, broadcast, inlined, load, load_first, prefetch, real, store, vreal,
+)
 
 cdef enum:
     POINTS = 36  # of a tile
@@ -16,6 +18,20 @@ cdef enum:
 
 cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
     return load(p) if count == VLEN else load_first(p, count)
+
+
+cdef inline void fetch(
+    const Planes* a, const real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows,
+    Py_ssize_t cols, Py_ssize_t images,
+) noexcept nogil:
+    # ask for so many images of these pixels: they lie too far apart for the processor to foresee them
+    cdef Py_ssize_t i, j, image
+    for i in range(top, top + rows):
+        for j in range(left, left + cols):
+            image = 0
+            while image < images:
+                prefetch(plane + (i * a.w + j) * a.n + image)
+                image = image + 64 // <Py_ssize_t>sizeof(real)  # of a cache line
 
 
 cdef inline inlined evaluate_1d(

@@ -16,7 +16,7 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
-from cyconv.kernels.points cimport POINTS, evaluate_1d, interpolate_1d, transform_input
+from cyconv.kernels.points cimport POINTS, evaluate_1d, fetch, interpolate_1d, transform_input
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, inlined, real, rectified, store, store_first, vreal,
 )
@@ -100,12 +100,20 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t c, tx, lane, block, point, f, count
     cdef const real* u
     cdef const real* x
+    cdef const real* plane
     cdef real bias
     for c in range(channels):
+        plane = p.x.data + c * p.x.stride + image
         for tx in range(first, last):
+            if tx + 1 < last:  # what the next tile reads besides
+                fetch(&p.x, plane, ty * p.side - p.top, tx * p.side - p.left + 6, 6, p.side,
+                      lanes)
+            else:
+                fetch(&p.x, plane + p.x.stride, ty * p.side - p.top, first * p.side - p.left,
+                      6, 6, lanes)
             lane = 0
             while lane < lanes:
-                transform_input(&p.x, p.x.data + c * p.x.stride + image + lane,
+                transform_input(&p.x, plane + lane,
                                 ty * p.side - p.top, tx * p.side - p.left,
                                 min(<Py_ssize_t>VLEN, lanes - lane),
                                 v + (tx - first) * vsize + c * width + lane, channels * width)
@@ -113,6 +121,9 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     for block in range(p.blocks):
         count = min(p.mr, p.out.c - block * p.mr)
         for tx in range(first, last):
+            for f in range(count):
+                fetch(&p.out, p.out.data + (block * p.mr + f) * p.out.stride + image,
+                      ty * p.side, tx * p.side, p.side, p.side, lanes)
             for point in range(POINTS):
                 u = p.u + (block * POINTS + point) * (1 + channels) * p.mr
                 x = v + (tx - first) * vsize + point * channels * width

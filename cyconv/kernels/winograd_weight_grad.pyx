@@ -17,10 +17,10 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport (
-    POINTS, evaluate_1d, interpolate_1d, load_some, transform_input,
+    POINTS, evaluate_1d, fetch, interpolate_1d, load_some, transform_input,
 )
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, load, prefetch, real, store, store_first, transpose, vreal,
+    MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
 )
 from cyconv.kernels.tile cimport packed_tile
 
@@ -104,16 +104,6 @@ cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
 # ------------------------------------------------------------------ panels
 
 
-cdef inline void fetch_tile(
-    const Planes* a, const real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t size
-) noexcept nogil:
-    # a tile's pixels lie too far apart for the processor to foresee them
-    cdef Py_ssize_t i, j
-    for i in range(top, top + size):
-        for j in range(left, left + size):
-            prefetch(plane + (i * a.w + j) * a.n)
-
-
 cdef void fill_panels(
     const Problem* p, const Side* side, const bint is_input, Py_ssize_t step, Py_ssize_t place,
     Py_ssize_t block, real* stage,
@@ -139,7 +129,7 @@ cdef void fill_panels(
         # what lies in the lanes of channels that do not exist goes into products that nobody reads
         for c in range(min(count, side.a.c - block * width - piece)):
             plane = side.a.data + (block * width + piece + c) * side.a.stride + image
-            fetch_tile(&side.a, plane + AHEAD * side.a.stride, top, left, size)
+            fetch(&side.a, plane + AHEAD * side.a.stride, top, left, size, size, images)
             if is_input:
                 transform_input(&side.a, plane, top, left, images, stage + c * VLEN, STAGE)
             elif p.side == 4:
