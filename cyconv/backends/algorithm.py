@@ -54,4 +54,6 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     # larger kernels and strides would need a copy of the whole input besides
     if (many or narrow) and g.window.is_pointwise:
         return "im2col", f"{filters} filters share a copy of what each reads of {read} channels"
+    if g.n <= vector and direction == "forward":
+        return "im2col", f"{g.n} images fill one vector, two pixels the two that a tile takes"
     return "direct", f"{g.n} images fill vectors of {vector} lanes well enough"

@@ -46,7 +46,7 @@ cdef inline Panel panel_at(
     panel.rows, panel.position = rows, position
     panel.lanes = min(p.out.h * rowlen - position, <Py_ssize_t>(2 * VLEN))
     panel.width = VLEN if panel.lanes <= VLEN else 2 * VLEN
-    panel.in_place = p.out.n < VLEN and position % rowlen + 2 * VLEN <= rowlen
+    panel.in_place = p.out.n <= VLEN and position % rowlen + 2 * VLEN <= rowlen
     if panel.in_place:
         panel.rows = p.padded + group * p.cg * p.plane + place_of(p, position)
     return panel
