@@ -2,35 +2,30 @@
 
 from typing import Any
 
-from cyconv import ops
-
-from ..ndarray import NDArray, op
+from ..ndarray import NDArray, log_softmax, mean, one_hot, square, sum
 from .block import Block
 
 
 class L2Loss(Block):
     """weight / 2 * (pred - label)^2, the mean over each sample; label takes pred's shape."""
 
-    def __init__(self, weight: float = 1.0, **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(self, weight: float = 1.0):
+        super().__init__()
         self._weight = weight
 
-    def forward(self, pred: NDArray, label: NDArray) -> NDArray:
-        losses = op.square(pred - label.reshape(pred.shape)) * (self._weight / 2)
-        return op.mean(losses, axis=0, exclude=True)
+    def forward(self, pred: Any, label: NDArray) -> NDArray:
+        losses = square(pred - label.reshape(pred.shape)) * (self._weight / 2)
+        return mean(losses, axis=0, exclude=True)
 
 
 class SoftmaxCrossEntropyLoss(Block):
     """-log softmax(pred)[label]; with ``sparse_label=False`` label holds probabilities."""
 
-    def __init__(self, axis: int = -1, sparse_label: bool = True, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._axis, self._sparse_label = axis, sparse_label
+    def __init__(self, sparse_label: bool = True):
+        super().__init__()
+        self._sparse_label = sparse_label
 
-    def forward(self, pred: NDArray, label: NDArray) -> NDArray:
-        if self._sparse_label and pred.ndim == 2:
-            numbers = label.asnumpy().reshape(-1)
-            return op.nd(lambda x: ops.cross_entropy(x, numbers, reduction="none"))(pred)
-        p = op.one_hot(label, pred.shape[self._axis]) if self._sparse_label else label
-        losses = -op.sum(op.log_softmax(pred, self._axis) * p, axis=self._axis, keepdims=True)
-        return op.mean(losses, axis=0, exclude=True)
+    def forward(self, pred: Any, label: Any) -> NDArray:
+        if self._sparse_label:
+            label = one_hot(label.reshape(pred.shape[:-1]), pred.shape[-1]).astype(pred.dtype)
+        return mean(sum(-log_softmax(pred) * label, axis=-1), axis=0, exclude=True)

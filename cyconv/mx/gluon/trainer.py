@@ -1,7 +1,4 @@
-"""``gluon.Trainer``, and the rules of MXNet's optimisers.
-
-w is a parameter, g its gradient; s and d, kept for each parameter, begin at 0.
-"""
+"""``gluon.Trainer``: optimisers by MXNet's names and rules."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +11,7 @@ from cyconv import optim
 from cyconv.autograd import Array
 from cyconv.tensor import Tensor
 
-from .parameter import Parameter
+from .block import Parameter
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "sgd": {"learning_rate": 0.01, "wd": 0, "momentum": 0},
@@ -36,33 +33,29 @@ class _Adam(optim.Adam):
 
 
 class _Rule(optim.Optimizer):
-    """w -= what the method of this name returns."""
+    """w -= what the method of this name returns, by settings o and what it keeps for each w."""
 
-    def __init__(self, params: Any, name: str, settings: SimpleNamespace):
-        super().__init__(params, settings.learning_rate)
-        self._rule, self._set = getattr(self, name), settings
+    def __init__(self, params: Any, name: str, o: SimpleNamespace):
+        super().__init__(params, o.learning_rate)
+        self._rule, self._settings = getattr(self, name), o
 
     def _update(self, w: Array, grad: Array, state: dict[str, Any]) -> None:
-        w -= self._rule(w, grad, state, self._set)
+        w -= self._rule(self._settings, w, grad, state)
 
-    def adagrad(self, w: Array, g: Array, kept: dict[str, Any], o: SimpleNamespace) -> Array:
-        """s += g^2; w -= lr * (g / sqrt(s + eps) + wd * w) (Duchi, Hazan and Singer 2011)."""
+    def adagrad(self, o: Any, w: Array, g: Array, kept: dict[str, Any]) -> Array:
         kept["s"] = kept.get("s", 0) + g * g
         return self.lr * (g / np.sqrt(kept["s"] + o.eps) + o.wd * w)
 
-    def rmsprop(self, w: Array, g: Array, kept: dict[str, Any], o: SimpleNamespace) -> Array:
-        """g += wd * w; s = gamma1 * s + (1 - gamma1) * g^2; w -= lr * g / sqrt(s + epsilon)."""
+    def rmsprop(self, o: Any, w: Array, g: Array, kept: dict[str, Any]) -> Array:
         g = g + o.wd * w
         kept["s"] = o.gamma1 * kept.get("s", 0) + (1 - o.gamma1) * (g * g)
         return self.lr * g / np.sqrt(kept["s"] + o.epsilon)
 
-    def adadelta(self, w: Array, g: Array, kept: dict[str, Any], o: SimpleNamespace) -> Array:
-        """s = rho * s + (1 - rho) * g^2; c = sqrt((d + epsilon) / (s + epsilon)) * g;
-        w -= c + wd * w; d = rho * d + (1 - rho) * c^2 (Zeiler 2012)."""
+    def adadelta(self, o: Any, w: Array, g: Array, kept: dict[str, Any]) -> Array:
         s, d = o.rho * kept.get("s", 0) + (1 - o.rho) * (g * g), kept.get("d", 0)
-        c = np.sqrt((d + o.epsilon) / (s + o.epsilon)) * g
-        kept.update(s=s, d=o.rho * d + (1 - o.rho) * (c * c))
-        return c + o.wd * w
+        change = np.sqrt((d + o.epsilon) / (s + o.epsilon)) * g
+        kept.update(s=s, d=o.rho * d + (1 - o.rho) * (change * change))
+        return change + o.wd * w
 
 
 class Trainer:
@@ -72,12 +65,13 @@ class Trainer:
         listed = list(params.values() if isinstance(params, Mapping) else params)
         if not all(isinstance(p, Parameter) for p in listed):
             raise ValueError(f"Trainer: params must be Parameters, got {params!r}")
-        name, given = str(optimizer).lower(), optimizer_params or {}
-        if name not in DEFAULTS or given.keys() - DEFAULTS[name].keys():
+        self._name, given = str(optimizer).lower(), optimizer_params or {}
+        known = DEFAULTS.get(self._name, {})
+        if not known or given.keys() - known.keys():
             raise ValueError(f"Trainer: there is no {optimizer!r} with {given}; known: {DEFAULTS}")
         self._params = [p for p in listed if p.grad_req != "null"]
+        self._set = SimpleNamespace(**(known | given))
         self._optimizer: optim.Optimizer | None = None  # until the parameters have their shapes
-        self._name, self._set = name, SimpleNamespace(**(DEFAULTS[name] | given))
 
     learning_rate = property(lambda self: self._set.learning_rate)
 
@@ -98,24 +92,13 @@ class Trainer:
             return _Adam(tensors, o.learning_rate, (o.beta1, o.beta2), o.epsilon, o.wd)
         return _Rule(tensors, self._name, o)
 
-    def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
-        """One step with the gradients divided by ``batch_size``.
-
-        UserWarning, raised, for a gradient that is not new; or such parameters are left alone.
-        """
-        tensors = [p.data().leave_graphs().tensor for p in self._params]
-        grads = [tensor.grad for tensor in tensors]
+    def step(self, batch_size: int) -> None:
+        """One step with the gradients divided by ``batch_size``."""
+        tensors = [p.data().leave_graphs() for p in self._params]
         self._optimizer = self._optimizer or self._begin(tensors)
-        for parameter, grad in zip(self._params, grads):
-            if grad is parameter.used and not ignore_stale_grad:
-                raise UserWarning(
-                    f"the gradient of {parameter.name} is not new: no backward() since the last "
-                    "step() has reached it; ignore_stale_grad=True leaves it alone"
-                )
-        for parameter, tensor, grad in zip(self._params, tensors, grads):
-            scaled = Tensor(grad.data * grad.dtype.type(1 / batch_size))
-            tensor.grad = None if grad is parameter.used else scaled
-            parameter.used = grad
+        grads = [tensor.grad for tensor in tensors]
+        for tensor, grad in zip(tensors, grads):
+            tensor.grad = Tensor(grad.data * grad.dtype.type(1 / batch_size))
         self._optimizer.step()
         for tensor, grad in zip(tensors, grads):
             tensor.grad = grad
