@@ -10,7 +10,8 @@ import numpy as np
 
 import cyconv
 from cyconv import ops
-from cyconv.autograd import Array, Op
+from cyconv.autograd import Array, Op, source_of
+from cyconv.backends import backend_of
 from cyconv.nn import init
 from cyconv.ops import basic, elementwise, shape
 from cyconv.random import generator
@@ -90,6 +91,7 @@ def _numpy(function: Any, *derivatives: Any) -> Callable[..., Tensor]:
 _copied = _numpy(lambda a: np.array(a, order="C"), lambda a: 1)
 _not_nan = _numpy(lambda a: np.where(a == a, a, 0), lambda a: a == a)
 _larger = _numpy(np.maximum, np.greater_equal, np.less)  # at a tie the gradient is the first's
+_rectified = _numpy(lambda a: backend_of(a).relu(a), lambda a: a >= 0)  # the same, with zeros
 _power = _numpy(np.power, lambda a, b: b * a ** (b - 1), lambda a, b: a**b * np.log(a))
 _modulo = _numpy(np.mod, lambda a, b: 1, lambda a, b: -np.floor(a / b))
 
@@ -110,6 +112,14 @@ def _reduction(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
         return function(x, axes, keepdims)
 
     return nd(reduce)
+
+
+def _maximum(a: Tensor, b: Tensor) -> Tensor:
+    if not a.ndim:  # a number, which gets no gradient
+        a, b = b, a
+    number = b.shape in ((), a.shape) and not any(b.data.strides)  # or one repeated number
+    rectified = number and source_of(b) is None and not b.data.flat[:1].any()
+    return _rectified(a) if rectified else _larger(a, b)
 
 
 def _reshaped(x: Tensor, shape: Any) -> Tensor:
@@ -149,8 +159,8 @@ arccos = nd(_numpy(np.arccos, lambda a: -1 / np.sqrt(1 - a * a)))
 clip = nd(lambda x, a_min, a_max: apply(elementwise.Clip(a_min, a_max), x))
 add, subtract, multiply = _operator(ops.add), _operator(ops.sub), _operator(ops.mul)
 divide, modulo, elemwise_add = _operator(ops.div), _operator(_modulo), add
+maximum = nd(_maximum, operands=True)
 power = _operator(lambda a, b: _power(a, b) if b.ndim else ops.pow(a, b.item()))
-maximum = nd(lambda a, b: _larger(a, b) if a.ndim else _larger(b, a), operands=True)
 sum, mean = _reduction(ops.sum), _reduction(ops.mean)
 max = _reduction(lambda x, *how: apply(Max(*how), x))
 nansum = _reduction(lambda x, *how: ops.sum(_not_nan(x), *how))
@@ -159,7 +169,8 @@ transpose = nd(lambda x, axes=None: _copied(ops.transpose(x, axes)), waits=tuple
 flatten = nd(lambda x: ops.flatten(x) if x.ndim > 1 else ops.reshape(x, (-1, 1)))
 concat = nd(lambda *xs, dim=1: ops.concat(xs, dim))
 dot, tile, swapaxes = nd(_dot), nd(_tiled), nd(_swapped)
-zeros_like = nd(lambda x: Tensor(np.zeros_like(x.data)))
+# one number, until it is written to
+zeros_like = nd(lambda x: Tensor(np.broadcast_to(x.dtype.type(0), x.shape)))
 ones_like = nd(lambda x: Tensor(np.ones_like(x.data)))
 
 

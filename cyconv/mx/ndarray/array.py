@@ -93,7 +93,7 @@ class NDArray:
 
     def reshape(self, *sizes: Any, shape: Any = None) -> NDArray:
         """As ``nd.reshape``, but a view of the same memory where that lies in C order."""
-        return ndarray.view(self, shape or (sizes[0] if len(sizes) == 1 else sizes))
+        return ndarray.view(self._own(), shape or (sizes[0] if len(sizes) == 1 else sizes))
 
     def copyto(self, other: NDArray | Context) -> NDArray:
         """Write into another NDArray, which is returned; or a copy, for a context."""
@@ -116,7 +116,7 @@ class NDArray:
         NDArray.backwards += 1
 
     def __getitem__(self, key: Any) -> NDArray:
-        piece = NDArray(ops.getitem(self.live(), _index(key, self.shape)))
+        piece = NDArray(ops.getitem(self._own().live(), _index(key, self.shape)))
         # A piece that is one stretch of memory is a view, anything else a copy.
         view = piece.tensor.data.flags.c_contiguous or isinstance(key, (int, slice))
         return piece if view else ndarray.copy(piece)
@@ -131,6 +131,12 @@ class NDArray:
                 "would miss it; make a new array, or write after the recording"
             )
         self.tensor[_index(key, self.shape)] = value
+
+    def _own(self) -> NDArray:
+        """Memory of its own in place of one repeated number, before there are views of it."""
+        if not self.tensor.data.flags.writeable:
+            self.tensor.data = np.array(self.tensor.data, order="C")
+        return self
 
     def leave_graphs(self) -> Tensor:
         """Leave the memory to the graphs that still need it, and go on in a copy."""
