@@ -118,10 +118,10 @@ class Block:
     def __init__(self, prefix: str | None = None, params: ParameterDict | None = None):
         scope, hint = _scopes[-1], self.hint or type(self).__name__.lower()
         if prefix is None:
-            prefix = f"{hint}{scope.counts[hint]}_"
-            scope.counts[hint] += 1
+            prefix = f"{hint}{scope._counts[hint]}_"
+            scope._counts[hint] += 1
         self.prefix: str = scope.prefix + prefix
-        self.name, self.counts = self.prefix.removesuffix("_"), Counter[str]()
+        self.name, self._counts = self.prefix.removesuffix("_"), Counter[str]()
         self.params = ParameterDict(self.prefix) if params is None else params
 
     @contextmanager
@@ -148,9 +148,7 @@ class Block:
 
     def _parameters(self, place: str = "") -> dict[str, Parameter]:
         """All by where they are, as "0.weight"; own ones first."""
-        found = {
-            place + n: thing for n, thing in vars(self).items() if isinstance(thing, Parameter)
-        }
+        found = {place + n: p for n, p in vars(self).items() if isinstance(p, Parameter)}
         for name, child in self._children().items():
             found |= child._parameters(f"{place}{name}.")
         return found
@@ -187,4 +185,4 @@ class Block:
     save_params, load_params = save_parameters, load_parameters
 
 
-_scopes: list[Any] = [SimpleNamespace(prefix="", counts=Counter())]  # whose name_scope() we are in
+_scopes: list[Any] = [SimpleNamespace(prefix="", _counts=Counter())]  # whose name_scope() we are in

@@ -103,8 +103,7 @@ class Dense(_Weighted):
     """x @ weight.T + bias; without ``flatten`` along the last axis of x."""
 
     def __init__(self, units: int, activation: Any = None, *, flatten: bool = True, **how: Any):
-        shape = units, how.pop("in_units", 0)
-        super().__init__(ops.linear, shape, activation=activation, **how)
+        super().__init__(ops.linear, (units, how.pop("in_units", 0)), activation=activation, **how)
         self._flatten = flatten
 
     def forward(self, x: Any) -> Any:
@@ -121,15 +120,11 @@ class Conv2D(_Weighted):
     def __init__(
         self, channels: int, kernel_size: Any, strides: Any = 1, padding: Any = 0, **how: Any
     ):
-        self._how = {
-            "stride": pair("strides", strides, 1),
-            "padding": pair("padding", padding, 0),
-            "dilation": pair("dilation", how.pop("dilation", 1), 1),
-            "groups": how.pop("groups", 1),
-        }
-        groups = self._how["groups"]
-        size = pair("kernel_size", kernel_size, 1)
-        shape = channels, how.pop("in_channels", 0) // groups, *size
+        groups, dilation = how.pop("groups", 1), pair("dilation", how.pop("dilation", 1), 1)
+        stride, padding = pair("strides", strides, 1), pair("padding", padding, 0)
+        inputs = how.pop("in_channels", 0) // groups
+        self._how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        shape = channels, inputs, *pair("kernel_size", kernel_size, 1)
         super().__init__(partial(ops.conv2d, **self._how), shape, groups, **how)
 
     def _words(self) -> str:
@@ -179,7 +174,7 @@ class BatchNorm(Block):
         return nd(normalised)(x, gamma, beta)
 
     def __repr__(self) -> str:
-        gamma = self.params[f"{self.prefix}gamma"]
+        gamma = self._parameters()["gamma"]
         words = f"axis=1, eps={self._epsilon}, momentum={self._momentum}, "
         words += f"fix_gamma={gamma.grad_req == 'null'}, use_global_stats=False"
         return f"BatchNorm({words}, in_channels={gamma.shape[0] or None})"
