@@ -290,6 +290,33 @@ def test_a_mistake_is_named_with_its_values(mistake: Any, message: str) -> None:
         mistake()
 
 
+def test_zeros_like_are_zeros_in_every_way() -> None:
+    x = nd.array([-1, 0, 2])
+    x.attach_grad()
+    asked = nd.zeros_like(x)
+    asked.attach_grad()
+    with autograd.record():
+        y = nd.maximum(x, asked)
+    y.backward()
+    assert (x.grad.asnumpy().tolist(), asked.grad.asnumpy().tolist()) == ([0, 1, 1], [1, 0, 0])
+    block = nd.zeros_like(nd.ones((2, 3)))
+    block[1][0] = 2
+    block.reshape((3, 2))[0, 1] = 5
+    assert block.asnumpy().tolist() == [[0, 5, 0], [2, 0, 0]]
+
+
+def test_arguments_by_mxnets_names_and_places() -> None:
+    x, y, out = nd.array([[1, 2]]), nd.array([[3], [4]]), nd.zeros((1, 1))
+    assert nd.dot(lhs=x, rhs=y, out=out) is out
+    assert out.asscalar() == 11
+    assert nd.maximum(x, rhs=nd.array([[2, 1]])).asnumpy().tolist() == [[2, 2]]
+    assert nd.zeros((2, 1), mx.cpu(), "int32").dtype == np.int32
+    assert nd.softmax(data=x, axis=0).asnumpy().tolist() == [[1, 1]]
+    assert nd.swapaxes(x, dim1=0, dim2=1).shape == nd.transpose(data=x, axes=(1, 0)).shape == (2, 1)
+    with pytest.raises(TypeError, match="layout"):
+        nd.Pooling(nd.ones((1, 1, 2, 2)), (2, 2), layout="NHWC")
+
+
 def test_the_maximum_with_zeros_of_another_shape() -> None:
     row, block = nd.array([[-1, 2, 3]]), nd.ones((2, 3))
     larger = nd.maximum(row, nd.zeros_like(block))

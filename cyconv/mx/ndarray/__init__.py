@@ -32,7 +32,7 @@ def nd(function: Callable[..., Tensor], operands: bool = False, waits: Any = ())
     """
 
     def compute(*args: Any, out: NDArray | None = None, **named: Any) -> NDArray:
-        args = (named.pop("data"), *args) if "data" in named else args
+        args = (*(named.pop(name) for name in ("data", "lhs", "rhs") if name in named), *args)
         if type(args[0]) is Sample and len(args) == 2 and isinstance(args[1], waits) and args[1]:
             return args[0].then(compute, args[1])
         dtypes = {x.tensor.data.dtype for x in (*args, *named.values()) if isinstance(x, NDArray)}
@@ -153,8 +153,8 @@ def _swapped(x: Tensor, dim1: int, dim2: int) -> Tensor:
 abs, exp, log, sqrt = nd(ops.abs), nd(ops.exp), nd(ops.log), nd(ops.sqrt)
 relu, sigmoid, tanh, negative = nd(ops.relu), nd(ops.sigmoid), nd(ops.tanh), nd(ops.neg)
 softmax, log_softmax, copy = nd(ops.softmax), nd(ops.log_softmax), nd(_copied)
-square, sign = nd(lambda x: ops.pow(x, 2)), nd(_numpy(np.sign, np.zeros_like))
-floor = nd(_numpy(np.floor, np.zeros_like))
+sign, floor = nd(_numpy(np.sign, np.zeros_like)), nd(_numpy(np.floor, np.zeros_like))
+square = nd(lambda x: ops.pow(x, 2))
 arccos = nd(_numpy(np.arccos, lambda a: -1 / np.sqrt(1 - a * a)))
 clip = nd(lambda x, a_min, a_max: apply(elementwise.Clip(a_min, a_max), x))
 add, subtract, multiply = _operator(ops.add), _operator(ops.sub), _operator(ops.mul)
@@ -243,7 +243,11 @@ def _new(function: Callable[..., Array]) -> Callable[..., NDArray]:
     return new
 
 
-zeros, ones = _new(np.zeros), _new(np.ones)
+def _filled(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
+    return lambda shape, ctx=None, dtype=None: NDArray(function(shape, dtype=dtype or "float32"))
+
+
+zeros, ones = _filled(cyconv.zeros), _filled(cyconv.ones)
 empty = zeros  # what lies in memory by chance would make no two runs alike
 arange, eye = _new(np.arange), _new(lambda N, M=0, k=0: np.eye(N, M or N, k))
 random_normal = _new(lambda loc=0, scale=1, shape=1: init.normal_(cyconv.zeros(shape), scale, loc))
