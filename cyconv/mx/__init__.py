@@ -1,10 +1,7 @@
 """MXNet's names over cyconv, for the notebooks of the book "Deep Learning - The Straight Dope".
 
-    import cyconv.mx as mx
-    from cyconv.mx import autograd, gluon, nd
-
-A notebook that imports ``mxnet`` itself needs no edit where ``install()`` ran before its first
-cell. ``x.tensor`` is the cyconv tensor of an NDArray, and ``nd.NDArray(tensor)`` the way back.
+``docs/straight-dope.md`` says what there is and how it differs. ``install()`` before the first cell
+makes ``import mxnet`` mean this package.
 """
 
 import importlib

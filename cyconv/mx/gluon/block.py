@@ -171,10 +171,7 @@ class Block:
         save(filename, {name: p.data() for name, p in self._parameters().items()})
 
     def load_parameters(self, filename: Any, ctx: Any = None) -> None:
-        """Read what ``save_parameters`` or MXNet wrote, named by place or by full names.
-
-        ValueError if names or shapes do not fit.
-        """
+        """Read what ``save_parameters`` or MXNet wrote, named by place or by full names."""
         loaded = load(filename)
         own = self._parameters() if any("." in name for name in loaded) else self.collect_params()
         if own.keys() != loaded.keys():

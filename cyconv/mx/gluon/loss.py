@@ -1,31 +1,24 @@
-"""``gluon.loss``: losses, one value for each sample."""
+"""``gluon.loss``: losses, one value for each sample, the mean over its other axes."""
 
 from typing import Any
 
 from ..ndarray import NDArray, log_softmax, mean, one_hot, square, sum
-from .block import Block
+from .nn import Layer
 
 
-class L2Loss(Block):
-    """weight / 2 * (pred - label)^2, the mean over each sample; label takes pred's shape."""
+def L2Loss(weight: float = 1.0) -> Layer:
+    def losses(pred: Any, label: NDArray) -> NDArray:
+        return mean(square(pred - label.reshape(pred.shape)) * (weight / 2), axis=0, exclude=True)
 
-    def __init__(self, weight: float = 1.0):
-        super().__init__()
-        self._weight = weight
-
-    def forward(self, pred: Any, label: NDArray) -> NDArray:
-        losses = square(pred - label.reshape(pred.shape)) * (self._weight / 2)
-        return mean(losses, axis=0, exclude=True)
+    return Layer(f"L2Loss(batch_axis=0, w={weight})", losses)
 
 
-class SoftmaxCrossEntropyLoss(Block):
+def SoftmaxCrossEntropyLoss(sparse_label: bool = True) -> Layer:
     """-log softmax(pred)[label]; with ``sparse_label=False`` label holds probabilities."""
 
-    def __init__(self, sparse_label: bool = True):
-        super().__init__()
-        self._sparse_label = sparse_label
-
-    def forward(self, pred: Any, label: Any) -> NDArray:
-        if self._sparse_label:
+    def losses(pred: Any, label: Any) -> NDArray:
+        if sparse_label:
             label = one_hot(label.reshape(pred.shape[:-1]), pred.shape[-1]).astype(pred.dtype)
         return mean(sum(-log_softmax(pred) * label, axis=-1), axis=0, exclude=True)
+
+    return Layer("SoftmaxCrossEntropyLoss(batch_axis=0, w=None)", losses)

@@ -1,4 +1,4 @@
-"""``gluon.nn``: layers. Those without parameters are made by functions."""
+"""``gluon.nn``: layers; those without parameters are made by functions."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -35,9 +35,9 @@ class Sequential(Block):
 
 
 class Layer(Block):
-    """A function of its input, and how it is shown."""
+    """A function, and how it is shown."""
 
-    def __init__(self, words: str, function: Callable[[NDArray], NDArray], **how: Any):
+    def __init__(self, words: str, function: Callable[..., NDArray], **how: Any):
         self.hint = words.partition("(")[0].lower()
         super().__init__(**how)
         self._words, self.forward = words, function  # type: ignore[method-assign]

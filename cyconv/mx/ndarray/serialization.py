@@ -1,9 +1,8 @@
 """Files of arrays in MXNet's own format (``.params``), read and written; all is little-endian.
 
-A file is the magic 0x112 and a zero (8 bytes each), the number of arrays (8) and the arrays, the
-number of names (8, 0 for a list) and for each its length (8) and its UTF-8 bytes. An array (V2) is
-a magic (4), the storage type (4, 0 for dense), the number of dimensions (4), each size (8), the
-device's kind and number (4 each), the dtype's number (4) and the values in C order.
+A file is the magic 0x112, a zero, the number of arrays, the arrays, the number of names (0 for a
+list), and for each its length and UTF-8 bytes. An array is the magic of V2, the storage type, the
+number of dimensions, the sizes, the device's kind and number, the dtype's number, and the values.
 """
 
 import math
@@ -39,10 +38,7 @@ def save(fname: FilePath, data: Any) -> None:
 
 
 def load(fname: FilePath) -> Any:
-    """The arrays of a file that ``save`` or MXNet wrote: a dict if they have names, else a list.
-
-    float16 becomes float32 and int8 int32. ValueError if the file is damaged or something else.
-    """
+    """A dict if the arrays have names, else a list; ValueError if the file is damaged."""
     content, place = Path(fname).read_bytes(), 0
 
     def take(kind: Any, count: int) -> np.ndarray:
