@@ -17,7 +17,7 @@ from cyconv.ops import basic, elementwise, shape
 from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
 
-from .array import Context, NDArray, Sample
+from .array import NDArray, Sample
 from .serialization import load, save  # noqa: F401
 
 NUMBERS = (int, float, np.generic)
@@ -32,9 +32,11 @@ def nd(function: Callable[..., Tensor], operands: bool = False, waits: Any = ())
     """
 
     def compute(*args: Any, out: NDArray | None = None, **named: Any) -> NDArray:
-        args = (*(named.pop(name) for name in ("data", "lhs", "rhs") if name in named), *args)
-        if type(args[0]) is Sample and len(args) == 2 and isinstance(args[1], waits) and args[1]:
+        late = len(args) == 2 and type(args[0]) is Sample and out is None
+        if late and isinstance(args[1], waits) and args[1]:
             return args[0].then(compute, args[1])
+        if named:
+            args = (*(named.pop(name) for name in ("data", "lhs", "rhs") if name in named), *args)
         dtypes = {x.tensor.data.dtype for x in (*args, *named.values()) if isinstance(x, NDArray)}
         if len(dtypes) != 1:
             what = " and ".join(map(str, dtypes)) or ", ".join(type(x).__name__ for x in args)
@@ -136,6 +138,8 @@ def _reshaped(x: Tensor, shape: Any) -> Tensor:
 def _dot(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """The product over the last axis of a and the first of b; 2-d ones may be transposed before."""
     a, b = a.T if transpose_a else a, b.T if transpose_b else b
+    if a.ndim == b.ndim == 2:
+        return ops.linear(a, b.T)
     rows, columns = ops.reshape(a, (-1, a.shape[-1])), ops.reshape(b, (b.shape[0], -1))
     return ops.reshape(ops.linear(rows, columns.T), a.shape[:-1] + b.shape[1:])
 
@@ -233,14 +237,8 @@ def array(source_array: Any, ctx: Any = None, dtype: Any = None) -> NDArray:
     return NDArray(cyconv.tensor(np.array(source_array, order="C"), dtype))
 
 
-def _new(function: Callable[..., Array]) -> Callable[..., NDArray]:
-    """By a function of NumPy; a device among the arguments means nothing, as there is one."""
-
-    def new(*args: Any, ctx: Any = None, dtype: Any = None, **named: Any) -> NDArray:
-        args = tuple(value for value in args if not isinstance(value, Context))
-        return array(function(*args, **named), ctx, dtype)
-
-    return new
+def _new(function: Callable[..., Any]) -> Callable[..., NDArray]:
+    return lambda *args, ctx=None, dtype=None, **named: array(function(*args, **named), ctx, dtype)
 
 
 def _filled(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
