@@ -46,7 +46,12 @@ class DataLoader:
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int, shuffle: bool = False, last_batch: str = "keep"
+        self,
+        dataset: Any,
+        batch_size: int,
+        shuffle: bool = False,
+        last_batch: str = "keep",
+        num_workers: int = 0,
     ):
         if last_batch not in ("keep", "discard", "rollover"):
             raise ValueError(f"DataLoader: unknown {last_batch=}")
