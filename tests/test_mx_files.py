@@ -49,18 +49,6 @@ def test_one_array_is_a_list_of_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.asnumpy(), [[1, 2]])
 
 
-def test_the_first_format_and_the_one_before_it(tmp_path: Path) -> None:
-    begin = np.array([0x112, 0, 1], "<u8").tobytes()
-    context_and_kind = np.array([1, 0, 0], "<i4").tobytes()
-    values, names = np.arange(6, dtype="<f4").tobytes(), np.zeros(1, "<u8").tobytes()
-    v1 = np.array([0xF993FAC8, 2], "<u4").tobytes() + np.array([2, 3], "<i8").tobytes()
-    v0 = np.array([2, 2, 3], "<u4").tobytes()
-    for head in (v1, v0):
-        (tmp_path / "old").write_bytes(begin + head + context_and_kind + values + names)
-        (loaded,) = nd.load(tmp_path / "old")
-        np.testing.assert_array_equal(loaded.asnumpy(), np.arange(6).reshape(2, 3))
-
-
 @pytest.mark.parametrize("name", ["mx_net.params", "mx_net_names.params"])
 def test_a_net_of_mxnets_computes_the_same(name: str) -> None:
     recorded = np.load(RECORDED / "mx_net.npz")
@@ -88,11 +76,8 @@ def test_names_and_shapes_that_do_not_fit(tmp_path: Path) -> None:
     dense = nn.Dense(2, in_units=3)
     dense.initialize()
     nd.save(tmp_path / "less", {"weight.": nd.ones((2, 3))})
-    with pytest.raises(
-        ValueError, match=r"lacks \['bias', 'weight'\] and has besides \['weight.'\]"
-    ):
+    with pytest.raises(ValueError, match=r"less has \['weight.'\], not \['bias', 'weight'\]"):
         dense.load_parameters(tmp_path / "less")
-    dense.load_parameters(tmp_path / "less", allow_missing=True, ignore_extra=True)
     nd.save(tmp_path / "other", {dense.weight.name: nd.ones((2, 4)), dense.bias.name: nd.ones(2)})
     with pytest.raises(ValueError, match=r"_weight has shape \(2, 3\), the data \(2, 4\)"):
         dense.load_parameters(tmp_path / "other")
@@ -103,19 +88,20 @@ def test_a_file_that_was_cut_off(name: str, tmp_path: Path) -> None:
     whole = (RECORDED / name).read_bytes()
     for length in range(len(whole)):
         (tmp_path / "cut").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"cut has \d+ bytes"):
+        with pytest.raises(ValueError, match="cut is damaged or no file of NDArrays"):
             nd.load(tmp_path / "cut")
 
 
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no arrays in this file, only words")
-    with pytest.raises(ValueError, match="text is no file of NDArrays: it begins with 0x"):
+    with pytest.raises(ValueError, match=r"text is damaged or no file .*: it begins with 0x"):
         nd.load(tmp_path / "text")
     whole = bytearray((RECORDED / "mx_list.params").read_bytes())
     for place, what in (
-        (24 + 4, "sparse or damaged"),
-        (24 + 8, "sparse or damaged"),
-        (24 + 36, "dtype"),
+        (24, "not a dense one in the format V2"),
+        (24 + 4, "not a dense one in the format V2"),
+        (24 + 8, "smaller than requested"),
+        (24 + 36, "dtype 99"),
     ):
         damaged = bytes(whole[:place]) + b"\x63" + bytes(whole[place + 1 :])
         (tmp_path / "damaged").write_bytes(damaged)
@@ -130,10 +116,10 @@ def test_a_damaged_shape_or_name(tmp_path: Path) -> None:
     word = np.array([0xF993FAC9, 0], "<u4").tobytes()
     one = word + np.array([1], "<u4").tobytes() + np.array([0], "<i8").tobytes() + kind
     for content, what in (
-        (begin + word + np.array([3], "<u4").tobytes() + empty + kind, r"shape \[0, 4611"),
-        (begin + word + np.array([2], "<u4").tobytes() + vast, "shape|has 64 bytes"),
-        (begin + one + np.array([1, 2], "<u8").tobytes() + b"\xff\xfe", "a name that is no text"),
-        (np.array([0x112, 0, 2**60], "<u8").tobytes(), "has 24 bytes, but 28 or more"),
+        (begin + word + np.array([3], "<u4").tobytes() + empty + kind, "too big"),
+        (begin + word + np.array([2], "<u4").tobytes() + vast, "smaller|size"),
+        (begin + one + np.array([1, 2], "<u8").tobytes() + b"\xff\xfe", "can't decode byte"),
+        (np.array([0x112, 0, 2**60], "<u8").tobytes(), "smaller|buffer"),
     ):
         (tmp_path / "damaged").write_bytes(content)
         with pytest.raises(ValueError, match=f"load: .*damaged.*{what}"):

@@ -17,7 +17,7 @@ import cyconv.mx as mx
 from cyconv import data
 from cyconv.mx import autograd, gluon, nd
 from cyconv.mx.gluon import nn
-from cyconv.mx.ndarray.sample import Sample
+from cyconv.mx.ndarray.array import Sample
 
 
 @pytest.fixture
@@ -272,11 +272,9 @@ MESSAGES = [
     ),
     (lambda: nd.exp([1, 2]), "expected NDArrays of one dtype, got list"),
     (lambda: nd.ones((2, 3)).asscalar(), r"an NDArray of shape \(2, 3\) is no single number"),
-    (lambda: nd.ones((2, 3))[0.5], r"cannot be indexed by 0.5, a float"),
     (lambda: nd.ones((2, 3)).reshape((7, 2)), r"shape \(2, 3\) does not fit into \(7, 2\)"),
     (lambda: nd.norm(nd.ones(2), ord=3), "ord must be 1 or 2, got 3"),
     (lambda: nd.Pooling(nd.ones((1, 1, 4, 4)), (2, 2), "min"), "unknown pool_type='min'"),
-    (lambda: nd.ones(2).backward(retain_graph=True), "retain_graph=True is not supported"),
     (lambda: nn.Activation("step"), "must be 'relu', 'sigmoid' or 'tanh', got 'step'"),
     (lambda: nn.BatchNorm(axis=3), "axis must be 1, got 3"),
     (lambda: nn.Dense(2)(nd.ones((1, 2))), "_weight is not initialized; call initialize"),
@@ -292,14 +290,31 @@ def test_a_mistake_is_named_with_its_values(mistake: Any, message: str) -> None:
         mistake()
 
 
-def test_part_of_a_net_shares_its_layers() -> None:
-    net = nn.Sequential()
-    net.add(nn.Dense(3, in_units=2), nn.Activation("relu"), nn.Dense(1, in_units=3))
-    net.initialize(mx.init.Constant(1))
-    part = net[0:2]
-    assert isinstance(part, nn.Sequential)
-    assert (len(part), part[0] is net[0]) == (2, True)
-    assert part(nd.ones((1, 2))).asnumpy().tolist() == [[2, 2, 2]]
+def test_zeros_like_are_zeros_in_every_way() -> None:
+    x = nd.array([-1, 0, 2])
+    x.attach_grad()
+    asked = nd.zeros_like(x)
+    asked.attach_grad()
+    with autograd.record():
+        y = nd.maximum(x, asked)
+    y.backward()
+    assert (x.grad.asnumpy().tolist(), asked.grad.asnumpy().tolist()) == ([0, 1, 1], [1, 0, 0])
+    block = nd.zeros_like(nd.ones((2, 3)))
+    block[1][0] = 2
+    block.reshape((3, 2))[0, 1] = 5
+    assert block.asnumpy().tolist() == [[0, 5, 0], [2, 0, 0]]
+
+
+def test_arguments_by_mxnets_names_and_places() -> None:
+    x, y, out = nd.array([[1, 2]]), nd.array([[3], [4]]), nd.zeros((1, 1))
+    assert nd.dot(lhs=x, rhs=y, out=out) is out
+    assert out.asscalar() == 11
+    assert nd.maximum(x, rhs=nd.array([[2, 1]])).asnumpy().tolist() == [[2, 2]]
+    assert nd.zeros((2, 1), mx.cpu(), "int32").dtype == np.int32
+    assert nd.softmax(data=x, axis=0).asnumpy().tolist() == [[1, 1]]
+    assert nd.swapaxes(x, dim1=0, dim2=1).shape == nd.transpose(data=x, axes=(1, 0)).shape == (2, 1)
+    with pytest.raises(TypeError, match="layout"):
+        nd.Pooling(nd.ones((1, 1, 2, 2)), (2, 2), layout="NHWC")
 
 
 def test_the_maximum_with_zeros_of_another_shape() -> None:

@@ -1,29 +1,24 @@
 """MXNet's names over cyconv, for the notebooks of the book "Deep Learning - The Straight Dope".
 
-    import cyconv.mx as mx
-    from cyconv.mx import autograd, gluon, nd
-
-A notebook that imports ``mxnet`` itself needs no edit where this ran before its first cell, as from
-a file in the folder ``startup`` of the IPython profile (``ipython locate profile``)::
-
-    import cyconv.mx
-    cyconv.mx.install()
-
-``x.tensor`` is the cyconv tensor of an NDArray, and ``nd.NDArray(tensor)`` the way back.
+``docs/straight-dope.md`` says what there is and how it differs. ``install()`` before the first cell
+makes ``import mxnet`` mean this package.
 """
 
 import importlib
 import pkgutil
 import sys
 
-from . import autograd, gluon, image, metric, random, test_utils
+from cyconv import random
+
+from . import autograd, gluon, image, metric, test_utils
 from . import initializer as init
 from . import ndarray as nd
-from .context import Context, cpu, gpu
+from .ndarray.array import Context as cpu
+from .ndarray.array import gpu
 
+__all__ = ["autograd", "cpu", "gluon", "gpu", "image", "init", "install", "metric", "nd"]
+__all__ += ["random", "test_utils"]
 __version__ = "1.9.1"  # of the MXNet whose ways these are
-__all__ = ["Context", "autograd", "cpu", "gluon", "gpu", "image", "init", "install", "metric"]
-__all__ += ["nd", "random", "test_utils"]
 
 
 def install() -> None:

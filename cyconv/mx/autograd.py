@@ -9,10 +9,8 @@ train_mode, predict_mode = cyconv.train_mode, cyconv.predict_mode
 
 
 def record(train_mode: bool = True) -> Any:
-    """Context manager: record for ``backward``, in training mode if ``train_mode``."""
     return cyconv.record(train_mode)
 
 
 def pause(train_mode: bool = False) -> Any:
-    """Context manager: do not record for a while."""
     return cyconv.pause(train_mode)

@@ -10,11 +10,9 @@ class Accuracy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all."""
         self.right = self.count = 0
 
     def update(self, labels: Any, preds: Any) -> None:
-        """Count one batch, or a list of batches."""
         batches = zip(labels, preds) if isinstance(labels, (list, tuple)) else [(labels, preds)]
         for label, pred in batches:
             truth, guess = label.asnumpy().astype(int), pred.asnumpy()

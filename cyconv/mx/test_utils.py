@@ -8,7 +8,6 @@ from .gluon.data import vision
 
 
 def list_gpus() -> list[int]:
-    """The numbers of the GPUs: there are none."""
     return []
 
 

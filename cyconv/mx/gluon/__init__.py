@@ -2,6 +2,5 @@
 # ruff: noqa: F401
 
 from . import data, loss, nn
-from .block import Block
-from .parameter import DeferredInitializationError, Parameter, ParameterDict
+from .block import Block, DeferredInitializationError, Parameter, ParameterDict
 from .trainer import Trainer

@@ -1,18 +1,113 @@
-"""Block: what layers and nets are."""
+"""Parameters, whose shapes may be settled by the first batch, and blocks, which hold them."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from ..ndarray import load, save
-from .parameter import Parameter, ParameterDict
+import numpy as np
 
-_scopes: list[Block] = []  # whose name_scope() we are in
-_counts: Counter[str] = Counter()  # of the names outside of all scopes
+from ..initializer import NAMED, Uniform
+from ..ndarray import NDArray, load, save, zeros
+
+
+class DeferredInitializationError(RuntimeError):
+    """The parameter's shape is not known before the first batch."""
+
+
+@dataclass(eq=False, repr=False)
+class Parameter:
+    """An array to train; sizes of 0 in ``shape`` are not known yet.
+
+    ``grad_req`` is "write", "add", or "null" for an array that is kept but not trained.
+    """
+
+    name: str
+    grad_req: str = "write"
+    shape: Any = ()
+    dtype: Any = np.float32
+    init: Any = None
+    allow_deferred_init: bool = False
+    _start: Any = None  # what fills it
+    _data: NDArray | None = None
+
+    def __post_init__(self) -> None:
+        self.shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+
+    def __repr__(self) -> str:
+        return f"Parameter {self.name} (shape={self.shape}, dtype={self.dtype})"
+
+    def initialize(self, init: Any = None, ctx: Any = None, force_reinit: bool = False) -> None:
+        """Fill by ``init``, or else by the parameter's own."""
+        if self._data is not None and not force_reinit:
+            return
+        how = init or self.init or Uniform()
+        if isinstance(how, str) and how not in NAMED:
+            raise ValueError(f"initialize: init must be one of {', '.join(NAMED)}, got {how!r}")
+        self._data, self._start = None, NAMED[how] if isinstance(how, str) else how
+        if 0 not in self.shape:
+            self.settle()
+        elif not self.allow_deferred_init:
+            raise ValueError(f"initialize: {self.name} has the unknown shape {self.shape}")
+
+    def settle(self, size: int = 0) -> NDArray:
+        """``data()``, filled now if it waited for the size that it does not know."""
+        if self._data is None and self._start is not None:
+            array = zeros([known or size for known in self.shape], dtype=self.dtype)
+            self._start._init_weight(self.name, array)
+            self._hold(array)
+        return self.data()
+
+    def _hold(self, array: NDArray) -> None:
+        self.shape, self._data = array.shape, array
+        if self.grad_req != "null":
+            array.attach_grad(self.grad_req)
+
+    def data(self, ctx: Any = None) -> NDArray:
+        if self._data is not None:
+            return self._data
+        if self._start is None:
+            raise RuntimeError(f"parameter {self.name} is not initialized; call initialize() first")
+        raise DeferredInitializationError(f"{self} waits for its shape; pass one batch first")
+
+    def grad(self, ctx: Any = None) -> NDArray:
+        if self.grad_req == "null":
+            raise RuntimeError(f"parameter {self.name} has no gradient: grad_req is 'null'")
+        return self.data().grad
+
+    def set_data(self, data: NDArray) -> None:
+        known = [new if size == 0 else size for size, new in zip(self.shape, data.shape)]
+        if len(self.shape) != data.ndim or tuple(known) != data.shape:
+            raise ValueError(f"parameter {self.name} has shape {self.shape}, the data {data.shape}")
+        if self._data is None:
+            self._hold(data.astype(self.dtype))
+        else:
+            self._data[:] = data
+
+
+class ParameterDict(OrderedDict[str, Parameter]):
+    """Parameters by name. ``get`` makes the missing; their names begin with ``prefix``."""
+
+    def __init__(self, prefix: str = ""):
+        super().__init__()
+        self.prefix = prefix
+
+    def __repr__(self) -> str:
+        return "\n  ".join([f"{self.prefix} (", *map(str, self.values())]) + "\n)"
+
+    def get(self, name: str, **settings: Any) -> Parameter:  # type: ignore[override]
+        new = Parameter(self.prefix + name, **settings)
+        return self.setdefault(new.name, new)
+
+    def initialize(self, init: Any = None, ctx: Any = None, force_reinit: bool = False) -> None:
+        """Fill all, each by its own init or else by ``init``."""
+        for parameter in self.values():
+            parameter.initialize(parameter.init or init, ctx, force_reinit)
 
 
 class Block:
@@ -21,21 +116,13 @@ class Block:
     hint = ""  # the name's beginning, if it is not that of the class
 
     def __init__(self, prefix: str | None = None, params: ParameterDict | None = None):
-        self._children: dict[str, Block] = {}
-        self._own: dict[str, Parameter] = {}
-        self._inner: Counter[str] = Counter()
-        counts = _scopes[-1]._inner if _scopes else _counts
-        hint = self.hint or type(self).__name__.lower()
+        scope, hint = _scopes[-1], self.hint or type(self).__name__.lower()
         if prefix is None:
-            prefix, counts[hint] = f"{hint}{counts[hint]}_", counts[hint] + 1
-        self.prefix: str = (_scopes[-1].prefix if _scopes else "") + prefix
-        self.name = self.prefix.removesuffix("_")
+            prefix = f"{hint}{scope._counts[hint]}_"
+            scope._counts[hint] += 1
+        self.prefix: str = scope.prefix + prefix
+        self.name, self._counts = self.prefix.removesuffix("_"), Counter[str]()
         self.params = ParameterDict(self.prefix) if params is None else params
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if isinstance(value, (Block, Parameter)):
-            (self._children if isinstance(value, Block) else self._own)[name] = value  # type: ignore
 
     @contextmanager
     def name_scope(self) -> Iterator[None]:
@@ -53,50 +140,46 @@ class Block:
         raise RuntimeError(f"{type(self).__name__} does not define forward")
 
     def __repr__(self) -> str:
-        lines = [f"  ({k}): {v!r}".replace("\n", "\n  ") for k, v in self._children.items()]
+        lines = [f"  ({k}): {v!r}".replace("\n", "\n  ") for k, v in self._children().items()]
         return "\n".join([f"{type(self).__name__}(", "\n".join(lines), ")"])
+
+    def _children(self) -> dict[str, Block]:
+        return {name: thing for name, thing in vars(self).items() if isinstance(thing, Block)}
+
+    def _parameters(self, place: str = "") -> dict[str, Parameter]:
+        """All by where they are, as "0.weight"; own ones first."""
+        found = {place + n: p for n, p in vars(self).items() if isinstance(p, Parameter)}
+        for name, child in self._children().items():
+            found |= child._parameters(f"{place}{name}.")
+        return found
+
+    def _settled(self, size: int) -> list[NDArray]:
+        return [parameter.settle(size) for parameter in self._parameters().values()]
 
     def collect_params(self, select: str | None = None) -> ParameterDict:
         """All parameters here and below, or those whose name matches ``select``."""
         found = ParameterDict(self.params.prefix)
         found.update({n: p for n, p in self.params.items() if re.match(select or "", n)})
-        for child in self._children.values():
+        for child in self._children().values():
             found.update(child.collect_params(select))
         return found
 
     def initialize(self, init: Any = None, ctx: Any = None, force_reinit: bool = False) -> None:
-        """Fill all parameters; see ``ParameterDict.initialize``."""
         self.collect_params().initialize(init, ctx, force_reinit)
 
-    def _by_place(self, place: str = "") -> dict[str, Parameter]:
-        """Parameters by where they are, as "0.weight"."""
-        found = {place + name: parameter for name, parameter in self._own.items()}
-        for name, child in self._children.items():
-            found.update(child._by_place(f"{place}{name}."))
-        return found
-
     def save_parameters(self, filename: Any) -> None:
-        """Write all parameters, named by their place, as MXNet reads them."""
-        save(filename, {name: p.data() for name, p in self._by_place().items()})
+        save(filename, {name: p.data() for name, p in self._parameters().items()})
 
-    def load_parameters(
-        self,
-        filename: Any,
-        ctx: Any = None,
-        allow_missing: bool = False,
-        ignore_extra: bool = False,
-    ) -> None:
-        """Read what ``save_parameters`` or MXNet wrote, named by place or by full names.
-
-        ValueError if names or shapes do not fit; the flags pass over names that one side lacks.
-        """
+    def load_parameters(self, filename: Any, ctx: Any = None) -> None:
+        """Read what ``save_parameters`` or MXNet wrote, named by place or by full names."""
         loaded = load(filename)
-        own = self._by_place() if any("." in name for name in loaded) else self.collect_params()
-        missing, extra = sorted(own.keys() - loaded.keys()), sorted(loaded.keys() - own.keys())
-        if (missing and not allow_missing) or (extra and not ignore_extra):
-            raise ValueError(f"load_parameters: {filename} lacks {missing} and has besides {extra}")
-        for name in own:
-            if name in loaded:
-                own[name].set_data(loaded[name])
+        own = self._parameters() if any("." in name for name in loaded) else self.collect_params()
+        if own.keys() != loaded.keys():
+            raise ValueError(f"load_parameters: {filename} has {sorted(loaded)}, not {sorted(own)}")
+        for name, parameter in own.items():
+            parameter.set_data(loaded[name])
 
     save_params, load_params = save_parameters, load_parameters
+
+
+_scopes: list[Any] = [SimpleNamespace(prefix="", _counts=Counter())]  # whose name_scope() we are in

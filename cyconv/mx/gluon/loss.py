@@ -1,36 +1,24 @@
-"""``gluon.loss``: losses, one value for each sample."""
+"""``gluon.loss``: losses, one value for each sample, the mean over its other axes."""
 
 from typing import Any
 
-from cyconv import ops
-
-from ..ndarray import NDArray, op
-from .block import Block
+from ..ndarray import NDArray, log_softmax, mean, one_hot, square, sum
+from .nn import Layer
 
 
-class L2Loss(Block):
-    """weight / 2 * (pred - label)^2, the mean over each sample; label takes pred's shape."""
+def L2Loss(weight: float = 1.0) -> Layer:
+    def losses(pred: Any, label: NDArray) -> NDArray:
+        return mean(square(pred - label.reshape(pred.shape)) * (weight / 2), axis=0, exclude=True)
 
-    def __init__(self, weight: float = 1.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._weight = weight
-
-    def forward(self, pred: NDArray, label: NDArray) -> NDArray:
-        losses = op.square(pred - label.reshape(pred.shape)) * (self._weight / 2)
-        return op.mean(losses, axis=0, exclude=True)
+    return Layer(f"L2Loss(batch_axis=0, w={weight})", losses)
 
 
-class SoftmaxCrossEntropyLoss(Block):
+def SoftmaxCrossEntropyLoss(sparse_label: bool = True) -> Layer:
     """-log softmax(pred)[label]; with ``sparse_label=False`` label holds probabilities."""
 
-    def __init__(self, axis: int = -1, sparse_label: bool = True, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._axis, self._sparse_label = axis, sparse_label
+    def losses(pred: Any, label: Any) -> NDArray:
+        if sparse_label:
+            label = one_hot(label.reshape(pred.shape[:-1]), pred.shape[-1]).astype(pred.dtype)
+        return mean(sum(-log_softmax(pred) * label, axis=-1), axis=0, exclude=True)
 
-    def forward(self, pred: NDArray, label: NDArray) -> NDArray:
-        if self._sparse_label and pred.ndim == 2:
-            numbers = label.asnumpy().reshape(-1)
-            return op.nd(lambda x: ops.cross_entropy(x, numbers, reduction="none"))(pred)
-        p = op.one_hot(label, pred.shape[self._axis]) if self._sparse_label else label
-        losses = -op.sum(op.log_softmax(pred, self._axis) * p, axis=self._axis, keepdims=True)
-        return op.mean(losses, axis=0, exclude=True)
+    return Layer("SoftmaxCrossEntropyLoss(batch_axis=0, w=None)", losses)

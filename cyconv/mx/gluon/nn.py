@@ -1,6 +1,7 @@
-"""``gluon.nn``: layers."""
+"""``gluon.nn``: layers; those without parameters are made by functions."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from cyconv import is_training, ops
@@ -9,17 +10,14 @@ from cyconv.geometry import pair
 from cyconv.ops.norm import BatchNormTraining
 from cyconv.tensor import Tensor, apply
 
-from ..ndarray import NDArray, op
+from ..ndarray import NDArray, Pooling, flatten, nd, relu, sigmoid, tanh
 from .block import Block
 
 
 class Sequential(Block):
-    """Blocks one after the other."""
-
     def add(self, *blocks: Block) -> None:
-        """Append blocks."""
         for block in blocks:
-            self._children[str(len(self._children))] = block
+            setattr(self, str(len(self)), block)
 
     def forward(self, x: Any) -> Any:
         for block in self:
@@ -27,157 +25,118 @@ class Sequential(Block):
         return x
 
     def __len__(self) -> int:
-        return len(self._children)
+        return len(self._children())
 
     def __iter__(self) -> Iterator[Block]:
-        return iter(self._children.values())
+        return iter(self._children().values())
 
-    def __getitem__(self, key: int | slice) -> Any:
-        if isinstance(key, int):
-            return list(self)[key]
-        part = Sequential(prefix=self.prefix)
-        part.add(*list(self)[key])
-        return part
+    def __getitem__(self, key: int) -> Block:
+        return list(self)[key]
 
 
 class Layer(Block):
-    """A function of its input, and how it is shown."""
+    """A function, and how it is shown."""
 
-    def __init__(self, words: str, function: Callable[[NDArray], NDArray], **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(self, words: str, function: Callable[..., NDArray], **how: Any):
+        self.hint = words.partition("(")[0].lower()
+        super().__init__(**how)
         self._words, self.forward = words, function  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         return self._words
 
 
-class Activation(Layer):
-    """An activation by its name: "relu", "sigmoid" or "tanh"."""
-
-    def __init__(self, activation: str, **kwargs: Any):
-        if activation not in ("relu", "sigmoid", "tanh"):
-            raise ValueError(f"activation must be 'relu', 'sigmoid' or 'tanh', got {activation!r}")
-        super().__init__(f"Activation({activation})", getattr(op, activation), **kwargs)
+def Activation(activation: str, **how: Any) -> Layer:
+    known = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}
+    if activation not in known:
+        raise ValueError(f"activation must be 'relu', 'sigmoid' or 'tanh', got {activation!r}")
+    return Layer(f"Activation({activation})", known[activation], **how)
 
 
-class Flatten(Layer):
-    """(N, ...) -> (N, the rest)."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__("Flatten", op.flatten, **kwargs)
+def Flatten(**how: Any) -> Layer:
+    return Layer("Flatten", flatten, **how)
 
 
-class Dropout(Layer):
-    """In training sets each element to 0 with probability ``rate`` and scales up the others."""
-
-    def __init__(self, rate: float, **kwargs: Any):
-        drop = op.nd(lambda data: ops.dropout(data, rate))
-        super().__init__(f"Dropout(p = {rate}, axes=())", drop, **kwargs)
+def Dropout(rate: float, **how: Any) -> Layer:
+    return Layer(f"Dropout(p = {rate}, axes=())", nd(lambda x: ops.dropout(x, rate)), **how)
 
 
-class MaxPool2D(Layer):
-    """The largest value of each window; ``strides`` is the window's size if not given.
-
-    Also ``ceil_mode``, and of ``AvgPool2D``, which takes means, ``count_include_pad``.
-    """
-
-    hint, kind = "pool", "max"
-
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: Any = 0, **how: Any):
-        ceil_mode, pad_counts = how.pop("ceil_mode", False), how.pop("count_include_pad", True)
-        size, pad, kind = pair("pool_size", pool_size, 1), pair("padding", padding, 0), self.kind
-        stride = size if strides is None else pair("strides", strides, 1)
-        rule = "full" if ceil_mode else "valid"
-        super().__init__(
-            f"{type(self).__name__}({size=}, {stride=}, padding={pad}, {ceil_mode=}, "
-            f"global_pool=False, pool_type={kind}, layout=NCHW)",
-            lambda x: op.Pooling(x, size, kind, stride, pad, False, rule, pad_counts),
-            **how,
-        )
+def _pool(kind: str, size: Any = 2, strides: Any = None, padding: Any = 0, **how: Any) -> Layer:
+    size, pad = pair("pool_size", how.pop("pool_size", size), 1), pair("padding", padding, 0)
+    stride = size if strides is None else pair("strides", strides, 1)
+    ceil_mode = how.pop("ceil_mode", False)
+    words = f"{size=}, {stride=}, padding={pad}, {ceil_mode=}, global_pool=False, pool_type={kind}"
+    how.update(stride=stride, pad=pad, pooling_convention="full" if ceil_mode else "valid")
+    pool = partial(Pooling, kernel=size, pool_type=kind, **how)
+    return Layer(f"{kind.title()}Pool2D({words}, layout=NCHW)", pool)
 
 
-class AvgPool2D(MaxPool2D):
-    kind = "avg"
+MaxPool2D, AvgPool2D = partial(_pool, "max"), partial(_pool, "avg")
 
 
 class _Weighted(Block):
-    """A weight (units, inputs, ...), a bias and an activation."""
+    """An op of the input, a weight (units, inputs, ...) and a bias, then an activation."""
 
-    def __init__(self, shape: Any, activation: Any, **how: Any):
+    def __init__(self, function: Callable[..., Tensor], shape: Any, groups: int = 1, **how: Any):
+        activation, use_bias = how.pop("activation", None), how.pop("use_bias", True)
         weight, bias = how.pop("weight_initializer", None), how.pop("bias_initializer", "zeros")
-        use_bias = how.pop("use_bias", True)
         wait = {"dtype": "float32", "allow_deferred_init": True}
         super().__init__(**how)
+        self._function, self._groups = nd(function), groups
         self.weight = self.params.get("weight", shape=shape, init=weight, **wait)
         self.bias = use_bias and self.params.get("bias", shape=shape[0], init=bias, **wait)
         self.act = activation and Activation(activation, prefix="")
 
-    def _call(self, function: Callable[..., Tensor], x: NDArray, inputs: int) -> NDArray:
-        shape = self.weight.shape
-        weight = self.weight.settle((shape[0], inputs, *shape[2:]))
-        out = op.nd(function)(x, weight, *([self.bias.data()] if self.bias else []))
+    def forward(self, x: Any) -> Any:
+        out = self._function(x, *self._settled(x.shape[1] // self._groups))
         return self.act(out) if self.act else out
 
     def __repr__(self) -> str:
         units, inputs, *_ = self.weight.shape
-        return f"{type(self).__name__}({inputs or None} -> {units}{self._words()})"
+        return f"{type(self).__name__}({inputs or None} -> {units}, {self._words()})"
 
     def _words(self) -> str:
-        return f", {self.act or 'linear'}"
+        return str(self.act or "linear")
 
 
 class Dense(_Weighted):
-    """x @ weight.T + bias; without ``flatten`` along the last axis of x.
-
-    Also ``in_units``, ``use_bias``, ``weight_initializer`` and ``bias_initializer``.
-    """
+    """x @ weight.T + bias; without ``flatten`` along the last axis of x."""
 
     def __init__(self, units: int, activation: Any = None, *, flatten: bool = True, **how: Any):
-        super().__init__((units, how.pop("in_units", 0)), activation, **how)
+        super().__init__(ops.linear, (units, how.pop("in_units", 0)), activation=activation, **how)
         self._flatten = flatten
 
-    def forward(self, x: NDArray) -> NDArray:
-        rows = op.flatten(x) if self._flatten else x.reshape((-1, x.shape[-1]))
-        out = self._call(ops.linear, rows, rows.shape[1])
+    def forward(self, x: Any) -> Any:
+        rows = flatten(x) if self._flatten else x.reshape((-1, x.shape[-1]))
+        out = super().forward(rows)
         return out if self._flatten else out.reshape((*x.shape[:-1], -1))
 
 
 class Conv2D(_Weighted):
-    """Convolution of (N, C, H, W); see ``cyconv.ops.conv2d``.
-
-    Also ``dilation``, ``groups``, ``in_channels``, ``activation`` and what ``Dense`` takes.
-    """
+    """See ``cyconv.ops.conv2d``. Also ``dilation``, ``groups`` and ``in_channels``."""
 
     hint = "conv"
 
     def __init__(
         self, channels: int, kernel_size: Any, strides: Any = 1, padding: Any = 0, **how: Any
     ):
-        self._how = {
-            "stride": pair("strides", strides, 1),
-            "padding": pair("padding", padding, 0),
-            "dilation": pair("dilation", how.pop("dilation", 1), 1),
-            "groups": how.pop("groups", 1),
-        }
-        inputs = how.pop("in_channels", 0) // self._how["groups"]
-        shape = (channels, inputs, *pair("kernel_size", kernel_size, 1))
-        super().__init__(shape, how.pop("activation", None), **how)
-
-    def forward(self, x: NDArray) -> NDArray:
-        inputs = x.shape[1] // self._how["groups"]
-        return self._call(lambda *arrays: ops.conv2d(*arrays, **self._how), x, inputs)
+        groups, dilation = how.pop("groups", 1), pair("dilation", how.pop("dilation", 1), 1)
+        stride, padding = pair("strides", strides, 1), pair("padding", padding, 0)
+        inputs = how.pop("in_channels", 0) // groups
+        self._how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        shape = channels, inputs, *pair("kernel_size", kernel_size, 1)
+        super().__init__(partial(ops.conv2d, **self._how), shape, groups, **how)
 
     def _words(self) -> str:
-        plain = {"padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        usual = {"padding": (0, 0), "dilation": (1, 1), "groups": 1, "bias": True}
         told = {"kernel_size": self.weight.shape[2:], **self._how, "bias": bool(self.bias)}
-        words = [
-            f"{k}={v}" for k, v in told.items() if v != plain.get(k) and (k, v) != ("bias", True)
-        ]
-        return ", ".join(["", *words, *([str(self.act)] if self.act else [])])
+        words = [f"{name}={value}" for name, value in told.items() if value != usual.get(name)]
+        return ", ".join([*words, str(self.act)] if self.act else words)
 
 
-class _BatchNorm(BatchNormTraining):
-    """Moves the running statistics, the biased variance among them, when it goes backward."""
+class _Training(BatchNormTraining):
+    """Going backward also moves the running statistics, of which the variance is the biased one:
+    r = momentum * r + (1 - momentum) * the batch's."""
 
     def __init__(self, eps: float, momentum: float, running: list[NDArray]):
         super().__init__(eps)
@@ -190,11 +149,7 @@ class _BatchNorm(BatchNormTraining):
 
 
 class BatchNorm(Block):
-    """Batch norm over all axes but 1. ``backward`` moves the running statistics: each becomes
-    momentum * itself + (1 - momentum) * the batch's, of which the variance is the biased one.
-
-    ``center=False`` leaves beta at 0, ``scale=False`` gamma at 1.
-    """
+    """Over all axes but 1; ``center=False`` leaves beta at 0, ``scale=False`` gamma at 1."""
 
     def __init__(self, axis: int = 1, momentum: float = 0.9, epsilon: float = 1e-5, **how: Any):
         trained = {"gamma": how.pop("scale", True), "beta": how.pop("center", True)}
@@ -209,18 +164,17 @@ class BatchNorm(Block):
             setattr(self, name, self.params.get(name, init=start, grad_req=req, **wait))
 
     def forward(self, x: NDArray) -> NDArray:
-        gamma, beta, *running = (p.settle(x.shape[1:2]) for p in self._own.values())
+        gamma, beta, *running = self._settled(x.shape[1])
 
-        def normalised(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        def normalised(*tensors: Tensor) -> Tensor:
             if is_training():
-                return apply(_BatchNorm(self._epsilon, self._momentum, running), x, gamma, beta)
-            return ops.batch_norm(x, gamma, beta, *(r.tensor for r in running), eps=self._epsilon)
+                return apply(_Training(self._epsilon, self._momentum, running), *tensors)
+            return ops.batch_norm(*tensors, *(r.tensor for r in running), eps=self._epsilon)
 
-        return op.nd(normalised)(x, gamma, beta)
+        return nd(normalised)(x, gamma, beta)
 
     def __repr__(self) -> str:
-        channels = self._own["gamma"].shape[0] or None
+        gamma = self._parameters()["gamma"]
         words = f"axis=1, eps={self._epsilon}, momentum={self._momentum}, "
-        fixed = self._own["gamma"].grad_req == "null"
-        words += f"fix_gamma={fixed}, use_global_stats=False, in_channels={channels}"
-        return f"BatchNorm({words})"
+        words += f"fix_gamma={gamma.grad_req == 'null'}, use_global_stats=False"
+        return f"BatchNorm({words}, in_channels={gamma.shape[0] or None})"

@@ -1,9 +1,8 @@
 """Files of arrays in MXNet's own format (``.params``), read and written; all is little-endian.
 
-A file is the magic 0x112 and a zero (8 bytes each), the number of arrays (8) and the arrays, the
-number of names (8, 0 for a list) and for each its length (8) and its UTF-8 bytes. An array is a
-magic (4), from V2 on the storage type (4, 0 for dense), the number of dimensions (4), each size
-(8), the device's kind and number (4 each), the dtype's number (4) and the values in C order.
+A file is the magic 0x112, a zero, the number of arrays, the arrays, the number of names (0 for a
+list), and for each its length and UTF-8 bytes. An array is the magic of V2, the storage type, the
+number of dimensions, the sizes, the device's kind and number, the dtype's number, and the values.
 """
 
 import math
@@ -17,71 +16,56 @@ import numpy as np
 from cyconv.atomic import FilePath, write_file
 from cyconv.tensor import Tensor
 
-from .ndarray import NDArray
+from .array import NDArray
 
-MAGIC, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+LIST, DENSE_V2 = 0x112, (0xF993FAC9, 0)
 DTYPES = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool")  # by number
 WIDER = {"float16": "float32", "int8": "int32"}  # for those that cyconv does not have
 
 
 def save(fname: FilePath, data: Any) -> None:
     """Write a list or a dict of NDArrays, or one, so that MXNet can read it."""
-    values = list(data.values() if isinstance(data, Mapping) else data)
-    values = [data] if isinstance(data, NDArray) else values
+    names = [name.encode() for name in data] if isinstance(data, Mapping) else []
+    values = list(data.values()) if names else [data] if isinstance(data, NDArray) else list(data)
     if not all(isinstance(value, NDArray) for value in values):
         raise TypeError(f"save: data must be NDArrays, got {[type(v).__name__ for v in values]}")
-    parts = [struct.pack("<QQQ", MAGIC, 0, len(values))]
+    parts = [struct.pack("<QQQ", LIST, 0, len(values))]
     for array in map(NDArray.asnumpy, values):
-        head = V2, 0, array.ndim, *array.shape, 1, 0, DTYPES.index(array.dtype.name)
+        head = *DENSE_V2, array.ndim, *array.shape, 1, 0, DTYPES.index(array.dtype.name)
         parts += [struct.pack(f"<IiI{array.ndim}qiii", *head), array.tobytes()]
-    names = [str(name).encode() for name in data] if isinstance(data, Mapping) else []
-    parts.append(struct.pack("<Q", len(names)))
-    parts += [struct.pack("<Q", len(name)) + name for name in names]
+    parts += [struct.pack("<Q", len(names)), *(struct.pack("<Q", len(n)) + n for n in names)]
     write_file("save", fname, b"".join(parts))
 
 
 def load(fname: FilePath) -> Any:
-    """The arrays of a file that ``save`` or MXNet wrote: a dict if they have names, else a list.
-
-    float16 becomes float32 and int8 int32. ValueError if the file is damaged or something else.
-    """
+    """A dict if the arrays have names, else a list; ValueError if the file is damaged."""
     content, place = Path(fname).read_bytes(), 0
 
-    def take(count: int) -> bytes:
+    def take(kind: Any, count: int) -> np.ndarray:
         nonlocal place
-        place += count
-        if place > len(content):
-            raise ValueError(
-                f"load: {fname} has {len(content)} bytes, but {place} or more belong to it"
-            )
-        return content[place - count : place]
-
-    def numbers(layout: str) -> tuple[int, ...]:
-        return struct.unpack(f"<{layout}", take(struct.calcsize(f"<{layout}")))
+        values = np.frombuffer(content, np.dtype(kind).newbyteorder("<"), count, place)
+        place += values.nbytes
+        return values
 
     def array() -> NDArray:
-        (magic,) = numbers("I")
-        (storage,) = numbers("i") if magic in (V2, V3) else (0,)
-        # the oldest files begin with the number of dimensions, and their sizes have 4 bytes
-        (ndim,), size = (numbers("I"), "q") if magic in (V1, V2, V3) else ((magic,), "I")
-        if storage or ndim > 32:
-            raise ValueError(f"load: {fname} has a sparse or damaged array")
-        *shape, _, _, kind = numbers(f"{size * ndim}iii")
-        spans = math.prod(filter(None, shape))  # NumPy has no empty array that spans too much
-        if not 0 <= kind < len(DTYPES) or min(shape, default=0) < 0 or spans > 2**48:
-            raise ValueError(f"load: {fname} has an array of shape {shape} and dtype {kind}")
-        dtype = np.dtype(DTYPES[kind]).newbyteorder("<")
-        values = np.frombuffer(take(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+        if (*take("u4", 1), *take("i4", 1)) != DENSE_V2:
+            raise ValueError("an array is not a dense one in the format V2")
+        shape = take("i8", int(take("u4", 1)[0])).tolist()
+        *_, kind = take("u4", 3).tolist()
+        if kind >= len(DTYPES):
+            raise ValueError(f"an array has the unknown dtype {kind}")
+        values = take(DTYPES[kind], math.prod(shape)).reshape(shape)
         return NDArray(Tensor(values.astype(WIDER.get(DTYPES[kind], DTYPES[kind]))))
 
-    magic, _, count = numbers("QQQ")
-    if magic != MAGIC:
-        raise ValueError(f"load: {fname} is no file of NDArrays: it begins with {magic:#x}")
-    arrays = [array() for _ in range(count)]
-    names = [take(*numbers("Q")) for _ in range(*numbers("Q"))]
-    if names and len(names) != count:
-        raise ValueError(f"load: {fname} has {count} arrays but {len(names)} names")
     try:
-        return {name.decode(): value for name, value in zip(names, arrays)} if names else arrays
-    except UnicodeDecodeError as error:
-        raise ValueError(f"load: {fname} has a name that is no text: {error}") from None
+        magic, _, count = take("u8", 3).tolist()
+        if magic != LIST:
+            raise ValueError(f"it begins with {magic:#x}")
+        arrays = [array() for _ in range(count)]
+        lengths = (int(take("u8", 1)[0]) for _ in range(int(take("u8", 1)[0])))
+        names = [take("u1", length).tobytes().decode() for length in lengths]
+        if names and len(names) != count:
+            raise ValueError(f"it has {count} arrays but {len(names)} names")
+    except (ValueError, IndexError, OverflowError) as error:
+        raise ValueError(f"load: {fname} is damaged or no file of NDArrays: {error}") from None
+    return dict(zip(names, arrays)) if names else arrays

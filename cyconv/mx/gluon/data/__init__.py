@@ -8,7 +8,7 @@ import numpy as np
 from cyconv.geometry import integer
 
 from ...ndarray import NDArray, array
-from ...ndarray.sample import together
+from ...ndarray.array import together
 from . import vision  # noqa: F401
 
 
@@ -69,5 +69,4 @@ class DataLoader:
         order = np.concatenate([self._left, order])
         self._left = order[end:] if self._last_batch == "rollover" else order[:0]
         for start in range(0, end, self._size):
-            part = order[start : start + self._size].tolist()
-            yield _batch([self._dataset[i] for i in part])
+            yield _batch([self._dataset[i] for i in order[start : start + self._size].tolist()])

@@ -8,7 +8,7 @@ import numpy as np
 
 from cyconv import data
 
-from ...ndarray.sample import Sample
+from ...ndarray.array import Sample
 
 
 def load(kind: Callable[..., data.ArrayDataset], train: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -39,10 +39,6 @@ class MNIST:
     def __getitem__(self, index: Any) -> Any:
         image, label = Sample(self._images, index), self._labels[index]
         return self._transform(image, label) if self._transform else (image, label)
-
-
-class FashionMNIST(MNIST):
-    source = data.FashionMNIST
 
 
 class CIFAR10(MNIST):
