@@ -273,7 +273,7 @@ out = [w, b, loss]
 """.strip()  # noqa: E501
 
 ERRORS = """
-I + nd.array([1, 2, 3]) ; I == nd.array([1, 2, 3]) ; X + np.ones((2, 3)) ; np.ones((2, 3)) + X ; X + [1, 2, 3] ; X + None ; X == None ; X + nd.array([1, 2]) ; X // 2 ; X @ X.T
+I + nd.array([1, 2, 3]) ; I == nd.array([1, 2, 3]) ; X + np.ones((2, 3)) ; np.ones((2, 3)) + X ; X + [1, 2, 3] ; X + None ; X == None ; X + nd.array([1, 2]) ; nd.elemwise_add(X, nd.array([1, 2, 3])) ; X // 2 ; X @ X.T
 X[5] ; X[:, 9] ; X[0, 1, 2] ; X[0.5] ; X.reshape((3, 3)) ; X.asscalar() ; bool(X) ; nd.sum(X, axis=2) ; nd.dot(X, X) ; nd.transpose(X, (1,)) ; nd.concat(X, I, dim=0) ; nd.array("x")
 (X * 2).backward() ; nd.ones(2).backward() ; gluon.Parameter("w", shape=(2,)).data() ; gluon.Parameter("w", shape=(0,)).initialize() ; nn.Dense(2)(X) ; gluon.Trainer([1], "sgd") ; gluon.Trainer([gluon.Parameter("w", shape=(1,))], "none")
 gluon.data.ArrayDataset(X, nd.arange(3)) ; mx.metric.Accuracy().update(nd.array([1, 1, 1]), P) ; gluon.ParameterDict()["none"] ; nd.Convolution(IMAGES, nd.ones((3, 2, 2, 2)), kernel=(3, 3), num_filter=3, no_bias=True) ; nd.Convolution(IMAGES, nd.ones((3, 1, 2, 2)), kernel=(2, 2), num_filter=3, no_bias=True) ; nd.Pooling(IMAGES, kernel=(9, 9)) ; nd.load("no such file") ; nd.random_normal(scale=-1, shape=(2,)) ; gluon.Parameter("b", shape=(3,)).initialize(mx.init.Xavier())
@@ -314,7 +314,15 @@ net = nn.Dense(2); net.initialize(); net.weight.data()
 ---
 bn = nn.BatchNorm(in_channels=2); bn.initialize(); bn.running_mean.grad()
 ---
+d = gluon.ParameterDict(); d.get("w", shape=(2,)); d.get("w", shape=(3,))
+---
 p = gluon.Parameter("w", shape=(2,)); p.initialize(); p.set_data(nd.ones((3,)))
+---
+p = gluon.Parameter("w", shape=(2,)); p.initialize(); gluon.Trainer([p], "sgd").step(1)
+---
+net = dense(1, 2); t = gluon.Trainer(net.collect_params(), "sgd")
+with autograd.record(): y = net(nd.ones((1, 2)))
+y.backward(); t.step(1); t.step(1)
 ---
 gluon.Trainer(dense(1, 2).collect_params(), "sgd", {"foo": 1})
 """.strip()

@@ -35,6 +35,7 @@ class Parameter:
     allow_deferred_init: bool = False
     _start: Any = None  # what fills it
     _data: NDArray | None = None
+    used: Any = None  # the gradient of the last step
 
     def __post_init__(self) -> None:
         self.shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
@@ -67,6 +68,7 @@ class Parameter:
         self.shape, self._data = array.shape, array
         if self.grad_req != "null":
             array.attach_grad(self.grad_req)
+            self.used = array.tensor.grad
 
     def data(self, ctx: Any = None) -> NDArray:
         if self._data is not None:
@@ -102,7 +104,11 @@ class ParameterDict(OrderedDict[str, Parameter]):
 
     def get(self, name: str, **settings: Any) -> Parameter:  # type: ignore[override]
         new = Parameter(self.prefix + name, **settings)
-        return self.setdefault(new.name, new)
+        found = self.setdefault(new.name, new)
+        sizes = list(zip(found.shape, new.shape)) if new.shape else []
+        if any(0 not in pair and pair[0] != pair[1] for pair in sizes):
+            raise ValueError(f"{found} is asked for with shape={new.shape}")
+        return found
 
     def initialize(self, init: Any = None, ctx: Any = None, force_reinit: bool = False) -> None:
         """Fill all, each by its own init or else by ``init``."""

@@ -162,7 +162,7 @@ square = nd(lambda x: ops.pow(x, 2))
 arccos = nd(_numpy(np.arccos, lambda a: -1 / np.sqrt(1 - a * a)))
 clip = nd(lambda x, a_min, a_max: apply(elementwise.Clip(a_min, a_max), x))
 add, subtract, multiply = _operator(ops.add), _operator(ops.sub), _operator(ops.mul)
-divide, modulo, elemwise_add = _operator(ops.div), _operator(_modulo), add
+divide, modulo = _operator(ops.div), _operator(_modulo)
 maximum = nd(_maximum, operands=True)
 power = _operator(lambda a, b: _power(a, b) if b.ndim else ops.pow(a, b.item()))
 sum, mean = _reduction(ops.sum), _reduction(ops.mean)
@@ -176,6 +176,13 @@ dot, tile, swapaxes = nd(_dot), nd(_tiled), nd(_swapped)
 # one number, until it is written to
 zeros_like = nd(lambda x: Tensor(np.broadcast_to(x.dtype.type(0), x.shape)))
 ones_like = nd(lambda x: Tensor(np.ones_like(x.data)))
+
+
+def elemwise_add(lhs: NDArray, rhs: NDArray, **how: Any) -> NDArray:
+    """The sum of two arrays of one shape."""
+    if lhs.shape != rhs.shape:
+        raise ValueError(f"elemwise_add: shapes {lhs.shape} and {rhs.shape} differ")
+    return add(lhs, rhs, **how)
 
 
 def norm(data: NDArray, ord: int = 2, axis: Any = None, keepdims: bool = False) -> NDArray:
