@@ -78,18 +78,22 @@ def test_a_wrong_result_of_a_large_layer_is_seen(direction: str) -> None:
 
 
 def test_slow_sizes_are_named(monkeypatch: Any, capsys: Any) -> None:
+    seen = []
+
     def cost_of(size: tuple[int, int, int], kernel: int, *other: Any) -> list[float]:
         factor = {(2, 64, 32): 2.4, (17, 64, 32): 1.6}.get(size, 1.0) if kernel == 3 else np.nan
-        return [2e-12 * factor, 1e-12, 1e-12]
+        seen.append(size)
+        first = 5 if seen.count(size) <= 2 else 1  # a slow first round is forgotten
+        return [2e-12 * factor * first, 1e-12 * first, 1e-12]
 
     monkeypatch.setattr(scaling, "cost_of", cost_of)
-    scaling.cost_table(10**9, 0)
+    scaling.cost_table(10**9, 2, 0)
     output = capsys.readouterr().out
     table = rows(output)
     assert table["2, 64, 32"][0] == "2.40" and table["17, 64, 32"][0] == "**1.60**"
     assert table["median, picoseconds"][0] == "2.00"
     assert "At worst 1.60 from 16 images on, 2.40 below." in output
-    assert "16 images): 3x3 forward of 17, 64, 32 (1.60)." in output
+    assert re.search(r"\n1 of \d+ are beyond 1.5 \(2.5 below 16 images\), in 17, 64, 32. ", output)
 
 
 @pytest.mark.skipif(not memory.STATUS.exists(), reason="there is no /proc")
