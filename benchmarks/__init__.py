@@ -1,1 +1,1 @@
-"""Speed: pytest-benchmark files, and ``python -m benchmarks.compare`` for tables against peers."""
+"""Speed: pytest-benchmark files; ``benchmarks.compare`` and ``benchmarks.scaling`` print tables."""

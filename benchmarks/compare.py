@@ -11,7 +11,7 @@ import argparse
 import importlib.util
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import cyconv as cc
 
 from . import deep, gpu, nets, peers
 from .layers import DIRECTIONS, LAYERS, Layer
+from .memory import LIBRARIES
 
 Candidates = dict[str, Callable[[], Any]]
 REST = 0.02  # seconds; PyTorch's and TensorFlow's threads wait for work in a busy loop for so long
@@ -53,10 +54,15 @@ def best_times(
 
 def check(candidates: Candidates, tolerance: float) -> None:
     """Stop unless the first results of all candidates agree."""
-    results = {name: np.asarray(run(), dtype=np.float64) for name, run in candidates.items()}
-    reference = next(iter(results.values()))
+    must_agree({name: run() for name, run in candidates.items()}, tolerance)
+
+
+def must_agree(results: dict[str, Any], tolerance: float) -> None:
+    """Stop unless all are the first one, up to ``tolerance`` times the largest number in it."""
+    arrays = {name: np.asarray(result, dtype=np.float64) for name, result in results.items()}
+    reference = next(iter(arrays.values()))
     scale = max(1.0, float(np.abs(reference).max()))
-    for name, result in results.items():
+    for name, result in arrays.items():
         if not np.allclose(result, reference, rtol=0, atol=tolerance * scale):
             error = float(np.abs(result - reference).max())
             raise SystemExit(f"{name} does not compute the same: it is off by {error:.2g}")
@@ -92,6 +98,11 @@ def backends() -> Iterator[tuple[str, str]]:
     yield "numpy", "cyconv, NumPy backend"
 
 
+def libraries() -> list[str]:
+    """cyconv, and PyTorch with each memory layout if it is installed."""
+    return [title for title, module in LIBRARIES.items() if installed(module)]
+
+
 def steps(batch: int, threads: int) -> Candidates:
     found: Candidates = {
         title: on_backend(name, nets.cyconv_step(batch)) for name, title in list(backends())
@@ -121,32 +132,40 @@ def inference(batch: int, threads: int) -> Candidates:
 
 
 def deep_steps(name: str, batch: int) -> Candidates:
-    found: Candidates = {"cyconv": deep.cyconv_step(name, batch)}
-    if installed("torch"):
-        found["PyTorch"] = deep.torch_step(name, batch, channels_last=False)
-        found["PyTorch, channels_last"] = deep.torch_step(name, batch, channels_last=True)
-    return found
+    return {library: deep.step_of(library, name, batch) for library in libraries()}
 
 
-def layer_table(batch: int, seconds: float) -> None:
+def layer_table(batch: int, seconds: float, directions: Sequence[str] = DIRECTIONS) -> None:
     """GFLOP/s of each layer and direction, and the ratio to PyTorch's better layout."""
-    print(f"| layer, batch {batch} |", " | ".join(f"{d}, GFLOP/s" for d in DIRECTIONS), "|")
-    print("| --- |" + " ---: |" * len(DIRECTIONS))
+    ratios: dict[str, dict[str, float]] = {direction: {} for direction in directions}
+    print(f"| layer, batch {batch} |", " | ".join(f"{d}, GFLOP/s" for d in directions), "|")
+    print("| --- |" + " ---: |" * len(directions))
     for name in LAYERS:
         layer = Layer(name, batch)
         backend = cc.backends.backend_of(layer.x)
         cells = []
-        for direction in DIRECTIONS:
-            found: Candidates = {"cyconv": layer.cyconv(backend, direction, "auto")}
+        for direction in directions:
+            found: Candidates = {"cyconv": layer.cyconv(backend, direction)}
             if installed("torch"):
                 found["PyTorch"] = layer.torch(direction, channels_last=False)
                 found["channels_last"] = layer.torch(direction, channels_last=True)
             check(found, 1e-4)
             ours, *others = best_times(found, seconds)[0].values()
-            cell = f"{2e-9 * layer.g.macs / ours:.0f}"
-            cells.append(f"{cell} ({min(others) / ours:.2f}x)" if others else cell)
+            cells.append(f"{2e-9 * layer.g.macs / ours:.0f}")
+            if others:
+                ratios[direction][name] = min(others) / ours
+                cells[-1] += f" ({ratios[direction][name]:.2f}x)"
         print(f"| {name} |", " | ".join(cells), "|", flush=True)
-    print("\nIn brackets: how many times PyTorch's better layout.\n" if installed("torch") else "")
+    print()
+    if not installed("torch"):
+        return
+    sums = []
+    for direction, found_ratios in ratios.items():
+        mean = np.exp(np.mean(np.log(list(found_ratios.values()))))
+        worst = min(found_ratios, key=lambda name: found_ratios[name])
+        sums.append(f"{direction} {mean:.2f}, at worst {found_ratios[worst]:.2f} ({worst})")
+    print("In brackets: how many times PyTorch's better layout.")
+    print(f"On geometric mean: {'; '.join(sums)}.\n", flush=True)
 
 
 def gpu_table(batch: int, seconds: float) -> None:
@@ -164,7 +183,7 @@ def gpu_table(batch: int, seconds: float) -> None:
         layer = Layer(name, batch)
         backend = cc.backends.backend_of(layer.x)
         for direction in DIRECTIONS:
-            run = layer.cyconv(backend, direction, "auto")
+            run = layer.cyconv(backend, direction)
             there, moved = gpu.layer_run(layer, direction)
             check({"CPU": run, "GPU": gpu.brought_back(there)}, 1e-4)
             cpu = 2e-9 * layer.g.macs / best_times({"CPU": run}, seconds / 20)[0]["CPU"]
@@ -209,25 +228,36 @@ def machine(threads: int) -> str:
 TABLES = ("step", "inference", "deep", "layers", "gpu")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def prepare(
+    parser: argparse.ArgumentParser, tables: Sequence[str], default: str
+) -> argparse.Namespace:
+    """Read the command line, set the threads and print the machine; ``tables`` are those wanted."""
+    names = ", ".join(tables)
     parser.add_argument(
-        "tables", nargs="*", help=f"{', '.join(TABLES)} or all (default: step)", default=["step"]
+        "tables", nargs="*", help=f"{names} or all (default: {default})", default=[default]
     )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=cc.get_num_threads())
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure a table")
     options = parser.parse_args()
-    wanted = TABLES if "all" in options.tables else options.tables
-    if unknown := set(wanted) - set(TABLES):
-        parser.error(f"there is no table {', '.join(sorted(unknown))}: {', '.join(TABLES)} or all")
-    batch, threads, seconds = options.batch_size, options.threads, options.seconds
-    cc.set_num_threads(threads)
+    if "all" in options.tables:
+        options.tables = tables
+    if unknown := set(options.tables) - set(tables):
+        parser.error(f"there is no table {', '.join(sorted(unknown))}: {names} or all")
+    cc.set_num_threads(options.threads)
     if installed("torch"):
         import torch
 
-        torch.set_num_threads(threads)
-    print(f"{machine(threads)}\n", flush=True)
+        torch.set_num_threads(options.threads)
+    print(f"{machine(options.threads)}\n", flush=True)
+    return options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options = prepare(parser, TABLES, "step")
+    wanted, threads = options.tables, options.threads
+    batch, seconds = options.batch_size, options.seconds
     if "step" in wanted:
         title = f"the notebook's network, training step, batch {batch}"
         table(title, steps(batch, threads), seconds)

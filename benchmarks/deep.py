@@ -6,13 +6,16 @@ a linear layer. ResNet-20: ``cyconv.nn.models.resnet20``.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from . import nets
 from .nets import LEARNING_RATE, Step
 
 NETS = ("VGG", "ResNet-20")
+NOTEBOOK = "the notebook's network"
 
 
 def images(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +38,7 @@ def cyconv_net(name: str) -> Any:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256 * 16, 10))
 
 
+@cache
 def state(name: str) -> list[np.ndarray]:
     """The same start for every library."""
     import cyconv as cc
@@ -120,3 +124,13 @@ def torch_step(name: str, size: int, channels_last: bool) -> Step:
         return loss.item()
 
     return step
+
+
+def step_of(library: str, name: str, size: int) -> Step:
+    """A step of one of ``NETS`` or of the notebook's network, in a library as tables call it."""
+    if library == "cyconv":
+        return nets.cyconv_step(size) if name == NOTEBOOK else cyconv_step(name, size)
+    channels_last = library.endswith("channels_last")
+    if name == NOTEBOOK:
+        return nets.torch_step(size, channels_last)
+    return torch_step(name, size, channels_last)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from cyconv.backends.memory import empty
 from cyconv.geometry import Conv2dGeometry, conv2d_geometry
 
-LAYERS = {  # C, F, kernel, image, stride, padding, groups
+Sizes = tuple[int, int, int, int, int, int, int]
+LAYERS: dict[str, Sizes] = {  # C, F, kernel, image, stride, padding, groups
     "1-20-3x3-28": (1, 20, 3, 28, 1, 0, 1),
     "20-50-5x5-13": (20, 50, 5, 13, 1, 0, 1),
     "800-128-linear": (800, 128, 1, 1, 1, 0, 1),
@@ -29,25 +31,30 @@ DIRECTIONS = ("forward", "input_grad", "weight_grad")
 BATCH = 16
 
 
+def whole_numbers(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """An array of the shape (N, C, H, W) that lies in memory as in the middle of a net."""
+    array = empty(shape, np.float32)
+    numbers = rng.integers(-2, 3, (*shape[1:], shape[0]), np.int8)
+    array[...] = np.moveaxis(numbers, -1, 0)  # (C, H, W, N) -> (N, C, H, W)
+    return array
+
+
 class Layer:
     """Arrays of one layer; whole numbers, so that every exact algorithm gives the same bits."""
 
-    def __init__(self, name: str, batch: int = BATCH):
-        c, f, k, size, stride, padding, groups = LAYERS[name]
+    def __init__(self, layer: str | Sizes, batch: int = BATCH):
+        c, f, k, size, stride, padding, groups = LAYERS[layer] if isinstance(layer, str) else layer
         rng = np.random.default_rng(0)
         shapes = (batch, c, size, size), (f, c // groups, k, k)
         self.g: Conv2dGeometry = conv2d_geometry(*shapes, stride, padding, 1, groups)
-        self.x, self.w, self.dout = (
-            rng.integers(-2, 3, shape).astype(np.float32) for shape in (*shapes, self.g.out_shape)
-        )
+        self.x, self.dout = (whole_numbers(rng, a) for a in (shapes[0], self.g.out_shape))
+        self.w = rng.integers(-2, 3, shapes[1]).astype(np.float32)
 
-    def cyconv(self, backend: Any, direction: str, algo: str) -> Callable[[], Any]:
-        """The convolution in one direction, its arrays lying as in the middle of a net."""
-        x, dout = (backend.as_batch_last(a) for a in (self.x, self.dout))
+    def cyconv(self, backend: Any, direction: str, algo: str = "auto") -> Callable[[], Any]:
         return {
-            "forward": lambda: backend.conv2d(x, self.w, None, self.g, algo),
-            "input_grad": lambda: backend.conv2d_input_grad(dout, self.w, self.g, algo),
-            "weight_grad": lambda: backend.conv2d_weight_grad(x, dout, self.g, algo),
+            "forward": lambda: backend.conv2d(self.x, self.w, None, self.g, algo),
+            "input_grad": lambda: backend.conv2d_input_grad(self.dout, self.w, self.g, algo),
+            "weight_grad": lambda: backend.conv2d_weight_grad(self.x, self.dout, self.g, algo),
         }[direction]
 
     def torch(self, direction: str, channels_last: bool) -> Callable[[], Any]:

@@ -106,14 +106,11 @@ def cyconv_step(size: int, device: str = "cpu") -> Step:
 
 def torch_net(size: int, channels_last: bool) -> tuple[Any, Any]:
     import torch
-    from torch import nn
+
+    from .torch_train import lenet
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    net = nn.Sequential(
-        *(nn.Conv2d(1, 20, 3), nn.ReLU(), nn.AvgPool2d(2)),
-        *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.AvgPool2d(2)),
-        *(nn.Flatten(), nn.Linear(800, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
+    net = lenet()
     with torch.no_grad():
         for parameter, values in zip(net.parameters(), weights()):
             parameter.copy_(torch.from_numpy(values))

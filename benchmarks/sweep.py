@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 import cyconv as cc
-from cyconv.geometry import Conv2dGeometry, conv2d_geometry
 
 from .compare import best_times, check, machine
-from .layers import DIRECTIONS
+from .layers import DIRECTIONS, Layer
 
 ENOUGH = 1.1  # auto over the best
 MOST_MACS = 400_000_000  # of a shape: larger ones would take minutes
@@ -33,27 +32,13 @@ def shapes() -> Iterator[tuple[int, int, int, int, int, int]]:
             yield batch, c, f, kernel, image, stride
 
 
-def candidates(g: Conv2dGeometry, direction: str, backend: Any) -> dict[str, Callable[[], Any]]:
-    rng = np.random.default_rng(0)
-    x, w, dout = (
-        rng.integers(-2, 3, shape).astype(np.float32)
-        for shape in (g.x_shape, g.w_shape, g.out_shape)
-    )
-    x, dout = backend.as_batch_last(x), backend.as_batch_last(dout)
+def candidates(layer: Layer, direction: str, backend: Any) -> dict[str, Callable[[], Any]]:
     algorithms = ["auto", "direct", "im2col", "winograd"]
     if direction == "weight_grad":
         algorithms.remove("im2col")
-    if not g.allows_winograd:
+    if not layer.g.allows_winograd:
         algorithms.remove("winograd")
-
-    def run(algo: str) -> Callable[[], Any]:
-        if direction == "forward":
-            return lambda: backend.conv2d(x, w, None, g, algo)
-        if direction == "input_grad":
-            return lambda: backend.conv2d_input_grad(dout, w, g, algo)
-        return lambda: backend.conv2d_weight_grad(x, dout, g, algo)
-
-    return {algo: run(algo) for algo in algorithms}
+    return {algo: layer.cyconv(backend, direction, algo) for algo in algorithms}
 
 
 def main() -> None:
@@ -68,8 +53,8 @@ def main() -> None:
     ratios = []
     for shape, direction in itertools.product(shapes(), options.directions):
         n, c, f, kernel, image, stride = shape
-        g = conv2d_geometry((n, c, image, image), (f, c, kernel, kernel), stride, kernel // 2, 1, 1)
-        found = candidates(g, direction, backend)
+        layer = Layer((c, f, kernel, image, stride, kernel // 2, 1), n)
+        found = candidates(layer, direction, backend)
         check(found, 1e-4)
         times, _ = best_times(found, options.seconds, rest=0)
         auto = times.pop("auto")
