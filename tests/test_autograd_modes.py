@@ -101,7 +101,7 @@ def test_one_object_serves_many_times(enter: Callable[[], Any]) -> None:
 
 def test_one_object_serves_several_threads() -> None:
     mode = cc.record()
-    both = threading.Barrier(2)
+    both = threading.Barrier(2, timeout=30)
 
     def work(other: Callable[[], Any]) -> tuple[bool, bool]:
         with other():

@@ -43,7 +43,7 @@ class DataLoader:
     shuffle : a new order each epoch, which depends on seed and the number of the epoch only
     seed : int, at least 0
     drop_last : leave a smaller last batch out
-    augment : one or several functions (images (N, C, H, W), generator) -> images, applied in turn
+    augment : one, several or no (None) functions (images (N, C, H, W), generator) -> images, applied in turn
         to the pixels before they are scaled; the generator, NumPy's, depends on the seed, the epoch
         and the number of the batch only
     transform : function image -> image of one float image (C, H, W), applied to each
