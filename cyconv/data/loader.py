@@ -43,9 +43,9 @@ class DataLoader:
     shuffle : a new order each epoch, which depends on seed and the number of the epoch only
     seed : int, at least 0
     drop_last : leave a smaller last batch out
-    augment : one, several or no (None) functions (images (N, C, H, W), generator) -> images, applied in turn
-        to the pixels before they are scaled; the generator, NumPy's, depends on the seed, the epoch
-        and the number of the batch only
+    augment : one or several functions (images (N, C, H, W), generator) -> images, or None, applied
+        in turn to the pixels before they are scaled; the generator, NumPy's, depends on the seed,
+        the epoch and the number of the batch only
     transform : function image -> image of one float image (C, H, W), applied to each
     batch_transform : function (images, labels) -> (images, labels) of a whole batch of float arrays
     prefetch : make the next batch in a thread while this one is in use, where it pays: if there is
