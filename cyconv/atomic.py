@@ -11,9 +11,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 FilePath = str | os.PathLike[str]
+
+
+def path_in(where: str, path: Any) -> Path:
+    """``path`` as a Path; ``where`` begins the message if it is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{where} must be a str or a Path, got {path!r}")
+    if path == "":
+        raise ValueError(f"{where} is empty")
+    return Path(path)
 
 
 class PartFile:
@@ -51,11 +60,14 @@ def atomic_file(target: Path) -> Iterator[PartFile]:
 
 
 def write_file(where: str, path: FilePath, data: bytes) -> None:
-    """Write a whole file; FileNotFoundError, naming ``where``, if its folder does not exist."""
-    folder = Path(os.path.realpath(path)).parent
+    """Write a whole file; OSError, naming ``where``, without its folder or if it is a folder."""
+    target = path_in(f"{where}: path", path)
+    folder = Path(os.path.realpath(target)).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{where}: folder {folder} does not exist")
-    with atomic_file(Path(path)) as part:
+    if target.is_dir():
+        raise IsADirectoryError(f"{where}: {path} is a folder")
+    with atomic_file(target) as part:
         rest = memoryview(data)
         while rest:
             rest = rest[part.file.write(rest) :]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import backends
@@ -28,6 +28,9 @@ class _State(threading.local):
     recording = False
     training = False
     trace: Any = None  # whose note() is called after each op
+
+    def __init__(self) -> None:
+        self.before: list[tuple[bool, bool]] = []  # the modes outside of each ``with``
 
 
 _state = _State()
@@ -54,17 +57,21 @@ def is_training() -> bool:
     return _state.training
 
 
-@contextmanager
-def _modes(recording: bool | None, training: bool | None) -> Iterator[None]:
-    before = _state.recording, _state.training
-    if recording is not None:
-        _state.recording = recording
-    if training is not None:
-        _state.training = training
-    try:
-        yield
-    finally:
-        _state.recording, _state.training = before
+class _Modes(ContextDecorator):
+    """Sets the modes of this thread, those that are not None; one object may do so many times."""
+
+    def __init__(self, recording: bool | None, training: bool | None):
+        self._recording, self._training = recording, training
+
+    def __enter__(self) -> None:
+        _state.before.append((_state.recording, _state.training))
+        if self._recording is not None:
+            _state.recording = self._recording
+        if self._training is not None:
+            _state.training = self._training
+
+    def __exit__(self, *error: object) -> None:
+        _state.recording, _state.training = _state.before.pop()
 
 
 def record(train: bool = True) -> Any:
@@ -79,7 +86,7 @@ def record(train: bool = True) -> Any:
 
     Returns
     -------
-    A context manager, for one ``with``.
+    A context manager.
 
     Raises
     ------
@@ -95,7 +102,7 @@ def record(train: bool = True) -> Any:
     >>> x.grad
     tensor([2., 4.])
     """
-    return _modes(True, flag("record: train", train))
+    return _Modes(True, flag("record: train", train))
 
 
 def pause(train: bool = False) -> Any:
@@ -107,7 +114,7 @@ def pause(train: bool = False) -> Any:
 
     Returns
     -------
-    A context manager, for one ``with``.
+    A context manager.
 
     Raises
     ------
@@ -121,7 +128,7 @@ def pause(train: bool = False) -> Any:
     (False, False)
     True
     """
-    return _modes(False, flag("pause: train", train))
+    return _Modes(False, flag("pause: train", train))
 
 
 def train_mode() -> Any:
@@ -132,7 +139,7 @@ def train_mode() -> Any:
     ...     cc.is_recording(), cc.is_training()
     (False, True)
     """
-    return _modes(None, True)
+    return _Modes(None, True)
 
 
 def predict_mode() -> Any:
@@ -144,7 +151,7 @@ def predict_mode() -> Any:
     ...         cc.is_recording(), cc.is_training()
     (True, False)
     """
-    return _modes(None, False)
+    return _Modes(None, False)
 
 
 @contextmanager

@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import nn
-from .atomic import FilePath, write_file
+from .atomic import FilePath, path_in, write_file
 from .nn import init
+from .nn.containers import module_in
 
 __all__ = ["load", "load_arrays", "load_metadata", "save", "save_arrays"]
 
@@ -43,7 +43,7 @@ def save(path: FilePath, net: nn.Module, metadata: Mapping[str, Any] | None = No
     Raises
     ------
     TypeError : net is no Module or has classes from elsewhere (save its ``state_dict()`` by
-        ``save_arrays``); metadata that JSON cannot hold
+        ``save_arrays``); metadata that JSON cannot hold; path is neither str nor Path
     OSError : the file cannot be written; FileNotFoundError if there is no such folder
 
     >>> import os, tempfile
@@ -60,8 +60,7 @@ def save(path: FilePath, net: nn.Module, metadata: Mapping[str, Any] | None = No
       (1): Linear(784, 10)
     )
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"save: net must be a Module, got {type(net).__name__}")
+    module_in("save: net", net)
     for name, module in net.named_modules():
         kind = type(module)
         if getattr(nn, kind.__name__, None) is not kind:
@@ -85,6 +84,7 @@ def load(path: FilePath) -> nn.Module:
 
     Raises
     ------
+    TypeError : path is neither str nor Path
     ValueError : the file is damaged, no safetensors file, or holds no net of cyconv
     OSError : it cannot be read; FileNotFoundError if there is none
 
@@ -121,6 +121,7 @@ def load_metadata(path: FilePath) -> dict[str, Any]:
 
     Raises
     ------
+    TypeError : path is neither str nor Path
     ValueError : the file is damaged or no safetensors file
     OSError : it cannot be read; FileNotFoundError if there is none
 
@@ -149,7 +150,8 @@ def save_arrays(
 
     Raises
     ------
-    TypeError : arrays is no dict or holds other dtypes; metadata that JSON cannot hold
+    TypeError : arrays is no dict or holds other dtypes; metadata that JSON cannot hold; path is
+        neither str nor Path
     ValueError : a name that is no string, or "__metadata__"
     OSError : the file cannot be written; FileNotFoundError if there is no such folder
 
@@ -178,6 +180,7 @@ def load_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Raises
     ------
+    TypeError : path is neither str nor Path
     ValueError : the file is damaged or no safetensors file
     OSError : it cannot be read; FileNotFoundError if there is none
 
@@ -258,7 +261,7 @@ def _read(where: str, path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, 
 
 def _bytes_of(where: str, path: FilePath) -> tuple[bytes, int]:
     """The whole file and its header's size; a file that cannot be safetensors is not read."""
-    file_path = Path(path)
+    file_path = path_in(f"{where}: path", path)
     if file_path.exists() and not file_path.is_file():
         raise ValueError(f"{where}: {path} is not a regular file")
     with open(file_path, "rb") as file:

@@ -21,6 +21,7 @@ from .backends.capture import Capture, capturing
 from .config import get_num_threads
 from .creation import as_tensor
 from .nn import Module
+from .nn.containers import module_in
 from .nn.fold import fold_batch_norm
 from .tensor import Tensor
 
@@ -110,8 +111,7 @@ def compile(net: Module, example: Any) -> Compiled:
     >>> run(cc.ones(1, 1, 28, 28)).shape
     (1, 10)
     """
-    if not isinstance(net, Module):
-        raise TypeError(f"compile: net must be a Module, got {type(net).__name__}")
+    module_in("compile: net", net)
     sample = as_tensor(example)
     folded = fold_batch_norm(net)
     compiled = Compiled(folded, sample)

@@ -27,6 +27,14 @@ def valid_dtype(where: str, dtype: Any) -> np.dtype:
     return result.newbyteorder("=")
 
 
+def float_dtype(where: str, dtype: Any) -> np.dtype:
+    """float32 or float64, given as for ``valid_dtype``."""
+    result = valid_dtype(where, dtype)
+    if result.name not in FLOATS:
+        raise TypeError(f"{where}: dtype must be float32 or float64, got {dtype!r}")
+    return result
+
+
 def tensor(data: Any, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """A tensor with a copy of ``data``.
 
@@ -185,9 +193,7 @@ def randn(*shape: Any, scale: float = 1.0, dtype: Any = "float32", device: str =
     >>> cc.randn(3, 4, scale=0.1).shape
     (3, 4)
     """
-    wanted = valid_dtype("randn", dtype)
-    if wanted.name not in FLOATS:
-        raise TypeError(f"randn: dtype must be float32 or float64, got {dtype!r}")
+    wanted = float_dtype("randn", dtype)
     width = number("randn: scale", scale)
     values = random.generator().standard_normal(_shape("randn", shape)) * width
     return Tensor(backends.to_device(np.asarray(values, dtype=wanted), device))

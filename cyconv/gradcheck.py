@@ -55,7 +55,7 @@ def gradcheck(
     Raises
     ------
     GradientError : they differ; names the worst element, its two values and the error
-    TypeError : an input is not float64, or function does not return a tensor
+    TypeError : an input is not float64; function cannot be called or does not return a tensor
     ValueError : eps is not above 0
     RuntimeError : the result depends on no input
 
@@ -72,6 +72,8 @@ def gradcheck(
         raise ValueError(f"gradcheck: eps must be above 0, got {eps!r}")
     if not isinstance(inputs, Sequence):
         raise TypeError(f"gradcheck: inputs must be a list of arrays, got {inputs!r}")
+    if not callable(function):
+        raise TypeError(f"gradcheck: function must be callable, got {function!r}")
     arrays = []
     for i, given in enumerate(inputs):
         array = as_tensor(given, np.float64).numpy()

@@ -117,12 +117,18 @@ class Optimizer:
         """Change every parameter whose ``grad`` is not None, in place.
 
         With nothing changed RuntimeError if a recorded graph still needs a parameter's values,
-        ValueError if a gradient has another shape, dtype or device than its parameter.
+        ValueError if a gradient has another shape, dtype or device than its parameter, TypeError if
+        it is no tensor.
         """
         work = []
         for param, state in zip(self.params, self.state):
             if param.grad is None:
                 continue
+            if not isinstance(param.grad, Tensor):
+                raise TypeError(
+                    f"{type(self).__name__}: the gradient of a parameter of shape {param.shape} "
+                    f"must be a tensor, got {type(param.grad).__name__}"
+                )
             grad = param.grad.data
             if grad.shape != param.shape or grad.dtype != param.dtype:
                 raise ValueError(

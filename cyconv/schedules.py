@@ -58,7 +58,10 @@ class Schedule:
         optimizer.lr = self.lr_at(0)
 
     def lr_at(self, step: int) -> float:
-        """The learning rate after ``step`` steps (>= 0); RuntimeError unless a subclass says it."""
+        """The learning rate after ``step`` steps (>= 0); RuntimeError unless a subclass says it.
+
+        TypeError or ValueError for another ``step``.
+        """
         raise RuntimeError(f"{type(self).__name__} does not define lr_at")
 
     def step(self) -> None:
@@ -111,6 +114,7 @@ class StepLR(Schedule):
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
+        step = integer("StepLR: step", step, 0)
         return self.base_lr * self.gamma ** (step // self.step_size)
 
 
@@ -143,6 +147,7 @@ class MultiStepLR(Schedule):
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
+        step = integer("MultiStepLR: step", step, 0)
         return self.base_lr * self.gamma ** sum(m <= step for m in self.milestones)
 
 
@@ -191,6 +196,7 @@ class CosineLR(Schedule):
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
+        step = integer("CosineLR: step", step, 0)
         if step < self.warmup_steps:
             return self.base_lr * (step + 1) / (self.warmup_steps + 1)
         done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
@@ -248,6 +254,7 @@ class OneCycleLR(Schedule):
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
+        step = integer("OneCycleLR: step", step, 0)
         top = self.base_lr if self.max_lr is None else self.max_lr
         start = top / self.div_factor
         last = self.total_steps - 1

@@ -222,8 +222,8 @@ class Tensor:
         target = self._write()
         try:
             target[_index(index, self)] = value
-        except ValueError as error:
-            raise ValueError(
+        except (ValueError, IndexError) as error:
+            raise type(error)(
                 f"cannot write values of shape {np.shape(value)} into {index!r} of a tensor of "
                 f"shape {self.shape}: {error}"
             ) from None

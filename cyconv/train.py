@@ -24,9 +24,10 @@ from .autograd import predict_mode, record
 from .data import DataLoader
 from .data.loader import batch_last
 from .data.prefetch import on_device
-from .geometry import integer
+from .geometry import flag, integer
 from .history import Epoch, Evaluation, History, Progress, check_finite
 from .nn import Module
+from .nn.containers import module_in
 from .progress import Bar
 from .tensor import FLOATS, Tensor
 
@@ -84,8 +85,8 @@ def fit(
     ------
     FloatingPointError : the loss became NaN or infinite; the parameters are then those before that
         batch (on a GPU those when the loss was read)
-    TypeError : epochs is no integer; a loader that cannot be iterated again and again; something
-        else for an optimizer or a callback
+    TypeError : an argument is something else, a loader cannot be iterated again and again or does
+        not give pairs (x, y), or the loss gives no tensor
     ValueError : there is no batch, or epochs is below 0
 
     >>> import cyconv as cc
@@ -98,16 +99,21 @@ def fit(
     (80, True)
     """
     epochs = integer("fit: epochs", epochs, 0)
-    callbacks = _checked(train_loader, test_loader, optimizer, callbacks)
+    module_in("fit: net", net)
+    _check_loader("fit: train_loader", train_loader, again=True)
+    if test_loader is not None:
+        _check_loader("fit: test_loader", test_loader, again=True)
+    callbacks = _checked(optimizer, loss, schedule, callbacks, start)
     now = Progress() if start is None else start
     now.stop = False
     device = device_of(net)
-    with Bar(epochs, _length(train_loader), shown=progress) as bar:
+    shown = flag("fit: progress", progress)
+    with Bar(epochs, _length(train_loader), shown=shown) as bar:
         while now.epoch < epochs and not now.stop:
             began = time.perf_counter() - now.seconds
-            for x, y in on_device(_batches(train_loader, now), device):
+            for x, y in on_device(_pairs("fit", _batches(train_loader, now)), device):
                 with record():
-                    losses = loss(net(x), y)
+                    losses = _tensor("fit", loss(net(x), y))
                 mean: Any = losses.mean()
                 if device == "cpu":
                     mean = float(mean.item())
@@ -152,10 +158,11 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
     Returns
     -------
     ``Evaluation``: (accuracy, loss). The accuracy is None where the labels are not class numbers
-    (N,). Both are NaN if there is no image.
+    (N,), or the net does not give one tensor (N, K). Both are NaN if there is no image.
 
     Raises
     ------
+    TypeError : net is no Module, loader does not give pairs (x, y), or the loss gives no tensor
     TypeError, ValueError : from the net or the loss, if a batch does not fit
 
     >>> import cyconv as cc
@@ -164,15 +171,19 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
     >>> 0 <= accuracy <= 1, loss > 0
     (True, True)
     """
+    module_in("evaluate: net", net)
+    _check_loader("evaluate: loader", loader)
+    _check_loss("evaluate", loss)
     images, right, total, classes = 0, 0, 0.0, True
     with predict_mode():
-        for x, y in on_device(loader, device_of(net)):
+        for x, y in on_device(_pairs("evaluate", loader), device_of(net)):
             out = net(x)
-            losses = loss(out, y)
+            losses = _tensor("evaluate", loss(out, y))
             total += losses.mean().item() * len(x)
             images += len(x)
             labels = y.numpy() if isinstance(y, Tensor) else np.asarray(y)
-            classes = classes and out.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"
+            logits = isinstance(out, Tensor) and out.ndim == 2
+            classes = classes and logits and labels.ndim == 1 and labels.dtype.kind in "iu"
             if classes:
                 right += int((backends.to_numpy(out.data).argmax(axis=1) == labels).sum())
     if not images:
@@ -196,8 +207,9 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
 
     Raises
     ------
-    TypeError : images of another dtype; batch_size is no integer
-    ValueError : images of a shape that the net does not take; batch_size below 1
+    TypeError : net is no Module; images of another dtype; batch_size is no integer
+    ValueError : images of a shape that the net does not take; a net that does not give (n, K);
+        batch_size below 1
 
     >>> import cyconv as cc
     >>> digits = cc.data.MNIST.built_in(train=False)
@@ -205,6 +217,7 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
     >>> probabilities.shape, probabilities.sum(axis=1).round(3)
     ((5, 10), array([1., 1., 1., 1., 1.], dtype=float32))
     """
+    module_in("predict: net", net)
     size = integer("predict: batch_size", batch_size, 1)
     array = images.numpy() if isinstance(images, Tensor) else np.asarray(images)
     if array.dtype.name not in ("uint8", *FLOATS):
@@ -217,7 +230,13 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
     with predict_mode():
         for at in range(0, max(len(array), 1), size):  # no image at all is one empty batch
             x = Tensor(batch_last(array[at : at + size], dtype)).to(device)
-            probabilities.append(backends.to_numpy(ops.softmax(net(x)).data))
+            out = net(x)
+            if np.ndim(out) != 2 or len(out) != len(x):
+                raise ValueError(
+                    f"predict: the net must give one row (n, K) for each of {len(x)} images, "
+                    f"got shape {np.shape(out)}"
+                )
+            probabilities.append(backends.to_numpy(ops.softmax(out).data))
     return np.concatenate(probabilities)
 
 
@@ -231,20 +250,49 @@ def describe(row: Epoch) -> str:
     return line
 
 
+def _check_loader(where: str, loader: Any, *, again: bool = False) -> None:
+    if not isinstance(loader, Iterable):
+        raise TypeError(f"{where} must be iterable, got {type(loader).__name__}")
+    if again and isinstance(loader, Iterator):  # it would be used up after one pass
+        raise TypeError(
+            f"{where} must be iterable again and again, as a DataLoader or a list is; "
+            f"got {type(loader).__name__}"
+        )
+
+
+def _check_loss(where: str, loss: Any) -> None:
+    if not callable(loss):
+        raise TypeError(f"{where}: loss must be a function, got {loss!r}")
+
+
+def _tensor(where: str, losses: Any) -> Tensor:
+    """What a loss gave."""
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"{where}: loss must return a tensor, got {type(losses).__name__}")
+    return losses
+
+
+def _pairs(where: str, loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """The batches of a loader; TypeError for one that is no pair."""
+    for batch in loader:
+        try:
+            x, y = batch
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{where}: a loader must give batches (x, y), got {type(batch).__name__}"
+            ) from None
+        yield x, y
+
+
 def _checked(
-    train_loader: Any, test_loader: Any, optimizer: Any, callbacks: Any
+    optimizer: Any, loss: Any, schedule: Any, callbacks: Any, start: Any
 ) -> tuple[Callable[[Progress], object], ...]:
     """The callbacks, after a look at what else a user may have mixed up."""
-    for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
-        if name == "test_loader" and loader is None:
-            continue
-        if not isinstance(loader, Iterable):
-            raise TypeError(f"fit: {name} must be iterable, got {type(loader).__name__}")
-        if isinstance(loader, Iterator):  # it would be used up after one pass
-            raise TypeError(
-                f"fit: {name} must be iterable again and again, as a DataLoader or a list is; "
-                f"got {type(loader).__name__}"
-            )
+    _check_loss("fit", loss)
+    if not (hasattr(schedule, "step") or schedule is None):
+        raise TypeError(f"fit: schedule must be a Schedule, got {type(schedule).__name__}")
+    if not (isinstance(start, Progress) or start is None):
+        raise TypeError(f"fit: start must be a Progress, got {type(start).__name__}")
     if not (hasattr(optimizer, "step") and hasattr(optimizer, "lr")):
         raise TypeError(f"fit: optimizer must be an Optimizer, got {type(optimizer).__name__}")
     functions = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)

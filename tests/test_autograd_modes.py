@@ -11,6 +11,8 @@ import pytest
 
 import cyconv as cc
 
+ENTER = [cc.record, cc.pause, cc.train_mode, cc.predict_mode]
+
 
 def leaf(*values: float) -> Any:
     """A float64 tensor that asks for its gradient."""
@@ -67,12 +69,60 @@ def test_training_is_true_or_false(train: Any) -> None:
             enter(train)
 
 
-@pytest.mark.parametrize("enter", [cc.record, cc.pause, cc.train_mode, cc.predict_mode])
+@pytest.mark.parametrize("enter", ENTER)
 def test_an_error_inside_ends_the_mode(enter: Callable[[], Any]) -> None:
     with cc.record(train=False):
         with pytest.raises(KeyError), enter():
             raise KeyError
         assert modes() == (True, False)
+
+
+@pytest.mark.parametrize("enter", ENTER)
+def test_one_object_serves_many_times(enter: Callable[[], Any]) -> None:
+    mode = enter()
+    with enter():
+        inside = modes()
+    for around in ENTER:
+        with around():
+            outside = modes()
+            with mode, cc.record(), mode:
+                within = modes()
+            assert modes() == outside
+            with cc.record(), mode:
+                assert modes() == within
+            assert modes() == outside
+    with mode:
+        assert modes() == inside
+        with pytest.raises(KeyError), mode:
+            raise KeyError
+        assert modes() == inside
+    assert modes() == (False, False)
+
+
+def test_one_object_serves_several_threads() -> None:
+    mode = cc.record()
+    both = threading.Barrier(2, timeout=30)
+
+    def work(other: Callable[[], Any]) -> tuple[bool, bool]:
+        with other():
+            both.wait()
+            with mode:
+                both.wait()
+            both.wait()
+            return modes()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, [cc.train_mode, cc.pause])) == [(False, True), (False, False)]
+
+
+def test_a_mode_may_decorate_a_function() -> None:
+    @cc.predict_mode()
+    def answer(depth: int) -> tuple[bool, bool]:
+        return answer(depth - 1) if depth else modes()
+
+    with cc.record():
+        assert answer(2) == (True, False)
+        assert modes() == (True, True)
 
 
 def test_the_mode_decides_about_dropout_and_batch_norm() -> None:

@@ -252,7 +252,7 @@ class ReLU(nn.Module):
         (lambda p: cc.save(p, small(), "text"), "save: metadata must be a dict, got str"),
         (lambda p: cc.save(p, small(), {"a": {1}}), "save: metadata must be what JSON can hold"),
         (lambda p: cc.save(p, small(), {(1, 2): 1}), "save: metadata must be what JSON can hold"),
-        (lambda p: cc.save(None, small()), "PathLike object, not NoneType"),
+        (lambda p: cc.save(None, small()), "path must be a str or a Path, got None"),
         (lambda p: checkpoint.save_arrays(p, {1: 2}), "1 cannot be the name of an array"),
         (lambda p: checkpoint.save_arrays(p, {"__metadata__": 2}), "cannot be the name"),
         (lambda p: checkpoint.save_arrays(p, {"a": "b"}), "a has dtype <U1"),
@@ -274,7 +274,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         cc.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="is not a regular file"):
         cc.load(tmp_path)
-    with pytest.raises(OSError, match=r"directory|denied"):
+    with pytest.raises(OSError, match=r"save: .* is a folder"):
         cc.save(tmp_path, small())
     if POSIX:
         with pytest.raises(ValueError, match="is not a regular file"):

@@ -67,7 +67,7 @@ def set_backend(name: str) -> None:
     >>> cc.set_backend(before)
     """
     global _cpu, _missing
-    if name not in ("auto", "cython", "numpy"):
+    if not isinstance(name, str) or name not in ("auto", "cython", "numpy"):
         raise ValueError(f"backend must be 'auto', 'cython' or 'numpy', got {name!r}")
     if name == "numpy":
         _cpu = cpu_numpy

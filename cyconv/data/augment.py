@@ -8,10 +8,11 @@ that depends on the seed, the epoch and the number of the batch, and on nothing 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..geometry import integer
+from ..geometry import integer, number
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class RandomCrop:
 
     Raises
     ------
-    TypeError : padding is no integer
-    ValueError : it is below 0
+    TypeError : padding is no integer; when it is called, rng is no ``numpy.random.Generator``
+    ValueError : padding is below 0; when it is called, images of another shape
 
     Source: He et al., "Deep residual learning for image recognition", 2016, section 4.2.
 
@@ -45,6 +46,7 @@ class RandomCrop:
         integer("RandomCrop: padding", self.padding, 0)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check("RandomCrop", images, rng)
         n, c, h, w = images.shape
         p = self.padding
         down, right = rng.integers(0, 2 * p + 1, size=(2, n))
@@ -66,8 +68,8 @@ class HorizontalFlip:
 
     Raises
     ------
-    TypeError : p is no number
-    ValueError : it is out of that range
+    TypeError : p is no number; when it is called, rng is no ``numpy.random.Generator``
+    ValueError : p is out of that range; when it is called, images of another shape
 
     >>> import numpy as np
     >>> import cyconv as cc
@@ -79,11 +81,20 @@ class HorizontalFlip:
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
+        if not 0 <= number("HorizontalFlip: p", self.p) <= 1:
             raise ValueError(f"HorizontalFlip: p must be in [0, 1], got {self.p!r}")
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check("HorizontalFlip", images, rng)
         flip = rng.random(len(images)) < self.p
         flipped = images.copy()
         flipped[flip] = images[flip][..., ::-1]
         return flipped
+
+
+def _check(where: str, images: Any, rng: Any) -> None:
+    if not isinstance(images, np.ndarray) or images.ndim != 4:
+        got = f"shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise ValueError(f"{where}: images must be a NumPy array (N, C, H, W), got {got}")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{where}: rng must be a numpy.random.Generator, got {rng!r}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..geometry import flag
 from .dataset import ArrayDataset
 from .fetch import Location
 from .idx import KnownFile, check_content, check_file, read_content, read_exactly
@@ -86,6 +87,7 @@ class CIFAR10(ArrayDataset):
 
     Raises
     ------
+    TypeError : train or download is no bool, or root neither str nor Path
     FileNotFoundError : it is nowhere; says where it belongs
     ValueError : it is damaged: it is checked by SHA-256
 
@@ -105,7 +107,7 @@ class CIFAR10(ArrayDataset):
         root: str | os.PathLike[str] | None = None,
         download: bool = True,
     ):
-        files = TRAIN if train else TEST
+        files = TRAIN if flag("CIFAR10: train", train) else TEST
         location = Location("CIFAR10", "cifar10", MIRRORS, root, download)
         contents, source = _load(location, files)
         records = np.concatenate(

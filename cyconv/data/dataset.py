@@ -55,7 +55,7 @@ class ArrayDataset:
 
     Raises
     ------
-    TypeError : another dtype
+    TypeError : another dtype; classes is no list of names
     ValueError : another shape, or lengths that differ
 
     >>> import numpy as np
@@ -71,7 +71,7 @@ class ArrayDataset:
         images: Any,
         labels: Any,
         *,
-        classes: Sequence[str] = (),
+        classes: Iterable[str] = (),
         source: str = "arrays",
     ):
         images, labels = np.asarray(images), np.asarray(labels)
@@ -91,6 +91,8 @@ class ArrayDataset:
                 f"ArrayDataset: {len(images)} images but {len(labels)} labels "
                 f"(shapes {images.shape} and {labels.shape})"
             )
+        if isinstance(classes, str) or not isinstance(classes, Iterable):
+            raise TypeError(f"ArrayDataset: classes must be a list of names, got {classes!r}")
         kind = np.int64 if labels.dtype.kind in "iu" else labels.dtype.newbyteorder("=")
         self.images = images.astype(images.dtype.newbyteorder("="), copy=False)
         self.labels = labels.astype(kind, copy=False)
@@ -125,8 +127,8 @@ class Subset:
 
     Raises
     ------
-    TypeError : an index is no integer
-    ValueError : it is out of that range, or indices are no flat list
+    TypeError : an index is no integer; dataset has no length or no index
+    ValueError : an index is out of that range, or indices are no flat list
 
     >>> import cyconv as cc
     >>> digits = cc.data.MNIST.built_in()
@@ -138,6 +140,9 @@ class Subset:
     """
 
     def __init__(self, dataset: Dataset, indices: Iterable[int] | np.ndarray):
+        length = length_of("Subset", dataset)
+        if not isinstance(indices, Iterable):
+            raise TypeError(f"Subset: indices must be a list of integers, got {indices!r}")
         chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
         if chosen.ndim != 1:
             raise ValueError(
@@ -145,10 +150,10 @@ class Subset:
             )
         if chosen.size and chosen.dtype.kind not in "iu":
             raise TypeError(f"Subset: indices must be integers, got {chosen.dtype}")
-        outside = chosen[(chosen < 0) | (chosen >= len(dataset))]
+        outside = chosen[(chosen < 0) | (chosen >= length)]
         if outside.size:
             raise ValueError(
-                f"Subset: index {outside[0]} is outside a data set of {len(dataset)} samples"
+                f"Subset: index {outside[0]} is outside a data set of {length} samples"
             )
         self.dataset = dataset
         self.indices = chosen.astype(np.int64)
@@ -203,7 +208,7 @@ def random_split(dataset: Dataset, lengths: Sequence[float], seed: int = 0) -> l
 
     Raises
     ------
-    TypeError : a length is no number, or seed no integer
+    TypeError : a length is no number, or seed no integer; dataset has no length or no index
     ValueError : lengths that do not sum up, or are below 0; no length; seed below 0
 
     >>> import cyconv as cc
@@ -211,7 +216,7 @@ def random_split(dataset: Dataset, lengths: Sequence[float], seed: int = 0) -> l
     >>> len(train), len(test)
     (9000, 1000)
     """
-    total = len(dataset)
+    total = length_of("random_split", dataset)
     if isinstance(lengths, (str, bytes)) or not isinstance(lengths, Iterable):
         raise TypeError(f"random_split: lengths must be a list of numbers, got {lengths!r}")
     parts = list(lengths)
@@ -246,8 +251,32 @@ def gather(dataset: Dataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarra
         return gather(dataset.dataset, dataset.indices[indices])
     if _is_plain(dataset, ArrayDataset):
         return dataset.images.take(indices, axis=0), dataset.labels.take(indices, axis=0)
-    samples = [dataset[int(i)] for i in indices]
+    samples = [_sample(dataset, int(i)) for i in indices]
     return stack("dataset", [image for image, _ in samples]), np.asarray([y for _, y in samples])
+
+
+def _sample(dataset: Dataset, i: int) -> tuple[Any, Any]:
+    sample = dataset[i]
+    try:
+        image, label = sample
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"DataLoader: the dataset must give pairs (image, label), got {type(sample).__name__} "
+            f"at index {i}"
+        ) from None
+    return image, label
+
+
+def length_of(where: str, dataset: Any) -> int:
+    """The number of samples; TypeError for what is no data set."""
+    try:
+        if hasattr(dataset, "__getitem__"):
+            return len(dataset)
+    except TypeError:  # a class in place of its instance, or an array of shape ()
+        pass
+    raise TypeError(
+        f"{where}: dataset must have a length and an index, got {type(dataset).__name__}"
+    )
 
 
 def in_memory(dataset: Dataset) -> bool:

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from ..atomic import PartFile, atomic_file
+from ..atomic import PartFile, atomic_file, path_in
+from ..geometry import flag
 
 T = TypeVar("T")
 
@@ -74,13 +75,13 @@ class Location:
         download: bool,
         own_folder: bool = False,
     ):
-        given = os.environ.get(ENV_DIR) if root is None else root
-        bases = [Path(given).expanduser()] if given else []
+        given = (os.environ.get(ENV_DIR) or None) if root is None else root
+        bases = [] if given is None else [path_in(f"{title}: root", given).expanduser()]
         if root is None:
             bases.append(cache_dir())
         self.title = title
         self.mirrors = list(mirrors)
-        self.allowed = download
+        self.allowed = flag(f"{title}: download", download)
         self.bases = bases
         self.folders = [
             folder

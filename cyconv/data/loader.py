@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..geometry import integer
-from .dataset import Dataset, as_float, gather, in_memory, stack
+from ..creation import float_dtype
+from ..geometry import flag, integer
+from .dataset import IMAGE_DTYPES, Dataset, as_float, gather, in_memory, length_of, stack
 from .prefetch import ahead
 
 if TYPE_CHECKING:  # NumPy loads its random part, 10 ms, when it is first named
@@ -42,9 +43,9 @@ class DataLoader:
     shuffle : a new order each epoch, which depends on seed and the number of the epoch only
     seed : int, at least 0
     drop_last : leave a smaller last batch out
-    augment : one or several functions (images (N, C, H, W), generator) -> images, applied in turn
-        to the pixels before they are scaled; the generator, NumPy's, depends on the seed, the epoch
-        and the number of the batch only
+    augment : one or several functions (images (N, C, H, W), generator) -> images, or None, applied
+        in turn to the pixels before they are scaled; the generator, NumPy's, depends on the seed,
+        the epoch and the number of the batch only
     transform : function image -> image of one float image (C, H, W), applied to each
     batch_transform : function (images, labels) -> (images, labels) of a whole batch of float arrays
     prefetch : make the next batch in a thread while this one is in use, where it pays: if there is
@@ -54,8 +55,9 @@ class DataLoader:
 
     Raises
     ------
-    TypeError : a number that is no integer, a dataset without length or index, a function that
-        cannot be called, another dtype; while iterating, a function that returns something else
+    TypeError : a number that is no integer, a flag that is no bool, a dataset without length or
+        index, a function that cannot be called, another dtype; while iterating, a data set or a
+        function that gives something else
     ValueError : batch_size or seed out of its range; while iterating, shapes that do not fit
 
     >>> import cyconv as cc
@@ -78,36 +80,33 @@ class DataLoader:
         *,
         seed: int = 0,
         drop_last: bool = False,
-        augment: Augmentation | Sequence[Augmentation] = (),
+        augment: Augmentation | Sequence[Augmentation] | None = (),
         transform: Callable[[np.ndarray], Any] | None = None,
         batch_transform: Callable[[np.ndarray, np.ndarray], tuple[Any, Any]] | None = None,
         prefetch: bool = True,
         dtype: Any = "float32",
     ):
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            raise TypeError(
-                f"DataLoader: dataset must have a length and an index, got {type(dataset).__name__}"
-            )
+        length_of("DataLoader", dataset)
+        if augment is None:
+            augment = ()
         augment = tuple(augment) if isinstance(augment, Iterable) else (augment,)
         for name, function in [
             *(("augment", step) for step in augment),
             ("transform", transform),
             ("batch_transform", batch_transform),
         ]:
-            if function is not None and not callable(function):
+            if not callable(function) and (function is not None or name == "augment"):
                 raise TypeError(f"DataLoader: {name} must be callable, got {function!r}")
-        if str(dtype) not in ("float32", "float64") and dtype not in (np.float32, np.float64):
-            raise TypeError(f"DataLoader: dtype must be float32 or float64, got {dtype!r}")
         self.dataset = dataset
         self.batch_size = integer("DataLoader: batch_size", batch_size, 1)
-        self.shuffle = shuffle
+        self.shuffle = flag("DataLoader: shuffle", shuffle)
         self.seed = integer("DataLoader: seed", seed, 0)
-        self.drop_last = drop_last
+        self.drop_last = flag("DataLoader: drop_last", drop_last)
         self.augment = augment
         self.transform = transform
         self.batch_transform = batch_transform
-        self.prefetch = prefetch
-        self.dtype = np.dtype(dtype)
+        self.prefetch = flag("DataLoader: prefetch", prefetch)
+        self.dtype = float_dtype("DataLoader", dtype)
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -168,6 +167,11 @@ class DataLoader:
                         f"DataLoader: augment made an array of shape {images.shape} of a batch of "
                         f"{len(labels)} images"
                     )
+                if images.dtype.name not in IMAGE_DTYPES:  # int64 would not be scaled
+                    raise TypeError(
+                        f"DataLoader: augment made an array of dtype {images.dtype}; expected "
+                        f"{', '.join(IMAGE_DTYPES)}"
+                    )
             if self.transform is not None:
                 floats = as_float(images, self.dtype)
                 images = stack("transform", [self.transform(image) for image in floats])
@@ -204,7 +208,8 @@ def _pair(result: Any) -> Batch:
             f"DataLoader: batch_transform must return (images, labels), got {type(result).__name__}"
         )
     images, labels = np.asarray(result[0]), np.asarray(result[1])
-    if images.ndim < 2 or images.dtype.kind != "f" or len(images) != len(labels):
+    shapes_fit = images.ndim >= 2 and labels.shape[:1] == images.shape[:1]
+    if not shapes_fit or images.dtype.kind != "f":
         raise ValueError(
             "DataLoader: batch_transform must return float images (N, ...) and as many labels, got "
             f"{images.dtype} images of shape {images.shape} and labels of shape {labels.shape}"

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from ..geometry import flag
 from .dataset import ArrayDataset
 from .fetch import DataNotFound, Location
 from .idx import KnownFile, gz_limit, read_idx
@@ -131,6 +132,7 @@ class MNIST(ArrayDataset):
 
     Raises
     ------
+    TypeError : train or download is no bool, or root neither str nor Path
     ValueError : a file is there but damaged: its content is checked by SHA-256
 
     Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998.
@@ -147,6 +149,7 @@ class MNIST(ArrayDataset):
         root: str | os.PathLike[str] | None = None,
         download: bool = True,
     ):
+        train = flag("MNIST: train", train)
         location = Location("MNIST", "mnist", MNIST_MIRRORS, root, download)
         try:
             images, labels, source = _load(location, MNIST_TRAIN if train else MNIST_TEST)
@@ -166,11 +169,13 @@ class MNIST(ArrayDataset):
     def built_in(train: bool = True) -> ArrayDataset:
         """The first 10,000 images to train with, or 2,000 to test, which lie in the package.
 
+        TypeError if ``train`` is no bool.
+
         >>> import cyconv as cc
         >>> cc.data.MNIST.built_in(train=False).images.shape
         (2000, 1, 28, 28)
         """
-        images, labels, source = _load_built_in(train)
+        images, labels, source = _load_built_in(flag("MNIST.built_in: train", train))
         return ArrayDataset(images, labels, classes=DIGITS, source=source)
 
 
@@ -189,6 +194,7 @@ class FashionMNIST(ArrayDataset):
 
     Raises
     ------
+    TypeError : train or download is no bool, or root neither str nor Path
     FileNotFoundError : they are nowhere; says where they belong
     ValueError : one is damaged: gzipped files are checked by SHA-256; for unpacked ones no hash is
         published, so size, header and the number of images of each class are checked
@@ -209,6 +215,7 @@ class FashionMNIST(ArrayDataset):
         root: str | os.PathLike[str] | None = None,
         download: bool = True,
     ):
+        train = flag("FashionMNIST: train", train)
         location = Location(
             "FashionMNIST", "fashion-mnist", FASHION_MIRRORS, root, download, own_folder=True
         )

@@ -39,7 +39,7 @@ class Sequential(Module):
 
     def __init__(self, *layers: Module):
         for i, layer in enumerate(layers):
-            setattr(self, str(i), _module(f"Sequential: layer {i}", layer))
+            setattr(self, str(i), module_in(f"Sequential: layer {i}", layer))
 
     @property
     def layers(self) -> tuple[Module, ...]:
@@ -53,8 +53,17 @@ class Sequential(Module):
         return iter(self.layers)
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Layer ``index``, or for a slice a Sequential of those layers, weights shared."""
-        chosen = self.layers[index]
+        """Layer ``index``, or for a slice a Sequential of those layers, weights shared.
+
+        IndexError if there is none, TypeError if ``index`` is neither an integer nor a slice.
+        """
+        try:
+            chosen = self.layers[index]
+        except (IndexError, TypeError) as error:
+            raise type(error)(
+                f"Sequential: the index must be an integer below {len(self)} or a slice, "
+                f"got {index!r}"
+            ) from None
         return Sequential(*chosen) if isinstance(chosen, tuple) else chosen
 
     def forward(self, x: Any) -> Any:
@@ -101,10 +110,10 @@ class Residual(Module):
     def __init__(
         self, body: Module, shortcut: Module | None = None, activation: Module | None = None
     ):
-        self.body = _module("Residual: body", body)
-        self.shortcut = None if shortcut is None else _module("Residual: shortcut", shortcut)
+        self.body = module_in("Residual: body", body)
+        self.shortcut = None if shortcut is None else module_in("Residual: shortcut", shortcut)
         self.activation = (
-            None if activation is None else _module("Residual: activation", activation)
+            None if activation is None else module_in("Residual: activation", activation)
         )
 
     def forward(self, x: Any) -> Any:
@@ -119,7 +128,10 @@ class Residual(Module):
         return out if self.activation is None else self.call_child("activation", out)
 
 
-def _module(where: str, value: Any) -> Module:
+def module_in(where: str, value: Any) -> Module:
+    """``value`` if it is a Module; ``where`` begins the message."""
     if not isinstance(value, Module):
-        raise TypeError(f"{where} must be a Module, got {value!r}")
+        is_class = isinstance(value, type) and issubclass(value, Module)
+        got = f"the class {value.__name__}, not a net" if is_class else type(value).__name__
+        raise TypeError(f"{where} must be a Module, got {got}")
     return value

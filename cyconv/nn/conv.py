@@ -8,7 +8,7 @@ from typing import Any
 from .. import ops
 from ..creation import zeros
 from ..geometry import conv2d_geometry, conv_transpose2d_geometry, flag, integer, pair
-from ..ops.conv import ALGORITHMS
+from ..ops.conv import check_algorithm
 from ..tensor import Tensor
 from . import init
 from .module import Module, Parameter
@@ -59,9 +59,7 @@ class Conv2d(Module):
         self.padding = padding
         self.dilation = dilation
         self.groups = _groups("Conv2d", groups, in_channels, out_channels)
-        if algo not in ALGORITHMS:
-            raise ValueError(f"Conv2d: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
-        self.algo = algo
+        self.algo = check_algorithm("Conv2d", algo)
         kernel = pair("Conv2d: kernel_size", kernel_size, 1)
         shape = (self.out_channels, self.in_channels // self.groups, *kernel)
         # the smallest image that fits shows any mistake in the other arguments now

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..geometry import integer, number
-from ..ops.loss import REDUCTIONS
+from ..ops.loss import check_reduction
 from ..tensor import Tensor
 from .module import Module, bounded
 
@@ -44,7 +44,7 @@ class CrossEntropyLoss(Module):
         self.ignore_index = integer(name, ignore_index, -(2**63), 2**63 - 1)
         self.weight = None if weight is None else _numbers("CrossEntropyLoss: weight", weight)
         self.label_smoothing = bounded("CrossEntropyLoss: label_smoothing", label_smoothing, 0, 1)
-        self.reduction = _reduction("CrossEntropyLoss", reduction)
+        self.reduction = check_reduction("CrossEntropyLoss", reduction)
 
     def forward(self, logits: Any, labels: Any) -> Tensor:
         return ops.cross_entropy(
@@ -74,7 +74,7 @@ class MSELoss(Module):
     """
 
     def __init__(self, reduction: str = "mean"):
-        self.reduction = _reduction("MSELoss", reduction)
+        self.reduction = check_reduction("MSELoss", reduction)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return ops.mse_loss(input, target, reduction=self.reduction)
@@ -99,7 +99,7 @@ class BCEWithLogitsLoss(Module):
     """
 
     def __init__(self, reduction: str = "mean"):
-        self.reduction = _reduction("BCEWithLogitsLoss", reduction)
+        self.reduction = check_reduction("BCEWithLogitsLoss", reduction)
 
     def forward(self, logits: Any, target: Any) -> Tensor:
         return ops.binary_cross_entropy_with_logits(logits, target, reduction=self.reduction)
@@ -109,9 +109,3 @@ def _numbers(where: str, values: Any) -> tuple[float, ...]:
     if np.ndim(values) != 1:
         raise ValueError(f"{where} must be a number for each class, got {values!r}")
     return tuple(number(where, value) for value in np.asarray(values))
-
-
-def _reduction(loss: str, reduction: Any) -> str:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{loss}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    return reduction

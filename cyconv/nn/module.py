@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..creation import as_tensor, valid_dtype
-from ..ops.activation import number
+from ..creation import as_tensor, float_dtype
+from ..geometry import flag, number
 from ..tensor import FLOATS, Tensor
 
 
@@ -102,9 +102,13 @@ class Module:
         """Call the child of this ``name`` with ``inputs``, and return what it gives.
 
         A ValueError from it is raised again as a ``LayerError``, which names its place in the net.
+        ValueError, too, if there is no such child.
         """
+        child = vars(self).get(name)
+        if child is None:
+            raise ValueError(f"call_child: {type(self).__name__} has no child named {name!r}")
         try:
-            return vars(self)[name](*inputs)
+            return child(*inputs)
         except LayerError as error:
             raise LayerError(f"{name}.{error.path}", error.message) from error.__cause__
         except ValueError as error:
@@ -197,7 +201,7 @@ class Module:
 
         Raises
         ------
-        TypeError : state is no dict, or holds something else than numbers
+        TypeError : state is no dict, or holds something else than numbers; strict is no bool
         ValueError : names are missing or unexpected, or shapes differ; all of them are named
         RuntimeError : a recorded graph still needs a parameter's values
 
@@ -205,6 +209,7 @@ class Module:
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: state must be a dict, got {type(state).__name__}")
+        strict = flag("load_state_dict: strict", strict)
         own = dict(self._named_tensors())
         arrays = {name: _array(name, state[name]) for name in own if name in state}
         problems = []
@@ -243,9 +248,7 @@ class Module:
 
         TypeError for a dtype other than float32 and float64.
         """
-        wanted = valid_dtype("astype", dtype)
-        if wanted.name not in FLOATS:
-            raise TypeError(f"astype: dtype must be float32 or float64, got {dtype!r}")
+        wanted = float_dtype("astype", dtype)
         for _, tensor in self._named_tensors():
             tensor.data = tensor.data.astype(wanted)
             tensor.grad = None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..autograd import pause
 from ..creation import zeros
 from ..geometry import integer
+from .containers import module_in
 from .module import Module, Parameter
 
 
@@ -88,7 +89,7 @@ def summarize(net: Module, input_shape: Any) -> Summary:
 
     Raises
     ------
-    TypeError : a size that is no integer
+    TypeError : net is no Module; a size that is no integer
     ValueError : a size below 1, or more than four; a shape that the net does not take
 
     >>> import cyconv as cc
@@ -102,6 +103,7 @@ def summarize(net: Module, input_shape: Any) -> Summary:
     ---------------------------------------------
     total                                23    18
     """
+    module_in("summary: net", net)
     sizes = input_shape if isinstance(input_shape, (tuple, list)) else (input_shape,)
     shape = tuple(integer("summary: input_shape", size, 1) for size in sizes)
     if len(shape) not in (1, 2, 3, 4):

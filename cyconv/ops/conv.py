@@ -259,9 +259,15 @@ def _check_bias(op: str, inputs: list[Tensor], channels: int) -> None:
         raise ValueError(f"{op}: bias must have shape ({channels},), got {inputs[2].shape}")
 
 
-def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
+def check_algorithm(where: str, algo: Any) -> str:
+    """``algo`` if it is one of ALGORITHMS; ``where`` begins the message."""
     if not isinstance(algo, str) or algo not in ALGORITHMS:
-        raise ValueError(f"{op}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+        raise ValueError(f"{where}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+    return algo
+
+
+def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
+    check_algorithm(op, algo)
     if algo == "winograd" and not g.allows_winograd:
         raise ValueError(
             f"{op}: algo='winograd' needs 3x3 or 5x5 kernels, stride 1, dilation 1 and groups=1, "

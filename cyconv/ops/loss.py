@@ -207,7 +207,7 @@ def cross_entropy(
     0.6931
     """
     op = "cross_entropy"
-    _check_reduction(op, reduction)
+    check_reduction(op, reduction)
     tensor = tensor_in(op, "logits", logits)
     axis = min(1, tensor.ndim - 1)
     if not tensor.ndim or not tensor.shape[axis]:
@@ -276,7 +276,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     >>> cc.ops.mse_loss([1.0, 2.0], [1.0, 4.0])
     tensor(2.)
     """
-    _check_reduction("mse_loss", reduction)
+    check_reduction("mse_loss", reduction)
     difference = _same_shape("mse_loss", input, target)
     return _reduce((difference[0] - difference[1]) ** 2, reduction)
 
@@ -305,7 +305,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, *, reduction: str 
     0.3466
     """
     op = "binary_cross_entropy_with_logits"
-    _check_reduction(op, reduction)
+    check_reduction(op, reduction)
     return _reduce(apply(BCEWithLogits(), *_same_shape(op, input, target)), reduction)
 
 
@@ -382,9 +382,11 @@ def _same_shape(op: str, input: Any, target: Any) -> list[Tensor]:
     return tensors
 
 
-def _check_reduction(op: str, reduction: Any) -> None:
+def check_reduction(where: str, reduction: Any) -> str:
+    """``reduction`` if it is one of REDUCTIONS; ``where`` begins the message."""
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        raise ValueError(f"{where}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return reduction
 
 
 def _reduce(losses: Tensor, reduction: str) -> Tensor:
