@@ -212,3 +212,10 @@ class Branches(nn.Module):
 def test_what_cannot_be_repeated_is_refused(net: nn.Module) -> None:
     with pytest.raises(ValueError, match="outside of cyconv's operations, or takes another way"):
         cc.compile(net, np.zeros((2, 3), np.float32))
+
+
+def test_packed_weights_are_not_written_over() -> None:
+    """The first layer's output is gone when the third packs weights, which are just as large."""
+    net = nn.Sequential(nn.Conv2d(1, 6, 1), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 6, 3, padding=(1, 0)))
+    x = cc.randn(1, 1, 1, 37)
+    np.testing.assert_allclose(cc.compile(net, x)(x), net(x), rtol=1e-5, atol=1e-6)

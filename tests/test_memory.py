@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+import numpy as np
 import pytest
 from separate import in_a_process
+
+from cyconv.backends.memory import Arena, aligned_empty, memory_from
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="reads the process's memory from /proc"
@@ -159,3 +162,13 @@ def test_a_forked_process_has_memory_of_its_own() -> None:
     """
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # Python warns of forked threads
     assert in_a_process(program, 60, **alone) == "0 True True\n"
+
+
+def test_freed_memory_serves_arrays_that_are_not_much_smaller() -> None:
+    def place(size: int) -> int:
+        return aligned_empty((size,), np.dtype("float32")).ctypes.data
+
+    with memory_from(Arena()):
+        first = place(100_000)
+        assert place(100_000) == place(60_000) == first
+        assert place(40_000) != first

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .memory import Arena, memory_from
+from .memory import Arena, aligned_empty, memory_from
 
 
 class Capture:
@@ -59,6 +59,15 @@ def call(kernel: Callable[..., Any], *arguments: Any, constants: tuple[Any, ...]
 def constant(array: Any) -> Any:
     """What a kernel call reads that is no result of another: a copy while calls are caught."""
     return array if _state.capture is None or array is None else array.copy()
+
+
+def constant_empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory for what is computed now and not again when the program runs: none that a call before
+    has given back, as that call would write there."""
+    if _state.capture is None:
+        return aligned_empty(shape, dtype)
+    with memory_from(None):
+        return aligned_empty(shape, dtype)
 
 
 def not_caught() -> None:

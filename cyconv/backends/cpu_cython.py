@@ -10,7 +10,7 @@ import numpy as np
 from .. import config, kernels
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
 from .algorithm import choose
-from .capture import call, constant, not_caught
+from .capture import call, constant, constant_empty, not_caught
 from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last, native
 
 Array = Any
@@ -159,13 +159,13 @@ def _correlate(
         side = window.kernel[0]
         if transposed:  # a correlation with the turned kernel
             top, left = side - 1 - top, side - 1 - left
-        packed = aligned_empty((winograd.packed_size(read, written),), dtype)
+        packed = constant_empty((winograd.packed_size(read, written),), dtype)
         winograd.pack_weights(w, packed, written, read, side, transposed, _threads(w.size))
         place = (top, left, side)
         arrays = (x, packed, bias, out, scratch)
         call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
         return out
-    packed = aligned_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
+    packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
     conv.pack_weights(w, bias, packed, *sizes, transposed, _threads(w.size))
     options = (g.groups, *_sliding(window), transposed, name == "direct", relu, threads)

@@ -4,9 +4,9 @@ Large ones are page-aligned, in huge pages, and their memory is used again once 
 
 Fresh memory is slow: the system clears each page when it is first touched. A training step asks
 for the same sizes again and again, so a block whose last array dies is kept for the next array
-of its size. Small pages are slow too: a convolution writes to many planes at a time, more than
-the processor can keep the addresses of. What waits to be used again, at most 512 MB, counts as the
-process's memory and is given back at its end.
+of its size, or of one not much smaller. Small pages are slow too: a convolution writes to many
+planes at a time, more than the processor can keep the addresses of. What waits to be used again, at
+most 512 MB, counts as the process's memory and is given back at its end.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _state = _State()
 
 
 @contextmanager
-def memory_from(arena: Arena) -> Iterator[None]:
-    """Take the memory of all new arrays of this thread from an arena."""
+def memory_from(arena: Arena | None) -> Iterator[None]:
+    """Take the memory of all new arrays of this thread from an arena, or from everybody's."""
     before, _state.arena = _state.arena, arena
     try:
         yield
@@ -82,14 +82,22 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     arena = _state.arena
     if size < (SMALL if arena is None else 1):
         return np.empty(shape, dtype)
-    try:
-        memory = (_free if arena is None else arena.free)[size].pop()
-        _kept -= size if arena is None else 0
-    except (KeyError, IndexError):
+    memory = _take(_free if arena is None else arena.free, size)
+    if memory is None:
         memory = _map(size)
+    elif arena is None:
+        _kept -= len(memory)
     block = _Block(size, np.uint8, memory)
     block.memory, block.arena = memory, arena
     return np.ndarray(shape, dtype, block)
+
+
+def _take(free: dict[int, list[mmap.mmap]], size: int) -> mmap.mmap | None:
+    """A free block of this size, or the smallest larger one that would not waste half of itself."""
+    if not free.get(size):
+        size = min((s for s in free if size < s < 2 * size and free[s]), default=0)
+    blocks = free.get(size)
+    return blocks.pop() if blocks else None
 
 
 def _map(size: int) -> mmap.mmap:
