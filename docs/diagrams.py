@@ -31,7 +31,7 @@ from figures import (
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from cyconv.train import SMOOTHING
+from cyconv.history import SMOOTHING
 
 # ------------------------------------------------------------------ the first page
 

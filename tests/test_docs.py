@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,11 @@ def test_every_page_is_in_a_toctree() -> None:
 def test_files_stay_short() -> None:
     for path in (*DOCS.glob("*.py"), *DOCS.glob("extensions/*.py"), *DOCS.glob("rungs/*")):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path.name
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.py")), ids=lambda path: path.name)
+def test_what_the_pages_modules_import_of_cyconv_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cyconv"):
+            module = importlib.import_module(node.module or "")
+            assert not [name.name for name in node.names if not hasattr(module, name.name)]
