@@ -17,7 +17,10 @@ LEAST_CHANNELS = {
 # What Winograd's tiles may compute, relative to the outputs of the convolution: without padding its
 # gradient by the input is larger, which costs the other algorithms no more.
 MOST_WASTE = 1.5
-MOST_IDLE = 1.25  # lanes of the vectors that images take up, relative to the images
+# Lanes of the vectors that images take up, relative to the images: of the direct algorithm, and of
+# Winograd's, which makes up for more.
+MOST_IDLE = 1.25
+MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and multiply so many numbers at each
 # output pixel; or if the images fill one vector only, while pixels fill the two of a tile
@@ -35,17 +38,20 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
         return "dense", "a single pixel: lanes are channels"
-    if -(-g.n // vector) * vector > MOST_IDLE * g.n:
-        return "im2col", f"{g.n} images would idle lanes of vectors of {vector}, pixels fill them"
+    idle = -(-g.n // vector) * vector / max(g.n, 1)
     (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
     h, w = g.window.in_size if direction == "input_grad" else (oh, ow)
     side = 7 - kernel  # of Winograd's tiles: 6x6 points hold 4x4 outputs of 3x3 kernels, 2x2 of 5x5
     least = LEAST_CHANNELS[direction]
     if g.allows_winograd and char == "f" and min(g.c, g.f) >= least.get(kernel, 2**31):
         waste = -(-h // side) * -(-w // side) * side**2 / (oh * ow)
-        if waste <= MOST_WASTE and max(g.window.padding) < kernel:
+        fits = waste <= MOST_WASTE and idle <= MOST_IDLE_IN_TILES[direction]
+        if fits and max(g.window.padding) < kernel:
             taken = f"36 instead of {(side * kernel) ** 2} multiplications"
             return "winograd", f"its tiles of {side}x{side} outputs take {taken}"
+    if idle > MOST_IDLE or (g.window.is_pointwise and not one_pixel and idle > 1):
+        reason = f"a batch of {g.n} would idle lanes of vectors of {vector}"
+        return "im2col", f"{reason}, pixels fill them"
     read, filters = g.c // g.groups, g.f // g.groups
     if direction == "input_grad":
         read, filters = filters, read
@@ -55,5 +61,5 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if (many or narrow) and g.window.is_pointwise:
         return "im2col", f"{filters} filters share a copy of what each reads of {read} channels"
     if g.n <= vector and direction == "forward":
-        return "im2col", f"{g.n} images fill one vector, two pixels the two that a tile takes"
-    return "direct", f"{g.n} images fill vectors of {vector} lanes well enough"
+        return "im2col", f"a batch of {g.n} fills one vector, two pixels the two of a tile"
+    return "direct", f"a batch of {g.n} fills vectors of {vector} lanes well enough"

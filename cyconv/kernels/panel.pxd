@@ -109,7 +109,8 @@ cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
         return False
     p.rowsize = p.phases * p.width * p.x.n
     p.plane = p.height * p.rowsize
-    p.in_place = not p.rows.transposed and p.rows.stride == 1 and p.cols.stride == 1 \
+    p.in_place = (p.taps == 1 or not p.rows.transposed) \
+        and p.rows.stride == 1 and p.cols.stride == 1 \
         and p.height == p.x.h and p.width == p.x.w and p.rows.before == 0 and p.cols.before == 0
     return True
 
