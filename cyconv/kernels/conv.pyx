@@ -146,7 +146,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t first = part * p.blocks // p.parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // p.parts
     cdef Py_ssize_t group = job // p.parts // p.jobs
-    cdef Py_ssize_t row, image, end, whole, channel, block
+    cdef Py_ssize_t row, image, end, whole, channel
     cdef Panel panel
     cdef real* panels = from_cache_line(scratch)
     cdef Taps taps

@@ -32,6 +32,14 @@ cdef inline Py_ssize_t find_taps(
     return channels * taps
 
 
+cdef inline Py_ssize_t run_from(const Problem* p, Py_ssize_t col) noexcept nogil:
+    # how many pixels of one phase from an inner one on are inner ones, up to those taken together
+    cdef Py_ssize_t apart = spread(&p.cols), run = 1
+    while run < p.run and col + run * apart < p.out.w and is_inner(&p.cols, col + run * apart):
+        run = run + 1
+    return run
+
+
 cdef inline void direct_row(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t channel,
     Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, const Taps* s,
@@ -52,19 +60,17 @@ cdef inline void direct_row(
     # pixels so far apart read with the same taps what lies a step further, if no tap is outside
     cdef Py_ssize_t apart = spread(&p.cols)
     cdef Py_ssize_t step = pace(&p.cols) * p.x.n
-    cdef bint inner
+    cdef bint inner, was_inner
     for phase in range(min(apart, p.out.w)):
         inner = False
         ow = phase
         while ow < p.out.w:
-            if not (inner and is_inner(&p.cols, ow)):
-                inner = is_inner(&p.cols, ow)
+            was_inner = inner
+            inner = is_inner(&p.cols, ow)
+            if not (inner and was_inner):
                 x = plane
                 count = find_taps(p, row, ow, channels, s)
-            run = 1
-            while inner and run < p.run and ow + run * apart < p.out.w \
-                    and is_inner(&p.cols, ow + run * apart):
-                run = run + 1
+            run = run_from(p, ow) if inner else 1
             for block in range(first, last):
                 w = weights_of(p, group, block) + behind
                 out = out_at(p, group, block, (row * p.out.w + ow) * p.out.n)
