@@ -325,3 +325,12 @@ def test_the_maximum_with_zeros_of_another_shape() -> None:
     assert nd.exp(data=nd.zeros(1)).asscalar() == 1
     with pytest.raises(ValueError, match="must be one of zeros, ones, normal, xavier, got 'none'"):
         nn.Dense(1, in_units=1).initialize("none")
+
+
+def test_a_parameter_is_not_shared_with_another_shape() -> None:
+    params = gluon.ParameterDict()
+    weight = params.get("w", shape=(2, 0))
+    assert params.get("w") is params.get("w", shape=(0, 3)) is weight
+    for shape in ((3, 0), (2,), (2, 3, 1)):
+        with pytest.raises(ValueError, match="is asked for with shape"):
+            params.get("w", shape=shape)

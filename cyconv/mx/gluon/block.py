@@ -105,8 +105,11 @@ class ParameterDict(OrderedDict[str, Parameter]):
     def get(self, name: str, **settings: Any) -> Parameter:  # type: ignore[override]
         new = Parameter(self.prefix + name, **settings)
         found = self.setdefault(new.name, new)
-        sizes = list(zip(found.shape, new.shape)) if new.shape else []
-        if any(0 not in pair and pair[0] != pair[1] for pair in sizes):
+        known = zip(found.shape, new.shape)
+        if new.shape and (
+            len(found.shape) != len(new.shape)
+            or any(0 not in pair and pair[0] != pair[1] for pair in known)
+        ):
             raise ValueError(f"{found} is asked for with shape={new.shape}")
         return found
 

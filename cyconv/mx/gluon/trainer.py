@@ -82,12 +82,12 @@ class Trainer:
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """One step with the gradients divided by ``batch_size``. A gradient that no backward has
         renewed raises UserWarning, as MXNet does, or is left alone."""
-        fresh = [(p, kept) for p, kept in self._work if p.grad().tensor is not p.used]
-        if len(fresh) < len(self._work) and not ignore_stale_grad:
-            stale = [p.name for p, _ in self._work if p.grad().tensor is p.used]
+        stale = [p.name for p, _ in self._work if p.grad().tensor is p.used]
+        if stale and not ignore_stale_grad:
             raise UserWarning(f"no backward() since the last step() has reached {stale}")
-        for parameter, kept in fresh:
+        for parameter, kept in self._work:
             tensor, grad = parameter.data().leave_graphs(), parameter.grad().tensor
-            parameter.used = grad
-            scaled = grad.data * grad.data.dtype.type(1 / batch_size)
-            self._rule(tensor._write(), scaled, self._settings, kept)
+            if grad is not parameter.used:
+                parameter.used = grad
+                scaled = grad.data * grad.data.dtype.type(1 / batch_size)
+                self._rule(tensor._write(), scaled, self._settings, kept)
