@@ -135,8 +135,25 @@ def signature(app: Sphinx, what: str, name: str, thing: Any, *more: Any) -> tupl
     return ("", None) if getattr(thing, "_is_protocol", False) else None
 
 
+def back_links(app: Sphinx, page: str, template: str, context: Any, doctree: Any) -> None:
+    """From a source page back to the reference. Sphinx takes all of a module for documented under
+    one name, though some of it is under the package's: ``cyconv.record``, but ``autograd.Op``."""
+    if not page.startswith("_modules/"):
+        return
+    module = page.removeprefix("_modules/").replace("/", ".")
+    known = app.env.get_domain("py").data["objects"]
+
+    def link(match: re.Match[str]) -> str:
+        parts = match[1].split(".")
+        names = [match[1], *(".".join([module, *parts[i:]]) for i in range(1, len(parts)))]
+        return f'#{next((name for name in names if name in known), match[1])}"'
+
+    context["body"] = re.sub(r'#(cyconv[\w.]*)"', link, context["body"])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", prepare)
     app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-signature", signature)
+    app.connect("html-page-context", back_links)
     return {"parallel_read_safe": True}
