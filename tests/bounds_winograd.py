@@ -15,6 +15,9 @@ import oracle
 from bounds import eps
 from numpy.typing import NDArray
 
+from cyconv.backends.algorithm import spreads_output_tiles
+from cyconv.geometry import conv2d_geometry
+
 Array = NDArray[Any]
 
 BT = np.array(
@@ -44,6 +47,7 @@ def interpolate(count: int) -> Array:
 
 
 TRANSFORMS = 30  # roundings of the three transforms, both passes each
+OVERLAPS = 9  # tiles that a number is the sum of at most
 
 
 def window(a: Array, padding: tuple[int, int], rows: int, columns: int) -> Array:
@@ -74,6 +78,24 @@ def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int
     return out[:, :, : size[0], : size[1]]
 
 
+def spread_magnitude(
+    dout: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]
+) -> Array:
+    """The formula of overlapping tiles, read backwards, in absolute values: (N, C, H, W)."""
+    side, (top, left) = 7 - w.shape[2], padding
+    g, a = abs(evaluate(side)), abs(interpolate(w.shape[2])).T
+    rows, columns = (-(-length // side) * side for length in dout.shape[2:])
+    grads = window(dout, (0, 0), rows, columns)
+    u = np.einsum("pk,fckl,ql->fcpq", a, abs(w.astype(np.float64)), a)
+    dx = np.zeros((len(dout), w.shape[1], top + size[0] + rows, left + size[1] + columns))
+    for i in range(0, rows, side):
+        for j in range(0, columns, side):
+            d = np.einsum("pk,nfkl,ql->nfpq", g, grads[:, :, i : i + side, j : j + side], g)
+            m = np.einsum("fcpq,nfpq->ncpq", u, d)
+            dx[:, :, i : i + 6, j : j + 6] += np.einsum("pi,ncpq,qj->ncij", abs(BT), m, abs(BT))
+    return dx[:, :, top : top + size[0], left : left + size[1]]
+
+
 def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int], kernel: int) -> Array:
     """The weight gradient's formula in absolute values: (F, C, kernel, kernel)."""
     side = 7 - kernel
@@ -100,11 +122,14 @@ def conv2d(
     shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
     forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift
     turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
-    backward = magnitude(dout, turned, (kernel - 1 - top, kernel - 1 - left), x.shape[2:])
+    if spreads_output_tiles(conv2d_geometry(x.shape, w.shape, **options)):
+        backward = spread_magnitude(dout, w, (top, left), x.shape[2:])
+    else:
+        backward = magnitude(dout, turned, (kernel - 1 - top, kernel - 1 - left), x.shape[2:])
     tiles = -(-dout.shape[2] // side) * -(-dout.shape[3] // side)
     weights = weight_magnitude(x, dout, (top, left), kernel)
     return {
         "out": (w.shape[1] + TRANSFORMS) * eps(x) * forward,
-        "x": (w.shape[0] + TRANSFORMS) * eps(x) * backward,
+        "x": (w.shape[0] + TRANSFORMS + OVERLAPS) * eps(x) * backward,
         "w": (len(x) * tiles + TRANSFORMS) * eps(x) * weights,
     }

@@ -141,7 +141,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "winograd.pack_weights": (
             k.winograd.pack_weights,
             {"w": line(dtype, F * C * 25), "u": turned, "rows": F, "cols": C}
-            | {"kernel": 5, "swapped": False, "threads": 2},
+            | {"kernel": 5, "swapped": False, "spread": False, "threads": 2},
             ("u",),
         ),
         "winograd.correlate": (
@@ -149,6 +149,14 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "scratch": tiles}
             | {"top": 1, "left": 1, "kernel": 5, "relu": True, "threads": 2},
             ("out", "scratch"),
+        ),
+        "winograd_input_grad.scratch_size": (k.winograd_input_grad.scratch_size, winograd, ()),
+        "winograd_input_grad.input_grad": (
+            k.winograd_input_grad.input_grad,
+            {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C)), "dx": x}
+            | {"scratch": line(dtype, 2 * k.winograd_input_grad.scratch_size(*winograd.values()))}
+            | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
+            ("dx", "scratch"),
         ),
         "winograd_weight_grad.scratch_size": (
             k.winograd_weight_grad.scratch_size,

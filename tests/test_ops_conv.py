@@ -244,6 +244,7 @@ def test_bias_gradient_alone(algo: str) -> None:
         ((3, 2, 5, 6), 3, 2, 3),
         ((17, 40, 12, 13), 33, 0, 3),
         ((48, 16, 3, 3), 16, 3, 3),
+        ((33, 18, 10, 14), 40, 0, 3),  # the gradient by x spreads tiles of the output
         ((32, 32, 20, 20), 40, 1, 3),  # the weight gradient takes these tiles in several chunks
         ((16, 33, 8, 8), 40, 2, 5),
         ((35, 34, 7, 9), 50, 0, 5),

@@ -14,9 +14,9 @@ LEAST_CHANNELS = {
     "input_grad": {3: 16, 5: 16},
     "weight_grad": {3: 24, 5: 64},
 }
-# What Winograd's tiles may compute, relative to the outputs of the convolution: without padding its
-# gradient by the input is larger, which costs the other algorithms no more.
+# What Winograd's tiles may compute, relative to the outputs of the convolution.
 MOST_WASTE = 1.5
+OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Lanes of the vectors that images take up, relative to the images: of the direct algorithm, and of
 # Winograd's, which makes up for more.
 MOST_IDLE = 1.25
@@ -40,11 +40,12 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
         return "dense", "a single pixel: lanes are channels"
     idle = -(-g.n // vector) * vector / max(g.n, 1)
     (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
-    h, w = g.window.in_size if direction == "input_grad" else (oh, ow)
-    side = 7 - kernel  # of Winograd's tiles: 6x6 points hold 4x4 outputs of 3x3 kernels, 2x2 of 5x5
     least = LEAST_CHANNELS[direction]
     if g.allows_winograd and char == "f" and min(g.c, g.f) >= least.get(kernel, 2**31):
-        waste = -(-h // side) * -(-w // side) * side**2 / (oh * ow)
+        side = _tile_side(g)
+        on_input = direction == "input_grad" and not spreads_output_tiles(g)
+        count = _tiles(g.window.in_size if on_input else (oh, ow), side)
+        waste = count * side**2 / (oh * ow)
         fits = waste <= MOST_WASTE and idle <= MOST_IDLE_IN_TILES[direction]
         if fits and max(g.window.padding) < kernel:
             taken = f"36 instead of {(side * kernel) ** 2} multiplications"
@@ -63,3 +64,23 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if g.n <= vector and direction == "forward":
         return "im2col", f"a batch of {g.n} fills one vector, two pixels the two of a tile"
     return "direct", f"a batch of {g.n} fills vectors of {vector} lanes well enough"
+
+
+def spreads_output_tiles(g: Conv2dGeometry) -> bool:
+    """Whether Winograd's gradient by the input takes tiles of dout, which overlap in dx.
+
+    Tiles of dx do not overlap, but without padding they are more.
+    """
+    if not g.allows_winograd:
+        return False
+    side = _tile_side(g)
+    return OVERLAP * _tiles(g.window.out_size, side) <= _tiles(g.window.in_size, side)
+
+
+def _tile_side(g: Conv2dGeometry) -> int:
+    """Of Winograd's tiles: their 6x6 points hold 4x4 outputs of 3x3 kernels, 2x2 of 5x5 ones."""
+    return 7 - g.window.kernel[0]
+
+
+def _tiles(size: tuple[int, int], side: int) -> int:
+    return -(-size[0] // side) * -(-size[1] // side)

@@ -4,7 +4,9 @@
 # are enough for a sum of 3 products at 4 places, of 5 at 2, of 4 at 3 and of 2 at 5. Tiles are
 # transformed along both axes:
 #   G   values at the points, scaled   (evaluate_1d: weights, or output gradients)
+#   A   the same, not scaled           (evaluate_1d: weights, where the output gradients are scaled)
 #   Bt  the input's tile               (input_1d)
+#   B   back to the input's tile       (spread_1d: input gradients)
 #   At  back from values at the points (interpolate_1d: outputs, or weight gradients)
 
 from cyconv.kernels.planes cimport Planes
@@ -35,9 +37,9 @@ cdef inline void fetch(
 
 
 cdef inline inlined evaluate_1d(
-    const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep
+    const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep, const bint scaled
 ) noexcept nogil:
-    # t = G g: `count` vectors, `step` numbers apart, to 6 points
+    # t = G g, or A g if not scaled: `count` vectors, `step` numbers apart, to 6 points
     cdef vreal even = load(g)
     cdef vreal odd = load(g + step)
     cdef vreal even2 = even  # the same at the points 2 and -2
@@ -50,11 +52,11 @@ cdef inline inlined evaluate_1d(
         else:
             odd = odd + load(g + k * step)
             odd2 = odd2 + load(g + k * step) * <real>(1 << k)
-    t[0] = load(g) * <real>0.25
-    t[tstep] = (even + odd) * <real>(-1.0 / 6)
-    t[2 * tstep] = (even - odd) * <real>(-1.0 / 6)
-    t[3 * tstep] = (even2 + odd2) * <real>(1.0 / 24)
-    t[4 * tstep] = (even2 - odd2) * <real>(1.0 / 24)
+    t[0] = load(g) * <real>(0.25 if scaled else 1)
+    t[tstep] = (even + odd) * <real>(-1.0 / 6 if scaled else 1)
+    t[2 * tstep] = (even - odd) * <real>(-1.0 / 6 if scaled else 1)
+    t[3 * tstep] = (even2 + odd2) * <real>(1.0 / 24 if scaled else 1)
+    t[4 * tstep] = (even2 - odd2) * <real>(1.0 / 24 if scaled else 1)
     t[5 * tstep] = load(g + (count - 1) * step)
 
 
@@ -98,6 +100,24 @@ cdef inline inlined input_1d(
     t[5 * tstep] = d1 * 4 - d3 * 5 + d5
 
 
+cdef inline inlined spread_1d(
+    const real* m, Py_ssize_t step, vreal* d, const int dstep
+) noexcept nogil:
+    # d = B m: 6 points, `step` numbers apart, to 6 vectors
+    cdef vreal m0 = load(m)
+    cdef vreal m5 = load(m + 5 * step)
+    cdef vreal even = load(m + step) + load(m + 2 * step)
+    cdef vreal odd = load(m + step) - load(m + 2 * step)
+    cdef vreal even2 = load(m + 3 * step) + load(m + 4 * step)
+    cdef vreal odd2 = (load(m + 3 * step) - load(m + 4 * step)) * 2
+    d[0] = m0 * 4
+    d[dstep] = (m5 - odd) * 4 - odd2
+    d[2 * dstep] = -(m0 * 5 + even * 4 + even2)
+    d[3 * dstep] = (odd + odd2) - m5 * 5
+    d[4 * dstep] = m0 + even + even2
+    d[5 * dstep] = m5
+
+
 cdef inline void transform_input(
     const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
@@ -125,5 +145,26 @@ cdef inline void transform_input(
             input_1d(<real*>line, VLEN, t + j * 6, 1)
     for i in range(6):
         input_1d(<real*>(t + i), 6 * VLEN, line, 1)
+        for j in range(6):
+            store(v + (i * 6 + j) * vstride, line[j])
+
+
+cdef inline inlined transform_grad(
+    const int side, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    # v[point * vstride] = G d Gt of the side x side tile d that begins at (top, left), zeros outside
+    # the image, for `count` <= VLEN images
+    cdef vreal t[24]  # t[column, point]
+    cdef vreal line[6]
+    cdef Py_ssize_t i, j
+    for j in range(side):
+        for i in range(side):
+            line[i] = broadcast(0)
+            if top + i < d.h and left + j < d.w:
+                line[i] = load_some(plane + ((top + i) * d.w + left + j) * d.n, count)
+        evaluate_1d(side, <real*>line, VLEN, t + j * 6, 1, True)
+    for i in range(6):
+        evaluate_1d(side, <real*>(t + i), 6 * VLEN, line, 1, True)
         for j in range(6):
             store(v + (i * 6 + j) * vstride, line[j])

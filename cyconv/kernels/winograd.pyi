@@ -16,5 +16,12 @@ def correlate(
     later: bool = False,
 ) -> Any: ...
 def pack_weights(
-    w: Any, u: Any, rows: int, cols: int, kernel: int, swapped: bool, threads: int
+    w: Any,
+    u: Any,
+    rows: int,
+    cols: int,
+    kernel: int,
+    swapped: bool,
+    spread: bool,
+    threads: int,
 ) -> None: ...

@@ -223,9 +223,9 @@ def correlate(
 
 cdef inline inlined transform_weights(
     const int kernel, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t mr,
-    Py_ssize_t channels, Py_ssize_t fstride, Py_ssize_t cstride, bint turned,
+    Py_ssize_t channels, Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled,
 ) noexcept nogil:
-    # u = G w Gt for `count` output channels, which are the lanes here
+    # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here
     cdef real g[25 * LANES]
     cdef vreal t[6 * 5]
     cdef vreal r[POINTS]
@@ -244,9 +244,9 @@ cdef inline inlined transform_weights(
         lane = 0
         while lane < mr:
             for k in range(kernel):  # columns: t (6, kernel)
-                evaluate_1d(kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel)
+                evaluate_1d(kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel, scaled)
             for k in range(6):  # rows: r (6, 6)
-                evaluate_1d(kernel, <real*>(t + k * kernel), VLEN, r + k * 6, 1)
+                evaluate_1d(kernel, <real*>(t + k * kernel), VLEN, r + k * 6, 1, scaled)
             for point in range(POINTS):
                 for i in range(min(<Py_ssize_t>VLEN, mr - lane)):
                     u[(point * (1 + channels) + 1 + c) * mr + lane + i] = lanes[point * VLEN + i]
@@ -255,26 +255,27 @@ cdef inline inlined transform_weights(
 
 cdef void pack_block(
     const Problem* p, const real* w, real* u, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t cols,
-    bint swapped,
+    bint swapped, bint spread,
 ) noexcept nogil:
+    cdef bint turned = swapped and not spread
     cdef Py_ssize_t taps = p.kernel * p.kernel
     cdef Py_ssize_t fstride = taps if swapped else cols * taps
     cdef Py_ssize_t cstride = rows * taps if swapped else taps
     cdef Py_ssize_t first = block * p.mr
     cdef Py_ssize_t count = min(p.mr, rows - first)
     u = u + block * POINTS * (1 + cols) * p.mr
-    if p.kernel == 3: transform_weights(3, w, u, first, count, p.mr, cols, fstride, cstride, swapped)
-    else: transform_weights(5, w, u, first, count, p.mr, cols, fstride, cstride, swapped)
+    if p.kernel == 3: transform_weights(3, w, u, first, count, p.mr, cols, fstride, cstride, turned, not spread)
+    else: transform_weights(5, w, u, first, count, p.mr, cols, fstride, cstride, turned, not spread)
 
 
 def pack_weights(
     object w, object u, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t kernel, bint swapped,
-    int threads,
+    bint spread, int threads,
 ):
     """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3 or 5.
 
     ``swapped`` is for the gradient by the input: w is (cols, rows, kernel, kernel) then, and each
-    kernel is turned by 180 degrees.
+    kernel is turned by 180 degrees; or not, if ``spread``, which is for ``winograd_input_grad``.
     """
     check_threads(threads)
     cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel)
@@ -283,4 +284,4 @@ def pack_weights(
     cdef Py_ssize_t block
     with nogil:
         for block in prange(p.blocks, num_threads=threads, schedule="static"):
-            pack_block(&p, src, dst, block, rows, cols, swapped)
+            pack_block(&p, src, dst, block, rows, cols, swapped, spread)

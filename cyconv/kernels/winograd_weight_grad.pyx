@@ -17,7 +17,7 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport (
-    POINTS, evaluate_1d, fetch, interpolate_1d, load_some, transform_input,
+    POINTS, fetch, interpolate_1d, transform_grad, transform_input,
 )
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
@@ -49,27 +49,6 @@ cdef struct Problem:
 
 
 # ------------------------------------------------------------------ transforms
-
-
-cdef inline inlined transform_grad(
-    const int side, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t count, real* v, Py_ssize_t vstride,
-) noexcept nogil:
-    # v[point * vstride] = G d Gt of the side x side tile d that begins at (top, left), zeros outside
-    # the image, for `count` <= VLEN images
-    cdef vreal t[24]  # t[column, point]
-    cdef vreal line[6]
-    cdef Py_ssize_t i, j
-    for j in range(side):
-        for i in range(side):
-            line[i] = broadcast(0)
-            if top + i < d.h and left + j < d.w:
-                line[i] = load_some(plane + ((top + i) * d.w + left + j) * d.n, count)
-        evaluate_1d(side, <real*>line, VLEN, t + j * 6, 1)
-    for i in range(6):
-        evaluate_1d(side, <real*>(t + i), 6 * VLEN, line, 1)
-        for j in range(6):
-            store(v + (i * 6 + j) * vstride, line[j])
 
 
 cdef inline inlined transform_weights(const int kernel, const Problem* p, Py_ssize_t f) noexcept nogil:

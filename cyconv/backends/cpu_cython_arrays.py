@@ -1,0 +1,75 @@
+"""What the compiled backend builds on: which kernels run, with how many threads, on what memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from .. import config, kernels
+from ..geometry import Window
+from .capture import not_caught
+from .memory import empty, is_batch_last, native
+
+Array = Any
+
+SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as these
+
+isa = kernels.choose()
+all_kernels = kernels.Kernels(isa)
+_openmp = bool(kernels.processor().openmp)
+
+
+def describe() -> list[tuple[str, str]]:
+    """How the kernels were built, as (name, value) pairs."""
+    cpu = kernels.processor()
+    return [
+        ("instruction set", f"{isa} (built: {', '.join(kernels.built())})"),
+        ("openmp", f"yes ({cpu.openmp})" if _openmp else "no: the kernels use one thread"),
+        ("compiler", cpu.compiler),
+    ]
+
+
+def threads_for(work: int) -> int:
+    """Threads for so many multiply-adds."""
+    return config.get_num_threads() if work >= SERIAL_BELOW and _openmp else 1
+
+
+def as_batch_last(a: Array) -> Array:
+    """``a`` in native byte order, aligned and batch-last: the same object if it is so already."""
+    a = native(a)
+    if a.ndim not in (2, 4) or is_batch_last(a):
+        return a
+    not_caught()
+    out = empty(a.shape, a.dtype)
+    copy_batch_last(a, out)
+    return out
+
+
+def copy_batch_last(a: Array, out: Array) -> None:
+    """Copy an array into a batch-last one of its shape, (N, C) or (N, C, H, W)."""
+    plain = a.flags.c_contiguous and a.ndim in (2, 4) and a.dtype.char in "fd"
+    if plain and a.dtype == out.dtype and a.dtype.isnative:
+        planes = out if a.ndim == 4 else out[:, :, None, None]
+        kernels_of(a).elementwise.to_batch_last(a.reshape(-1), planes, threads_for(a.size))
+    else:
+        out[...] = a
+
+
+def images(a: Array) -> Array:
+    """A batch-last (N, C, H, W) array, whatever came in."""
+    a = as_batch_last(a)
+    if a.ndim == 4:
+        return a
+    if a.ndim == 2:
+        return a[:, :, None, None]
+    return as_batch_last(a.reshape(*a.shape[:2], -1, 1))
+
+
+def sliding(window: Window) -> tuple[tuple[int, int], ...]:
+    """kernel, stride, padding (top, left) and dilation, as the kernels take them."""
+    top, _, left, _ = window.padding
+    return window.kernel, window.stride, (top, left), window.dilation
+
+
+def kernels_of(a: Array) -> SimpleNamespace:
+    return all_kernels[a.dtype.char]

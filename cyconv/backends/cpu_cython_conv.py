@@ -1,0 +1,158 @@
+"""Convolutions and their gradients: which algorithm and scratch memory; the kernels loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..geometry import Conv2dGeometry
+from .algorithm import choose, spreads_output_tiles
+from .capture import call, constant, constant_empty
+from .cpu_cython_arrays import Array, all_kernels, images, kernels_of, sliding, threads_for
+from .memory import aligned_empty, empty, flat, flat_or_none, native
+
+
+def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
+    """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
+    dtype = np.dtype(dtype)
+    name, reason = _choose(g, dtype.char, algo, "forward")
+    return name, reason, _scratch_size(name, g, dtype.char, False) * dtype.itemsize
+
+
+def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str]:
+    vector = all_kernels[char].conv.lanes // 2
+    return choose(g, char, vector, direction) if algo == "auto" else (algo, "it was asked for")
+
+
+def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
+    """Numbers of scratch memory."""
+    if name == "dense":
+        return 0
+    threads, window = threads_for(g.macs), g.window
+    read, written = (g.out_shape, g.x_shape) if transposed else (g.x_shape, g.out_shape)
+    if name == "winograd":
+        sizes = (g.n, read[1], *written[1:], window.kernel[0])
+        return all_kernels[char].winograd.scratch_size(*sizes) * threads
+    options = (g.groups, *sliding(window), transposed, name == "direct", threads)
+    return all_kernels[char].conv.scratch_size(read, written, *options)
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto", relu: bool = False
+) -> Array:
+    """x (N, C, H, W) and w (F, C/G, KH, KW) -> out (N, F, OH, OW); with ``relu``, max(out, 0)."""
+    return _correlate(x, w, b, g, algo, relu, transposed=False)
+
+
+def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
+    """dout (N, F, OH, OW) and w (F, C/G, KH, KW) -> dx (N, C, H, W)."""
+    return _correlate(dout, w, None, g, algo, False, transposed=True)
+
+
+def _correlate(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    g: Conv2dGeometry,
+    algo: str,
+    relu: bool,
+    transposed: bool,
+) -> Array:
+    x, w = images(x), flat(w)
+    dtype = x.dtype
+    conv = kernels_of(x).conv
+    window = g.window
+    taps = window.kernel[0] * window.kernel[1]
+    read, written = g.c // g.groups, g.f // g.groups
+    if transposed:
+        read, written = written, read
+    out = empty(g.x_shape if transposed else g.out_shape, dtype)
+    if not out.size:
+        return out
+    if not x.size:
+        out[...] = 0 if b is None else b[:, None, None]
+        return np.maximum(out, 0) if relu else out
+    threads = threads_for(g.macs)
+    name = _choose(g, dtype.char, algo, "input_grad" if transposed else "forward")[0]
+    if name == "dense":
+        w, bias = constant(w), constant(flat_or_none(b))
+        ends = (relu, threads)
+        call(
+            kernels_of(x).dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias)
+        )
+        return out
+    if name == "winograd" and transposed and spreads_output_tiles(g):
+        _spread_tiles(x, w, out, g)
+        return out
+    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed),), dtype)
+    bias = flat_or_none(b)
+    if name == "winograd":
+        winograd, bias = kernels_of(x).winograd, constant(bias)
+        top, _, left, _ = window.padding
+        side = window.kernel[0]
+        if transposed:  # a correlation with the turned kernel
+            top, left = side - 1 - top, side - 1 - left
+        packed = constant_empty((winograd.packed_size(read, written),), dtype)
+        winograd.pack_weights(
+            w, packed, written, read, side, transposed, False, threads_for(w.size)
+        )
+        place = (top, left, side)
+        arrays = (x, packed, bias, out, scratch)
+        call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
+        return out
+    packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
+    sizes = (g.groups, written, read, taps)
+    conv.pack_weights(w, bias, packed, *sizes, transposed, threads_for(w.size))
+    options = (g.groups, *sliding(window), transposed, name == "direct", relu, threads)
+    call(conv.correlate, x, packed, out, scratch, *options, constants=(packed,))
+    return out
+
+
+def _spread_tiles(dout: Array, w: Array, dx: Array, g: Conv2dGeometry) -> None:
+    """Fill dx by Winograd's method with tiles of dout, which overlap in dx."""
+    winograd, spread = kernels_of(dout).winograd, kernels_of(dout).winograd_input_grad
+    threads, side = threads_for(g.macs), g.window.kernel[0]
+    u = constant_empty((winograd.packed_size(g.f, g.c),), dout.dtype)
+    winograd.pack_weights(w, u, g.c, g.f, side, True, True, threads_for(w.size))
+    size = spread.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
+    scratch = aligned_empty((size * threads,), dout.dtype)
+    top, _, left, _ = g.window.padding
+    call(spread.input_grad, dout, u, dx, scratch, top, left, side, threads, constants=(u,))
+
+
+def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
+    """x (N, C, H, W) and dout (N, F, OH, OW) -> dw (F, C/G, KH, KW)."""
+    dtype = x.dtype
+    if not dout.size:
+        return np.zeros(g.w_shape, dtype)
+    window, threads = g.window, threads_for(g.macs)
+    if window.is_pointwise and window.in_size == (1, 1) and g.groups == 1:
+        return _linear_weight_grad(x, dout, g)
+    x, dout = images(x), images(dout)
+    dw = np.empty(g.w_shape, dtype)
+    if _choose(g, dtype.char, algo, "weight_grad")[0] == "winograd":
+        winograd = kernels_of(x).winograd_weight_grad
+        side = window.kernel[0]
+        size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, side, threads)
+        scratch = aligned_empty((size,), dtype)
+        top, _, left, _ = window.padding
+        winograd.weight_grad(x, dout, dw.reshape(-1), scratch, top, left, side, threads)
+        return dw
+    kernel = kernels_of(x).conv_weight_grad
+    sizes = (g.groups, *sliding(window))
+    scratch = aligned_empty((kernel.scratch_size(x, dout, *sizes) * threads,), dtype)
+    kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
+    return dw
+
+
+def _linear_weight_grad(x: Array, dout: Array, g: Conv2dGeometry) -> Array:
+    """dout.T @ x as a convolution whose images are the features and whose channels the images.
+
+    Row-major x (N, C) is the batch-last memory of C images with N channels.
+    """
+    features = np.ascontiguousarray(native(x)[:, :, 0, 0]).T[:, :, None, None]  # (C, N, 1, 1)
+    weights = dout[:, :, 0, 0].T  # (F, N)
+    swapped = Conv2dGeometry(g.c, g.n, g.f, 1, g.window)
+    out = conv2d(features, weights, None, swapped)  # (C, F, 1, 1), lying as (F, C)
+    return out[:, :, 0, 0].T[:, :, None, None]

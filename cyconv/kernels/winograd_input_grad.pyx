@@ -1,0 +1,229 @@
+# Gradient of a convolution of stride 1 by its input, by Winograd's minimal filtering read backwards:
+# every step of the forward pass transposed, in the opposite order.
+#
+#   U = A w At      of each kernel, once per call                       (winograd.pyx: pack_weights)
+#   D = G d Gt      of each tile of the output's gradient and channel   (transform_grad)
+#   M = U D         summed over channels: 36 matrix products            (the micro-kernel of tile.pxd)
+#   dx += B M Bt    6x6 tiles, which overlap                            (add_tile)
+#
+# There are as many tiles as the forward pass has. The other way, a correlation with the turned
+# kernel (winograd.pyx), takes tiles of dx: they do not overlap, but without padding they are more.
+#
+# Lanes are images. A job takes all tiles of up to 2 VLEN images, as what overlaps is added up in
+# order; where these are fewer jobs than threads, blocks of channels are shared out, too.
+#
+# Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
+
+from cython.parallel cimport prange, threadid
+
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
+from cyconv.kernels.points cimport POINTS, fetch, load_some, spread_1d, transform_grad
+from cyconv.kernels.simd cimport MR_MAX, VLEN, real, store, store_first, vreal
+from cyconv.kernels.task cimport Task, finish
+from cyconv.kernels.tile cimport packed_tile
+
+cdef enum:
+    CACHED = 262144      # bytes of D that are used together
+
+
+cdef struct Problem:
+    Planes d, dx
+    const real* u        # (blocks, POINTS, 1 + F, mr); the first row of each is zeros
+    Py_ssize_t mr, blocks
+    Py_ssize_t parts     # jobs that share the blocks
+    Py_ssize_t side      # of the output's tiles: 4 for 3x3 kernels, 2 for 5x5
+    Py_ssize_t top, left # padding
+    Py_ssize_t tile_rows, tile_cols
+    Py_ssize_t chunk     # tiles that are used together
+    Py_ssize_t lanes     # of a block of images, a multiple of VLEN
+
+
+# ------------------------------------------------------------------ transforms
+
+
+cdef void transform_tile(
+    const Problem* p, const real* plane, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t count, real* v,
+    Py_ssize_t vstride,
+) noexcept nogil:
+    # the side of the tile becomes a constant
+    if p.side == 4: transform_grad(4, &p.d, plane, ty * 4, tx * 4, count, v, vstride)
+    else: transform_grad(2, &p.d, plane, ty * 2, tx * 2, count, v, vstride)
+
+
+cdef void add_tile(
+    const Planes* dx, real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, const real* m,
+    Py_ssize_t mstride,
+) noexcept nogil:
+    # dx += B M Bt of one channel's tile that begins at (top, left), as far as it lies in the image,
+    # for `count` <= VLEN images
+    cdef vreal t[POINTS]  # t[column of points, row]
+    cdef vreal line[6]
+    cdef Py_ssize_t i, j
+    cdef real* dst
+    for j in range(6):
+        spread_1d(m + j * mstride, 6 * mstride, t + j * 6, 1)
+    for i in range(6):
+        if not 0 <= top + i < dx.h:
+            continue
+        spread_1d(<real*>(t + i), 6 * VLEN, line, 1)
+        for j in range(6):
+            if 0 <= left + j < dx.w:
+                dst = plane + ((top + i) * dx.w + left + j) * dx.n
+                if count == VLEN:
+                    store(dst, load_some(dst, VLEN) + line[j])
+                else:
+                    store_first(dst, load_some(dst, count) + line[j], count)
+
+
+# ------------------------------------------------------------------ jobs
+
+
+cdef inline real* plane_of(
+    const Problem* p, Py_ssize_t block, Py_ssize_t f, Py_ssize_t image
+) noexcept nogil:
+    return p.dx.data + (block * p.mr + f) * p.dx.stride + image
+
+
+cdef void clear(const Problem* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize_t lanes) noexcept nogil:
+    cdef real* plane = plane_of(p, 0, channel, image)
+    cdef Py_ssize_t pixel, i
+    for pixel in range(p.dx.h * p.dx.w):
+        for i in range(lanes):
+            plane[pixel * p.dx.n + i] = 0
+
+
+cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
+    # scratch: d (chunk, POINTS, F, lanes), m (POINTS, mr, lanes)
+    cdef Py_ssize_t image = job // p.parts * p.lanes
+    cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
+    cdef Py_ssize_t end = (job % p.parts + 1) * p.blocks // p.parts
+    cdef Py_ssize_t lanes = min(p.lanes, p.d.n - image)
+    cdef real* d = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+    cdef real* m = d + p.chunk * POINTS * p.d.c * p.lanes
+    cdef Py_ssize_t ty, first, last, block, channel
+    for channel in range(begin * p.mr, min(end * p.mr, p.dx.c)):
+        clear(p, channel, image, lanes)
+    for ty in range(p.tile_rows):
+        first = 0
+        while first < p.tile_cols:
+            last = min(first + p.chunk, p.tile_cols)
+            transform_tiles(p, ty, first, last, image, lanes, d)
+            for block in range(begin, end):
+                add_tiles(p, ty, first, last, image, lanes, block, d, m)
+            first = last
+
+
+cdef void transform_tiles(
+    const Problem* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
+    Py_ssize_t lanes, real* d,
+) noexcept nogil:
+    cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
+    cdef Py_ssize_t size = POINTS * p.d.c * width
+    cdef Py_ssize_t c, tx, lane
+    cdef const real* plane
+    for c in range(p.d.c):
+        plane = p.d.data + c * p.d.stride + image
+        fetch(&p.d, plane + p.d.stride, ty * p.side, first * p.side, p.side,
+              (last - first) * p.side, lanes)
+        for tx in range(first, last):
+            lane = 0
+            while lane < lanes:
+                transform_tile(p, plane + lane, ty, tx, min(<Py_ssize_t>VLEN, lanes - lane),
+                               d + (tx - first) * size + c * width + lane, p.d.c * width)
+                lane = lane + VLEN
+
+
+cdef void add_tiles(
+    const Problem* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
+    Py_ssize_t lanes, Py_ssize_t block, const real* d, real* m,
+) noexcept nogil:
+    # what some tiles give one block of channels
+    cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
+    cdef Py_ssize_t count = min(p.mr, p.dx.c - block * p.mr)
+    cdef Py_ssize_t tx, point, f, lane
+    cdef const real* u
+    for tx in range(first, last):
+        for point in range(POINTS):
+            u = p.u + (block * POINTS + point) * (1 + p.d.c) * p.mr
+            packed_tile(False, p.mr, p.d.c, d, u, m + point * p.mr * width, width, p.mr, width, False)
+            d = d + p.d.c * width
+        for f in range(count):
+            lane = 0
+            while lane < lanes:
+                add_tile(&p.dx, plane_of(p, block, f, image + lane), ty * p.side - p.top,
+                         tx * p.side - p.left, min(<Py_ssize_t>VLEN, lanes - lane),
+                         m + f * width + lane, p.mr * width)
+                lane = lane + VLEN
+
+
+cdef Problem problem_of(
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
+    Py_ssize_t threads,
+) except *:
+    cdef Problem p
+    cdef Py_ssize_t batches
+    if kernel != 3 and kernel != 5:
+        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
+    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**40:
+        raise ValueError("kernel: winograd got a size out of range")
+    check_threads(threads)
+    p.blocks = (c + MR_MAX - 1) // MR_MAX
+    p.mr = (c + p.blocks - 1) // p.blocks
+    p.lanes = VLEN if n <= VLEN else 2 * VLEN
+    p.side = 7 - kernel
+    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
+    p.chunk = CACHED // (POINTS * f * p.lanes * <Py_ssize_t>sizeof(real))
+    p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
+    batches = (n + p.lanes - 1) // p.lanes
+    p.parts = min(p.blocks, (threads + batches - 1) // batches)
+    return p
+
+
+def scratch_size(
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
+):
+    """Numbers of scratch per thread for dout (n, f, oh, ow), dx (n, c, ., .), 3x3 or 5x5 kernels."""
+    cdef Problem p = problem_of(n, c, f, oh, ow, kernel, 1)
+    return POINTS * p.lanes * (p.chunk * f + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+
+
+cdef struct Spread:
+    Task task
+    Problem p
+    Py_ssize_t jobs
+    real* scratch
+    Py_ssize_t per_thread  # numbers of scratch
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Spread* s = <const Spread*>task
+    cdef Py_ssize_t job
+    for job in prange(s.jobs, num_threads=threads, schedule="dynamic"):
+        run_job(&s.p, job, s.scratch + threadid() * s.per_thread)
+
+
+def input_grad(
+    object dout, object u, object dx, object scratch, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t kernel, int threads, bint later=False,
+):
+    """Fill dx (N, C, H, W) from dout (N, F, OH, OW), batch-last, and ``winograd``'s u.
+
+    u: from ``pack_weights`` with ``spread``; scratch: 1-d of ``threads * scratch_size(...)``; output
+    (i, j) read inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns. ``later``
+    does nothing now but gives a task for a program.
+    """
+    cdef Spread call
+    cdef Planes d = planes(dout, False)
+    cdef Planes x = planes(dx, True)
+    cdef Problem p = problem_of(d.n, x.c, d.c, d.h, d.w, kernel, threads)
+    cdef Py_ssize_t per_thread = scratch_size(d.n, x.c, d.c, d.h, d.w, kernel)
+    if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
+        raise ValueError("kernel: winograd got sizes that do not fit")
+    p.d, p.dx, p.top, p.left = d, x, top, left
+    p.u = numbers(u, p.blocks * POINTS * (1 + d.c) * p.mr, False)
+    cdef real* base = numbers(scratch, threads * per_thread, True)
+    check_apart(base, threads * per_thread, x.data, extent(x))
+    call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
+    call.p, call.scratch, call.per_thread = p, base, per_thread
+    call.task.run, call.task.threads = run, threads
+    return finish(&call.task, sizeof(call), later)
