@@ -138,10 +138,8 @@ def _reshaped(x: Tensor, shape: Any) -> Tensor:
 def _dot(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """The product over the last axis of a and the first of b; 2-d ones may be transposed before."""
     a, b = a.T if transpose_a else a, b.T if transpose_b else b
-    if a.ndim == b.ndim == 2:
-        return ops.linear(a, b.T)
-    rows, columns = ops.reshape(a, (-1, a.shape[-1])), ops.reshape(b, (b.shape[0], -1))
-    return ops.reshape(ops.linear(rows, columns.T), a.shape[:-1] + b.shape[1:])
+    pixels = ops.reshape(a, (-1, a.shape[-1], 1, 1)), ops.reshape(b, (b.shape[0], -1, 1, 1))
+    return ops.reshape(ops.conv_transpose2d(*pixels), a.shape[:-1] + b.shape[1:])
 
 
 def _tiled(x: Tensor, reps: Any) -> Tensor:
