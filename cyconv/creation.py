@@ -24,7 +24,7 @@ def valid_dtype(where: str, dtype: Any) -> np.dtype:
         result = np.dtype(object)
     if result.name not in DTYPES:
         raise TypeError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    return result.newbyteorder("=")
+    return result if result.isnative else result.newbyteorder("=")
 
 
 def float_dtype(where: str, dtype: Any) -> np.dtype:

@@ -359,12 +359,11 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
     arrays = [t.data for t in inputs]
     if not op.any_layout:
         arrays = [backends.in_one_order(a) for a in arrays]
-    with np.errstate(all="ignore"):  # infinities and NaN are values like others
-        array = op.forward(*arrays)
+    array = _computed(op, arrays)
     out = Tensor(np.asarray(array) if isinstance(array, np.generic) else array)
     if op.is_view:
         out._uses = inputs[0]._uses
-    if autograd.is_recording():
+    if autograd._state.recording:
         sources = tuple([autograd.source_of(t) for t in inputs])
         op.needs = tuple([source is not None for source in sources])
         if any(op.needs):
@@ -373,6 +372,11 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
     if autograd._state.trace is not None:
         autograd._state.trace.note(op, inputs, out)
     return out
+
+
+@np.errstate(all="ignore")  # infinities and NaN are values like others
+def _computed(op: Op, arrays: list[Array]) -> Array:
+    return op.forward(*arrays)
 
 
 def _view_of(tensor: Tensor, array: Array) -> Tensor:

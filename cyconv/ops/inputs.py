@@ -71,6 +71,11 @@ def is_relu(op: str, activation: Any) -> bool:
 
 def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two operands of one float dtype: a number or an array takes the dtype of the tensor."""
+    if type(a) is type(b) is Tensor:  # the usual case, quickly
+        first, second = a.data, b.data
+        alike = type(first) is type(second) and first.dtype == second.dtype
+        if alike and first.dtype.char in FLOAT_CHARS and _broadcast(first.shape, second.shape):
+            return a, b
     dtypes = [t.dtype for kind in (Tensor, np.ndarray) for t in (a, b) if isinstance(t, kind)]
     char = next((d.char for d in dtypes if d.char in FLOAT_CHARS), "f")
     dtype = np.dtype(char)  # in native order, whatever the operand's
@@ -81,12 +86,16 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
         x, y = on_one_device(op, {"the first operand": a, "the second operand": b}, [x, y])
     if x.dtype != y.dtype:
         raise TypeError(f"{op}: operands are {x.dtype} and {y.dtype}; use astype on one of them")
-    if x.shape != y.shape and op != "matmul":
-        try:
-            np.broadcast_shapes(x.shape, y.shape)
-        except ValueError:
-            raise ValueError(f"{op}: shapes {x.shape} and {y.shape} do not broadcast") from None
+    if op != "matmul" and not _broadcast(x.shape, y.shape):
+        raise ValueError(f"{op}: shapes {x.shape} and {y.shape} do not broadcast")
     return x, y
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether arrays of these shapes do."""
+    if a == b or not a or not b:
+        return True
+    return all(m == n or m == 1 or n == 1 for m, n in zip(reversed(a), reversed(b)))
 
 
 def _constant(op: str, value: Any, dtype: Any = None) -> np.ndarray:

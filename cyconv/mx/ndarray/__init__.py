@@ -11,9 +11,9 @@ import numpy as np
 import cyconv
 from cyconv import ops
 from cyconv.autograd import Array, Op, source_of
-from cyconv.backends import backend_of
 from cyconv.nn import init
 from cyconv.ops import basic, elementwise, shape
+from cyconv.ops.activation import ReLU
 from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
 
@@ -79,6 +79,20 @@ class Elementwise(Op):
         )
 
 
+class Rectified(ReLU):
+    """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return super().forward(x)
+
+    def backward(self, dout: Array) -> Array:
+        dx, ties = super().backward(dout), self.x == 0
+        if ties.any():
+            np.copyto(dx, dout, where=ties)
+        return dx
+
+
 class Max(shape.Max):
     """As cyconv's, but each of several largest elements gets the whole gradient."""
 
@@ -93,7 +107,6 @@ def _numpy(function: Any, *derivatives: Any) -> Callable[..., Tensor]:
 _copied = _numpy(lambda a: np.array(a, order="C"), lambda a: 1)
 _not_nan = _numpy(lambda a: np.where(a == a, a, 0), lambda a: a == a)
 _larger = _numpy(np.maximum, np.greater_equal, np.less)  # at a tie the gradient is the first's
-_rectified = _numpy(lambda a: backend_of(a).relu(a), lambda a: a >= 0)  # the same, with zeros
 _power = _numpy(np.power, lambda a, b: b * a ** (b - 1), lambda a, b: a**b * np.log(a))
 _modulo = _numpy(np.mod, lambda a, b: 1, lambda a, b: -np.floor(a / b))
 
@@ -121,7 +134,7 @@ def _maximum(a: Tensor, b: Tensor) -> Tensor:
         a, b = b, a
     number = b.shape in ((), a.shape) and not any(b.data.strides)  # or one repeated number
     rectified = number and source_of(b) is None and not b.data.flat[:1].any()
-    return _rectified(a) if rectified else _larger(a, b)
+    return apply(Rectified(), a) if rectified else _larger(a, b)
 
 
 def _reshaped(x: Tensor, shape: Any) -> Tensor:
