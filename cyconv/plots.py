@@ -29,6 +29,7 @@ FILTERS_PER_ROW = 10
 MOST_FILTERS = 40
 MISTAKES_PER_ROW = 4
 MOST_MISTAKES = 20
+PITCH = 1.25  # from image to image, in sides of one
 LONGEST_NAME = 8  # of a class, beside a number
 
 
@@ -101,20 +102,17 @@ def filters(net: Module, image: np.ndarray) -> Figure | None:
     rows = -(-len(kernels) // FILTERS_PER_ROW)
     columns = min(FILTERS_PER_ROW, len(kernels))
     figure = Figure(figsize=(columns + 1.4, 2.1 * rows + 0.6), layout="constrained")
-    grid = figure.subplots(2 * rows, columns + 1, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    _show(grid[0, 0], image)
-    grid[0, 0].set_title("image", fontsize=9)
+    sheet = _Sheet(figure, 2 * rows, columns + 1)
+    sheet.show(0, 0, image, "image")
     limit = np.abs(kernels).max() or 1.0
     for k, (kernel, answer) in enumerate(zip(kernels, answers)):
         row, column = 2 * (k // FILTERS_PER_ROW), k % FILTERS_PER_ROW + 1
-        above, below = grid[row, column], grid[row + 1, column]
         if len(kernel) == 3:
-            above.imshow(_in_range(kernel.transpose(1, 2, 0)))
+            sheet.show(row, column, _in_range(kernel))
         else:
-            above.imshow(kernel.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        below.imshow(answer, cmap="gray")
+            mean = kernel.mean(axis=0, keepdims=True)
+            sheet.show(row, column, mean, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        sheet.show(row + 1, column, answer[None])
     shown = "" if len(kernels) == len(conv.weight) else f" {len(kernels)} of {len(conv.weight)}"
     colours = "" if kernels.shape[1] == 3 else " (red counts for, blue against)"
     figure.suptitle(
@@ -157,23 +155,33 @@ def confusion(
     if not len(worst):
         return figure
     right.suptitle("The mistakes it was surest of", fontsize=11)
-    grid = right.subplots(MOST_MISTAKES // MISTAKES_PER_ROW, MISTAKES_PER_ROW)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, i in zip(grid.flat, worst):
-        _show(axes, images[i])
+    sheet = _Sheet(right, MOST_MISTAKES // MISTAKES_PER_ROW, MISTAKES_PER_ROW)
+    for k, i in enumerate(worst):
         truth, answer = (classes[c][:LONGEST_NAME] for c in (labels[i], answers[i]))
         sure = 100 * probabilities[i, answers[i]]
-        axes.set_title(f"{truth} \N{RIGHTWARDS ARROW} {answer} ({sure:.0f} %)", fontsize=8)
+        title = f"{truth} \N{RIGHTWARDS ARROW} {answer} ({sure:.0f} %)"
+        sheet.show(k // MISTAKES_PER_ROW, k % MISTAKES_PER_ROW, images[i], title)
     return figure
 
 
-def _show(axes: Any, image: np.ndarray) -> None:
-    """An image (C, H, W), grey or in colour."""
-    if len(image) == 3:
-        axes.imshow(image.transpose(1, 2, 0))
-    else:
-        axes.imshow(image[0], cmap="gray")
+class _Sheet:
+    """Images in rows and columns of one pair of axes, as a pair for each would take far longer."""
+
+    def __init__(self, figure: Any, rows: int, columns: int):
+        self._axes = figure.subplots()
+        self._axes.set_axis_off()
+        self._size = rows * PITCH, columns * PITCH
+
+    def show(self, row: int, column: int, image: np.ndarray, title: str = "", **look: Any) -> None:
+        """An image (C, H, W), in colour if C is 3, else grey unless ``look`` says otherwise."""
+        top, left = row * PITCH, column * PITCH
+        sides = np.array(image.shape[1:]) / max(image.shape[1:])
+        (low, high), (first, last) = ((0.5 - s / 2, 0.5 + s / 2) for s in sides)
+        place = (left + first, left + last, top + high, top + low)
+        pixels = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+        self._axes.imshow(pixels, extent=place, **{"cmap": "gray", **look})
+        self._axes.text(left + 0.5, top - 0.04, title, ha="center", va="bottom", fontsize=8)
+        self._axes.set(xlim=(0, self._size[1]), ylim=(self._size[0], -0.2))
 
 
 def _plain_number(value: float, position: int | None) -> str:
