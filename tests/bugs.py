@@ -241,10 +241,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "overlapping tiles not added up",
-        "winograd_input_grad.pyx",
+        "spread.pxd",
         "store(dst, load_some(dst, VLEN) + line[j])",
         "store(dst, line[j])",
         ("test_ops_conv.py::test_winograd",),
+        "winograd",
     ),
     kernel(
         "products of earlier tiles forgotten",

@@ -150,11 +150,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"top": 1, "left": 1, "kernel": 5, "relu": True, "threads": 2},
             ("out", "scratch"),
         ),
-        "winograd_input_grad.scratch_size": (k.winograd_input_grad.scratch_size, winograd, ()),
-        "winograd_input_grad.input_grad": (
-            k.winograd_input_grad.input_grad,
+        "winograd.spread_scratch_size": (k.winograd.spread_scratch_size, winograd, ()),
+        "winograd.input_grad": (
+            k.winograd.input_grad,
             {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C)), "dx": x}
-            | {"scratch": line(dtype, 2 * k.winograd_input_grad.scratch_size(*winograd.values()))}
+            | {"scratch": line(dtype, 2 * k.winograd.spread_scratch_size(*winograd.values()))}
             | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dx", "scratch"),
         ),

@@ -111,14 +111,14 @@ def _correlate(
 
 def _spread_tiles(dout: Array, w: Array, dx: Array, g: Conv2dGeometry) -> None:
     """Fill dx by Winograd's method with tiles of dout, which overlap in dx."""
-    winograd, spread = kernels_of(dout).winograd, kernels_of(dout).winograd_input_grad
-    threads, side = threads_for(g.macs), g.window.kernel[0]
+    winograd, side = kernels_of(dout).winograd, g.window.kernel[0]
+    threads = threads_for(g.macs)
     u = constant_empty((winograd.packed_size(g.f, g.c),), dout.dtype)
     winograd.pack_weights(w, u, g.c, g.f, side, True, True, threads_for(w.size))
-    size = spread.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
+    size = winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
     scratch = aligned_empty((size * threads,), dout.dtype)
     top, _, left, _ = g.window.padding
-    call(spread.input_grad, dout, u, dx, scratch, top, left, side, threads, constants=(u,))
+    call(winograd.input_grad, dout, u, dx, scratch, top, left, side, threads, constants=(u,))
 
 
 def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:

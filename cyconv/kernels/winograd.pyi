@@ -15,6 +15,18 @@ def correlate(
     threads: int,
     later: bool = False,
 ) -> Any: ...
+def spread_scratch_size(n: int, c: int, f: int, oh: int, ow: int, kernel: int) -> int: ...
+def input_grad(
+    dout: Any,
+    u: Any,
+    dx: Any,
+    scratch: Any,
+    top: int,
+    left: int,
+    kernel: int,
+    threads: int,
+    later: bool = False,
+) -> Any: ...
 def pack_weights(
     w: Any,
     u: Any,

@@ -9,7 +9,8 @@
 #
 # Lanes are images, so each transform is plain sums of vectors. A job takes a few tiles of one row
 # for up to 2 VLEN images, and for each block of output channels goes from V to Y, so that M stays
-# in the cache. The gradient by the input is the same with each kernel turned by 180 degrees.
+# in the cache. The gradient by the input is the same with each kernel turned by 180 degrees; or, where
+# that takes many more tiles, the way back through the same tiles (spread.pxd).
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
@@ -20,6 +21,7 @@ from cyconv.kernels.points cimport POINTS, evaluate_1d, fetch, interpolate_1d, t
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, inlined, real, rectified, store, store_first, vreal,
 )
+from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport packed_tile
 
@@ -218,6 +220,59 @@ def correlate(
     return finish(&call.task, sizeof(call), later)
 
 
+# ------------------------------------------------------------------ tiles of the output, spread
+
+
+def spread_scratch_size(
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
+):
+    """Numbers of scratch per thread for dout (n, f, oh, ow), dx (n, c, ., .), 3x3 or 5x5 kernels."""
+    cdef Spread p = spread_of(n, c, f, oh, ow, kernel, 1)
+    return POINTS * p.lanes * (p.chunk * f + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+
+
+cdef struct Spreading:
+    Task task
+    Spread p
+    Py_ssize_t jobs
+    real* scratch
+    Py_ssize_t per_thread  # numbers of scratch
+
+
+cdef void run_spread(const void* task, int threads) noexcept nogil:
+    cdef const Spreading* s = <const Spreading*>task
+    cdef Py_ssize_t job
+    for job in prange(s.jobs, num_threads=threads, schedule="dynamic"):
+        spread_job(&s.p, job, s.scratch + threadid() * s.per_thread)
+
+
+def input_grad(
+    object dout, object u, object dx, object scratch, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t kernel, int threads, bint later=False,
+):
+    """Fill dx (N, C, H, W) from dout (N, F, OH, OW), batch-last, and u.
+
+    u: from ``pack_weights`` with ``spread``; scratch: 1-d of ``threads * spread_scratch_size(...)``;
+    output (i, j) read inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns.
+    ``later`` does nothing now but gives a task for a program.
+    """
+    cdef Spreading call
+    cdef Planes d = planes(dout, False)
+    cdef Planes x = planes(dx, True)
+    cdef Spread p = spread_of(d.n, x.c, d.c, d.h, d.w, kernel, threads)
+    cdef Py_ssize_t per_thread = spread_scratch_size(d.n, x.c, d.c, d.h, d.w, kernel)
+    if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
+        raise ValueError("kernel: winograd got sizes that do not fit")
+    p.d, p.dx, p.top, p.left = d, x, top, left
+    p.u = numbers(u, p.blocks * POINTS * (1 + d.c) * p.mr, False)
+    cdef real* base = numbers(scratch, threads * per_thread, True)
+    check_apart(base, threads * per_thread, x.data, extent(x))
+    call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
+    call.p, call.scratch, call.per_thread = p, base, per_thread
+    call.task.run, call.task.threads = run_spread, threads
+    return finish(&call.task, sizeof(call), later)
+
+
 # ------------------------------------------------------------------ weights
 
 
@@ -275,7 +330,7 @@ def pack_weights(
     """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3 or 5.
 
     ``swapped`` is for the gradient by the input: w is (cols, rows, kernel, kernel) then, and each
-    kernel is turned by 180 degrees; or not, if ``spread``, which is for ``winograd_input_grad``.
+    kernel is turned by 180 degrees; or not, if ``spread``, which is for ``input_grad``.
     """
     check_threads(threads)
     cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel)

@@ -14,19 +14,16 @@
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
-from cython.parallel cimport prange, threadid
-
-from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_threads
 from cyconv.kernels.points cimport POINTS, fetch, load_some, spread_1d, transform_grad
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real, store, store_first, vreal
-from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport packed_tile
 
 cdef enum:
-    CACHED = 262144      # bytes of D that are used together
+    HELD = 262144        # bytes of D that are used together
 
 
-cdef struct Problem:
+cdef struct Spread:
     Planes d, dx
     const real* u        # (blocks, POINTS, 1 + F, mr); the first row of each is zeros
     Py_ssize_t mr, blocks
@@ -41,8 +38,8 @@ cdef struct Problem:
 # ------------------------------------------------------------------ transforms
 
 
-cdef void transform_tile(
-    const Problem* p, const real* plane, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t count, real* v,
+cdef inline void transform_grads(
+    const Spread* p, const real* plane, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t count, real* v,
     Py_ssize_t vstride,
 ) noexcept nogil:
     # the side of the tile becomes a constant
@@ -50,7 +47,7 @@ cdef void transform_tile(
     else: transform_grad(2, &p.d, plane, ty * 2, tx * 2, count, v, vstride)
 
 
-cdef void add_tile(
+cdef inline void add_tile(
     const Planes* dx, real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, const real* m,
     Py_ssize_t mstride,
 ) noexcept nogil:
@@ -79,12 +76,12 @@ cdef void add_tile(
 
 
 cdef inline real* plane_of(
-    const Problem* p, Py_ssize_t block, Py_ssize_t f, Py_ssize_t image
+    const Spread* p, Py_ssize_t block, Py_ssize_t f, Py_ssize_t image
 ) noexcept nogil:
     return p.dx.data + (block * p.mr + f) * p.dx.stride + image
 
 
-cdef void clear(const Problem* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize_t lanes) noexcept nogil:
+cdef inline void clear(const Spread* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize_t lanes) noexcept nogil:
     cdef real* plane = plane_of(p, 0, channel, image)
     cdef Py_ssize_t pixel, i
     for pixel in range(p.dx.h * p.dx.w):
@@ -92,7 +89,7 @@ cdef void clear(const Problem* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize
             plane[pixel * p.dx.n + i] = 0
 
 
-cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
+cdef inline void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept nogil:
     # scratch: d (chunk, POINTS, F, lanes), m (POINTS, mr, lanes)
     cdef Py_ssize_t image = job // p.parts * p.lanes
     cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
@@ -113,8 +110,8 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             first = last
 
 
-cdef void transform_tiles(
-    const Problem* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
+cdef inline void transform_tiles(
+    const Spread* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
     Py_ssize_t lanes, real* d,
 ) noexcept nogil:
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
@@ -128,13 +125,13 @@ cdef void transform_tiles(
         for tx in range(first, last):
             lane = 0
             while lane < lanes:
-                transform_tile(p, plane + lane, ty, tx, min(<Py_ssize_t>VLEN, lanes - lane),
+                transform_grads(p, plane + lane, ty, tx, min(<Py_ssize_t>VLEN, lanes - lane),
                                d + (tx - first) * size + c * width + lane, p.d.c * width)
                 lane = lane + VLEN
 
 
-cdef void add_tiles(
-    const Problem* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
+cdef inline void add_tiles(
+    const Spread* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
     Py_ssize_t lanes, Py_ssize_t block, const real* d, real* m,
 ) noexcept nogil:
     # what some tiles give one block of channels
@@ -156,11 +153,11 @@ cdef void add_tiles(
                 lane = lane + VLEN
 
 
-cdef Problem problem_of(
+cdef inline Spread spread_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
     Py_ssize_t threads,
 ) except *:
-    cdef Problem p
+    cdef Spread p
     cdef Py_ssize_t batches
     if kernel != 3 and kernel != 5:
         raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
@@ -172,58 +169,8 @@ cdef Problem problem_of(
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
     p.side = 7 - kernel
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
-    p.chunk = CACHED // (POINTS * f * p.lanes * <Py_ssize_t>sizeof(real))
+    p.chunk = HELD // (POINTS * f * p.lanes * <Py_ssize_t>sizeof(real))
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
     batches = (n + p.lanes - 1) // p.lanes
     p.parts = min(p.blocks, (threads + batches - 1) // batches)
     return p
-
-
-def scratch_size(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
-):
-    """Numbers of scratch per thread for dout (n, f, oh, ow), dx (n, c, ., .), 3x3 or 5x5 kernels."""
-    cdef Problem p = problem_of(n, c, f, oh, ow, kernel, 1)
-    return POINTS * p.lanes * (p.chunk * f + p.mr) + 64 // <Py_ssize_t>sizeof(real)
-
-
-cdef struct Spread:
-    Task task
-    Problem p
-    Py_ssize_t jobs
-    real* scratch
-    Py_ssize_t per_thread  # numbers of scratch
-
-
-cdef void run(const void* task, int threads) noexcept nogil:
-    cdef const Spread* s = <const Spread*>task
-    cdef Py_ssize_t job
-    for job in prange(s.jobs, num_threads=threads, schedule="dynamic"):
-        run_job(&s.p, job, s.scratch + threadid() * s.per_thread)
-
-
-def input_grad(
-    object dout, object u, object dx, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, int threads, bint later=False,
-):
-    """Fill dx (N, C, H, W) from dout (N, F, OH, OW), batch-last, and ``winograd``'s u.
-
-    u: from ``pack_weights`` with ``spread``; scratch: 1-d of ``threads * scratch_size(...)``; output
-    (i, j) read inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns. ``later``
-    does nothing now but gives a task for a program.
-    """
-    cdef Spread call
-    cdef Planes d = planes(dout, False)
-    cdef Planes x = planes(dx, True)
-    cdef Problem p = problem_of(d.n, x.c, d.c, d.h, d.w, kernel, threads)
-    cdef Py_ssize_t per_thread = scratch_size(d.n, x.c, d.c, d.h, d.w, kernel)
-    if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
-        raise ValueError("kernel: winograd got sizes that do not fit")
-    p.d, p.dx, p.top, p.left = d, x, top, left
-    p.u = numbers(u, p.blocks * POINTS * (1 + d.c) * p.mr, False)
-    cdef real* base = numbers(scratch, threads * per_thread, True)
-    check_apart(base, threads * per_thread, x.data, extent(x))
-    call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
-    call.p, call.scratch, call.per_thread = p, base, per_thread
-    call.task.run, call.task.threads = run, threads
-    return finish(&call.task, sizeof(call), later)
