@@ -221,7 +221,7 @@ class Tensor:
         _, value = comparables("assignment", self, value)
         target = self._write()
         try:
-            target[_index(index, self)] = value
+            target[index_in(index, self)] = value
         except (ValueError, IndexError) as error:
             raise type(error)(
                 f"cannot write values of shape {np.shape(value)} into {index!r} of a tensor of "
@@ -385,20 +385,6 @@ def _view_of(tensor: Tensor, array: Array) -> Tensor:
     return view
 
 
-def _index(index: Any, tensor: Tensor) -> Any:
-    """An index with its tensors turned into arrays, and NumPy's arrays put beside the tensor."""
-    if isinstance(index, tuple):
-        return tuple(_index(i, tensor) for i in index)
-    if isinstance(index, Tensor):
-        if index.device != tensor.device:
-            raise ValueError(
-                f"index: the tensor is on {tensor.device} but its index is on {index.device}; "
-                "move one of them by to()"
-            )
-        return index.data
-    return backends.beside(index, tensor.data) if isinstance(index, np.ndarray) else index
-
-
 from . import ops  # noqa: E402  (ops builds on Tensor, and Tensor's methods call ops)
 from .creation import valid_dtype  # noqa: E402
-from .ops.inputs import comparables, on_one_device, tensor_in  # noqa: E402
+from .ops.inputs import comparables, index_in, on_one_device, tensor_in  # noqa: E402

@@ -129,3 +129,17 @@ def _comparable(relation: str, value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.data
     return value if isinstance(value, (bool, int, float)) else _constant(relation, value)
+
+
+def index_in(index: Any, tensor: Tensor) -> Any:
+    """An index with its tensors turned into arrays, and NumPy's arrays put beside the tensor."""
+    if isinstance(index, tuple):
+        return tuple(index_in(i, tensor) for i in index)
+    if isinstance(index, Tensor):
+        if index.device != tensor.device:
+            raise ValueError(
+                f"index: the tensor is on {tensor.device} but its index is on {index.device}; "
+                "move one of them by to()"
+            )
+        return index.data
+    return beside(index, tensor.data) if isinstance(index, np.ndarray) else index

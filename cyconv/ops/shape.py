@@ -10,8 +10,8 @@ import numpy as np
 from ..autograd import Array, Op
 from ..backends import namespace_of
 from ..geometry import flag, integer
-from ..tensor import Tensor, _index, apply
-from .inputs import tensor_in
+from ..tensor import Tensor, apply
+from .inputs import index_in, tensor_in
 
 
 def _keep_dims(dout: Array, axis: Any, shape: tuple[int, ...]) -> Array:
@@ -382,7 +382,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     """
     x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
     try:
-        return apply(GetItem(_own(_index(index, x))), x)
+        return apply(GetItem(_own(index_in(index, x))), x)
     except (IndexError, OverflowError) as error:
         raise IndexError(f"index {index!r} of a tensor of shape {x.shape}: {error}") from None
 
