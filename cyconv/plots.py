@@ -170,7 +170,7 @@ class _Sheet:
     def __init__(self, figure: Any, rows: int, columns: int):
         self._axes = figure.subplots()
         self._axes.set_axis_off()
-        self._size = rows * PITCH, columns * PITCH
+        self._axes.set(xlim=(0, columns * PITCH), ylim=(rows * PITCH, -0.2))
 
     def show(self, row: int, column: int, image: np.ndarray, title: str = "", **look: Any) -> None:
         """An image (C, H, W), in colour if C is 3, else grey unless ``look`` says otherwise."""
@@ -181,7 +181,6 @@ class _Sheet:
         pixels = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
         self._axes.imshow(pixels, extent=place, **{"cmap": "gray", **look})
         self._axes.text(left + 0.5, top - 0.04, title, ha="center", va="bottom", fontsize=8)
-        self._axes.set(xlim=(0, self._size[1]), ylim=(self._size[0], -0.2))
 
 
 def _plain_number(value: float, position: int | None) -> str:
