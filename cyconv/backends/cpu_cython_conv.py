@@ -82,25 +82,11 @@ def _correlate(
             kernels_of(x).dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias)
         )
         return out
-    if name == "winograd" and transposed and spreads_output_tiles(g):
-        _spread_tiles(x, w, out, g)
+    if name == "winograd":
+        _in_tiles(x, w, b, out, g, relu, transposed)
         return out
     scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed),), dtype)
     bias = flat_or_none(b)
-    if name == "winograd":
-        winograd, bias = kernels_of(x).winograd, constant(bias)
-        top, _, left, _ = window.padding
-        side = window.kernel[0]
-        if transposed:  # a correlation with the turned kernel
-            top, left = side - 1 - top, side - 1 - left
-        packed = constant_empty((winograd.packed_size(read, written),), dtype)
-        winograd.pack_weights(
-            w, packed, written, read, side, transposed, False, threads_for(w.size)
-        )
-        place = (top, left, side)
-        arrays = (x, packed, bias, out, scratch)
-        call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
-        return out
     packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
     conv.pack_weights(w, bias, packed, *sizes, transposed, threads_for(w.size))
@@ -109,16 +95,27 @@ def _correlate(
     return out
 
 
-def _spread_tiles(dout: Array, w: Array, dx: Array, g: Conv2dGeometry) -> None:
-    """Fill dx by Winograd's method with tiles of dout, which overlap in dx."""
-    winograd, side = kernels_of(dout).winograd, g.window.kernel[0]
-    threads = threads_for(g.macs)
-    u = constant_empty((winograd.packed_size(g.f, g.c),), dout.dtype)
-    winograd.pack_weights(w, u, g.c, g.f, side, True, True, threads_for(w.size))
-    size = winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
-    scratch = aligned_empty((size * threads,), dout.dtype)
+def _in_tiles(
+    x: Array, w: Array, b: Array | None, out: Array, g: Conv2dGeometry, relu: bool, transposed: bool
+) -> None:
+    """Fill out by Winograd's method, with tiles of out or, for some gradients, of what is read."""
+    winograd, side = kernels_of(x).winograd, g.window.kernel[0]
+    read, written, threads = x.shape[1], out.shape[1], threads_for(g.macs)
+    spread = transposed and spreads_output_tiles(g)
+    packed = constant_empty((winograd.packed_size(read, written),), x.dtype)
+    winograd.pack_weights(w, packed, written, read, side, transposed, spread, threads_for(w.size))
     top, _, left, _ = g.window.padding
-    call(winograd.input_grad, dout, u, dx, scratch, top, left, side, threads, constants=(u,))
+    if spread:
+        size = winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side) * threads
+        scratch, place = aligned_empty((size,), x.dtype), (top, left, side)
+        call(winograd.input_grad, x, packed, out, scratch, *place, threads, constants=(packed,))
+        return
+    if transposed:  # a correlation with the turned kernel
+        top, left = side - 1 - top, side - 1 - left
+    size, bias = _scratch_size("winograd", g, x.dtype.char, transposed), constant(flat_or_none(b))
+    scratch, place = aligned_empty((size,), x.dtype), (top, left, side)
+    arrays = (x, packed, bias, out, scratch)
+    call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
 
 
 def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:

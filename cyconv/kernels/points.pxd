@@ -11,7 +11,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport (
-    VLEN, broadcast, inlined, load, load_first, prefetch, real, store, vreal,
+    VLEN, broadcast, inlined, load, load_first, prefetch, real, store, store_first, vreal,
 )
 
 cdef enum:
@@ -20,6 +20,25 @@ cdef enum:
 
 cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
     return load(p) if count == VLEN else load_first(p, count)
+
+
+cdef inline void store_some(real* p, vreal v, Py_ssize_t count) noexcept nogil:
+    if count == VLEN:
+        store(p, v)
+    else:
+        store_first(p, v, count)
+
+
+cdef inline int check_tiles(
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
+    Py_ssize_t most,
+) except -1:
+    # sizes for which no product leaves 64 bits: fewer than `most` images, rows and columns
+    if kernel != 3 and kernel != 5:
+        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
+    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= most:
+        raise ValueError("kernel: winograd got a size out of range")
+    return 0
 
 
 cdef inline void fetch(

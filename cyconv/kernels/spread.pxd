@@ -15,8 +15,10 @@
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
 from cyconv.kernels.planes cimport Planes, check_threads
-from cyconv.kernels.points cimport POINTS, fetch, load_some, spread_1d, transform_grad
-from cyconv.kernels.simd cimport MR_MAX, VLEN, real, store, store_first, vreal
+from cyconv.kernels.points cimport (
+    POINTS, check_tiles, fetch, load_some, spread_1d, store_some, transform_grad,
+)
+from cyconv.kernels.simd cimport MR_MAX, VLEN, real, vreal
 from cyconv.kernels.tile cimport packed_tile
 
 cdef enum:
@@ -66,10 +68,7 @@ cdef inline void add_tile(
         for j in range(6):
             if 0 <= left + j < dx.w:
                 dst = plane + ((top + i) * dx.w + left + j) * dx.n
-                if count == VLEN:
-                    store(dst, load_some(dst, VLEN) + line[j])
-                else:
-                    store_first(dst, load_some(dst, count) + line[j], count)
+                store_some(dst, load_some(dst, count) + line[j], count)
 
 
 # ------------------------------------------------------------------ jobs
@@ -81,7 +80,9 @@ cdef inline real* plane_of(
     return p.dx.data + (block * p.mr + f) * p.dx.stride + image
 
 
-cdef inline void clear(const Spread* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize_t lanes) noexcept nogil:
+cdef inline void clear(
+    const Spread* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize_t lanes
+) noexcept nogil:
     cdef real* plane = plane_of(p, 0, channel, image)
     cdef Py_ssize_t pixel, i
     for pixel in range(p.dx.h * p.dx.w):
@@ -159,10 +160,7 @@ cdef inline Spread spread_of(
 ) except *:
     cdef Spread p
     cdef Py_ssize_t batches
-    if kernel != 3 and kernel != 5:
-        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
-    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**40:
-        raise ValueError("kernel: winograd got a size out of range")
+    check_tiles(n, c, f, oh, ow, kernel, 2**40)
     check_threads(threads)
     p.blocks = (c + MR_MAX - 1) // MR_MAX
     p.mr = (c + p.blocks - 1) // p.blocks

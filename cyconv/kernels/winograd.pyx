@@ -17,10 +17,10 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
-from cyconv.kernels.points cimport POINTS, evaluate_1d, fetch, interpolate_1d, transform_input
-from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, inlined, real, rectified, store, store_first, vreal,
+from cyconv.kernels.points cimport (
+    POINTS, check_tiles, evaluate_1d, fetch, interpolate_1d, store_some, transform_input,
 )
+from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport packed_tile
@@ -68,10 +68,7 @@ cdef inline inlined transform_output(
             result = line[j] + bias
             if p.relu:
                 result = rectified(result)
-            if count == VLEN:
-                store(dst + (i * p.out.w + j) * p.out.n, result)
-            else:
-                store_first(dst + (i * p.out.w + j) * p.out.n, result, count)
+            store_some(dst + (i * p.out.w + j) * p.out.n, result, count)
 
 
 cdef void transform_tile(
@@ -160,10 +157,7 @@ cdef Problem problem_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
 ) except *:
     cdef Problem p
-    if kernel != 3 and kernel != 5:
-        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
-    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**40:
-        raise ValueError("kernel: winograd got a size out of range")
+    check_tiles(n, c, f, oh, ow, kernel, 2**40)
     p.blocks = (f + MR_MAX - 1) // MR_MAX
     p.mr = (f + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN

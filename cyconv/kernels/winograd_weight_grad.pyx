@@ -17,7 +17,7 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport (
-    POINTS, fetch, interpolate_1d, transform_grad, transform_input,
+    POINTS, check_tiles, fetch, interpolate_1d, transform_grad, transform_input,
 )
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
@@ -173,10 +173,7 @@ cdef Problem problem_of(
 ) except *:
     cdef Problem p
     cdef Py_ssize_t per_step
-    if kernel != 3 and kernel != 5:
-        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
-    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**20:
-        raise ValueError("kernel: weight_grad got a size out of range")
+    check_tiles(n, c, f, oh, ow, kernel, 2**20)
     p.x.width = VLEN if c <= VLEN else 2 * VLEN
     p.x.blocks = (c + p.x.width - 1) // p.x.width
     p.d.blocks = (f + MR_MAX - 1) // MR_MAX
