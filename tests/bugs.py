@@ -181,8 +181,8 @@ KERNEL_BUGS = [
     kernel(
         "a later part of a panel begins anew",
         "conv.pyx",
-        "packed_tile(begin > 0,",
-        "packed_tile(False,",
+        "packed_tiles(begin > 0,",
+        "packed_tiles(False,",
         CONV,
     ),
     kernel(

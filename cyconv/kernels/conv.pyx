@@ -20,7 +20,7 @@ from cyconv.kernels.panel cimport (
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport WIDE_MR, packed_tile, placed_tile
+from cyconv.kernels.tile cimport WIDE_MR, packed_tiles, placed_tile
 from cyconv.kernels.window cimport Axis, axis, check_window, spread
 
 lanes = 2 * VLEN  # of a tile
@@ -112,8 +112,8 @@ cdef inline void multiply_panel(
         placed_tile(begin > 0, p.mr, end - begin, panel.rows, p.places + begin, w, p.weights, out,
                     p.out.stride, fcount, panel.lanes, relu)
     else:
-        packed_tile(begin > 0, p.mr, end - begin, panel.rows + begin * panel.width, w, out,
-                    p.out.stride, fcount, panel.lanes, relu)
+        packed_tiles(begin > 0, p.mr, end - begin, panel.rows + begin * panel.width, w, out,
+                    p.out.stride, fcount, panel.lanes, relu, 1)
 
 
 # ------------------------------------------------------------------ direct: lanes in place

@@ -19,7 +19,7 @@ from cyconv.kernels.points cimport (
     POINTS, check_tiles, fetch, load_some, spread_1d, store_some, transform_grad,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real, vreal
-from cyconv.kernels.tile cimport packed_tile
+from cyconv.kernels.tile cimport packed_tiles
 
 cdef enum:
     HELD = 262144        # bytes of D that are used together
@@ -138,13 +138,11 @@ cdef inline void add_tiles(
     # what some tiles give one block of channels
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t count = min(p.mr, p.dx.c - block * p.mr)
-    cdef Py_ssize_t tx, point, f, lane
-    cdef const real* u
+    cdef Py_ssize_t tx, f, lane
+    cdef const real* u = p.u + block * POINTS * (1 + p.d.c) * p.mr
     for tx in range(first, last):
-        for point in range(POINTS):
-            u = p.u + (block * POINTS + point) * (1 + p.d.c) * p.mr
-            packed_tile(False, p.mr, p.d.c, d, u, m + point * p.mr * width, width, p.mr, width, False)
-            d = d + p.d.c * width
+        packed_tiles(False, p.mr, p.d.c, d, u, m, width, p.mr, width, False, POINTS)
+        d = d + POINTS * p.d.c * width
         for f in range(count):
             lane = 0
             while lane < lanes:

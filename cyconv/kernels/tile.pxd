@@ -14,66 +14,72 @@ cdef inline inlined tile(
     const int mr, const int nv, const bint packed, bint add, Py_ssize_t count,
     const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff,
     real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
+    Py_ssize_t times,
 ) noexcept nogil:
     # out[f, lanes] = bias[f] + sum over k < count of w[k, f] * x[k, lanes], where the bias lies before
     # the weights; or, if add, out[f, lanes] += the sum, and there is no bias; then, if relu,
     # max(out, 0). packed: x (count, nv VLEN) and w (count, mr) lie without gaps; else xoff and woff
-    # say where the rows begin.
+    # say where the rows begin. As often as `times` says: the next x, w and out lie behind.
     # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
+    # (gcc unrolls the loops of the sums early enough for that because they are inside of another.)
     cdef vreal sums[28]  # at most mr * nv below
     cdef vreal held[14]
     cdef vreal u
     cdef real edge[28 * VLEN]  # in place of out, where that is smaller than the tile
-    cdef real* place = out
-    cdef Py_ssize_t step = outstride
+    cdef real* place
+    cdef Py_ssize_t step
     cdef const real* xk
     cdef const real* wk
-    cdef Py_ssize_t k
+    cdef Py_ssize_t k, time
     cdef bint whole = lanes == nv * VLEN and fcount >= mr
     cdef int i, j
-    if not whole:
-        place, step = edge, nv * VLEN
-        for i in range(mr * nv * VLEN):
-            edge[i] = 0
-        if add:
-            copy_edge(out, outstride, edge, step, min(fcount, <Py_ssize_t>mr), lanes)
-    for i in range(mr):
-        for j in range(nv):
+    for time in range(times):
+        place, step = out, outstride
+        if not whole:
+            place, step = edge, nv * VLEN
+            for i in range(mr * nv * VLEN):
+                edge[i] = 0
             if add:
-                sums[i * nv + j] = load(place + i * step + j * VLEN)
+                copy_edge(out, outstride, edge, step, min(fcount, <Py_ssize_t>mr), lanes)
+        for i in range(mr):
+            for j in range(nv):
+                if add:
+                    sums[i * nv + j] = load(place + i * step + j * VLEN)
+                else:
+                    sums[i * nv + j] = broadcast(w[i])
+        if not add:
+            w = w + mr
+        for k in range(count):
+            if packed:
+                xk = x + k * nv * VLEN
+                wk = w + k * mr
             else:
-                sums[i * nv + j] = broadcast(w[i])
-    if not add:
-        w = w + mr
-    for k in range(count):
-        if packed:
-            xk = x + k * nv * VLEN
-            wk = w + k * mr
-        else:
-            xk = x + xoff[k]
-            wk = w + woff[k]
-        if mr < nv:  # the fewer of the two are held in registers
-            for i in range(mr):
-                held[i] = broadcast(wk[i])
-            for j in range(nv):
-                u = load(xk + j * VLEN)
-                keep(u)
+                xk = x + xoff[k]
+                wk = w + woff[k]
+            if mr < nv:  # the fewer of the two are held in registers
                 for i in range(mr):
-                    sums[i * nv + j] = sums[i * nv + j] + u * held[i]
-        else:
-            for j in range(nv):
-                held[j] = load(xk + j * VLEN)
-            for i in range(mr):
+                    held[i] = broadcast(wk[i])
                 for j in range(nv):
-                    sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i]
-    if relu:
-        for i in range(mr * nv):
-            sums[i] = rectified(sums[i])
-    for i in range(mr):
-        for j in range(nv):
-            store(place + i * step + j * VLEN, sums[i * nv + j])
-    if not whole:
-        copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr), lanes)
+                    u = load(xk + j * VLEN)
+                    keep(u)
+                    for i in range(mr):
+                        sums[i * nv + j] = sums[i * nv + j] + u * held[i]
+                        keep(sums[i * nv + j])  # its place is not u's, of which there is one
+            else:
+                for j in range(nv):
+                    held[j] = load(xk + j * VLEN)
+                for i in range(mr):
+                    for j in range(nv):
+                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i]
+        if relu:
+            for i in range(mr * nv):
+                sums[i] = rectified(sums[i])
+        for i in range(mr):
+            for j in range(nv):
+                store(place + i * step + j * VLEN, sums[i * nv + j])
+        if not whole:
+            copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr), lanes)
+        x, w, out = x + count * nv * VLEN, w + count * mr, out + mr * outstride
 
 
 cdef inline void copy_edge(
@@ -89,24 +95,24 @@ cdef inline void copy_edge(
 cdef inline inlined tile_of(
     const int nv, const bint packed, bint add, Py_ssize_t mr, Py_ssize_t count,
     const real* x, const Py_ssize_t* xo, const real* w, const Py_ssize_t* wo,
-    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes, bint relu,
+    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes, bint relu, Py_ssize_t times,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 1: tile(1, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 2: tile(2, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 3: tile(3, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    if mr == 1: tile(1, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 2: tile(2, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 3: tile(3, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
     elif nv > 2: return  # there are none
-    elif mr == 4: tile(4, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 5: tile(5, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 6: tile(6, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
-    elif mr == 14 and MR_MAX >= 14: tile(14, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu)
+    elif mr == 4: tile(4, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 5: tile(5, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 6: tile(6, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 14 and MR_MAX >= 14: tile(14, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
 
 
 # Functions of their own, so that what a caller keeps in registers leaves all of them to the sums.
@@ -119,19 +125,21 @@ cdef inline void placed_tile(
 ) noexcept nogil:
     # a sum over `count` rows of 1, 2 or 4 vectors of x and rows of w, which begin at their offsets
     if lanes > 2 * VLEN:  # mr <= WIDE_MR
-        tile_of(4, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu)
+        tile_of(4, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
     elif lanes > VLEN:
-        tile_of(2, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu)
+        tile_of(2, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
     else:
-        tile_of(1, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu)
+        tile_of(1, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
 
 
-cdef inline void packed_tile(
+cdef inline void packed_tiles(
     bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w,
     real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
+    Py_ssize_t times,
 ) noexcept nogil:
-    # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and of w (count, mr)
+    # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and of w (count, mr), and of those
+    # behind as often as `times` says
     if lanes > VLEN:
-        tile_of(2, True, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu)
+        tile_of(2, True, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
     else:
-        tile_of(1, True, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu)
+        tile_of(1, True, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)

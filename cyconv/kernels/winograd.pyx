@@ -23,7 +23,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport packed_tile
+from cyconv.kernels.tile cimport packed_tiles
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -96,9 +96,8 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t vsize = POINTS * channels * width
     cdef real* v = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
     cdef real* m = v + p.chunk * POINTS * channels * p.lanes
-    cdef Py_ssize_t c, tx, lane, block, point, f, count
+    cdef Py_ssize_t c, tx, lane, block, f, count
     cdef const real* u
-    cdef const real* x
     cdef const real* plane
     cdef real bias
     for c in range(channels):
@@ -119,14 +118,13 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
                 lane = lane + VLEN
     for block in range(p.blocks):
         count = min(p.mr, p.out.c - block * p.mr)
+        u = p.u + block * POINTS * (1 + channels) * p.mr
         for tx in range(first, last):
             for f in range(count):
                 fetch(&p.out, p.out.data + (block * p.mr + f) * p.out.stride + image,
                       ty * p.side, tx * p.side, p.side, p.side, lanes)
-            for point in range(POINTS):
-                u = p.u + (block * POINTS + point) * (1 + channels) * p.mr
-                x = v + (tx - first) * vsize + point * channels * width
-                packed_tile(False, p.mr, channels, x, u, m + point * p.mr * width, width, p.mr, width, False)
+            packed_tiles(False, p.mr, channels, v + (tx - first) * vsize, u, m, width, p.mr, width, False,
+                         POINTS)
             for f in range(count):
                 bias = p.bias[block * p.mr + f] if p.bias != NULL else 0
                 lane = 0

@@ -22,7 +22,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
 )
-from cyconv.kernels.tile cimport packed_tile
+from cyconv.kernels.tile cimport packed_tiles
 
 cdef enum:
     CACHED = 8388608                # bytes of panels in a chunk
@@ -162,7 +162,7 @@ cdef void product_job(const Problem* p, Py_ssize_t first, Py_ssize_t job) noexce
             m[i] = 0
     for block in range(p.x.blocks):
         x = p.x.panels + (point * p.x.blocks + block) * p.steps * VLEN * width
-        packed_tile(True, mr, count, x, d, m + block * width, outstride, mr, width, False)
+        packed_tiles(True, mr, count, x, d, m + block * width, outstride, mr, width, False, 1)
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
