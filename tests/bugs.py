@@ -227,9 +227,23 @@ KERNEL_BUGS = [
     kernel(
         "columns sorted wrongly",
         "conv_weight_grad.pyx",
-        "(column % p.sw * p.cols + column // p.sw)",
-        "(column // p.sw * p.cols + column % p.sw)",
+        "column % p.sw * p.cols + column // p.sw",
+        "column // p.sw * p.cols + column % p.sw",
         RECORDED,
+    ),
+    kernel(
+        "a later piece of a row reads the first",
+        "conv_weight_grad.pyx",
+        "* xrow + col * p.x.n",
+        "* xrow",
+        CONV,
+    ),
+    kernel(
+        "copied rows of the channels overlap",
+        "conv_weight_grad.pyx",
+        "copied + i * plane",
+        "copied",
+        CONV,
     ),
     kernel(
         "one number of a transform",

@@ -12,7 +12,7 @@ from ..geometry import Conv2dGeometry
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 16},
     "input_grad": {3: 16, 5: 16},
-    "weight_grad": {3: 24, 5: 64},
+    "weight_grad": {3: 40, 5: 64},
 }
 # What Winograd's tiles may compute, relative to the outputs of the convolution.
 MOST_WASTE = 1.5

@@ -3,7 +3,8 @@
 # Lanes are what is summed over: a row of the output is OW * N consecutive numbers, and so is what
 # tap t reads of the input, once the input's rows are padded and, for a stride above 1, their
 # columns are sorted by column % stride. A tile keeps FR output channels by TR taps of sums in
-# registers. The output's rows are taken in bands, so that the rows in use stay in the cache.
+# registers, for a piece of the output after the other. A job takes some channels of the input and some
+# of the output, of all images: so many that their pieces stay in the cache from tile to tile.
 
 from cython.parallel cimport prange, threadid
 
@@ -15,9 +16,11 @@ from cyconv.kernels.simd cimport (
 from cyconv.kernels.window cimport check_window
 
 cdef enum:
-    BAND = 16384  # numbers of one output channel in a band of rows
-    FEW_TAPS = 6  # a job takes so many channels that it has at least these
-    JOBS = 32     # enough for any number of threads to share the work evenly
+    PIECE = 2048   # numbers of an output channel, about: those of a tile fit in the nearest cache
+    HELD = 196608  # bytes of input, and of output, that a job uses together
+    FEW_TAPS = 6   # a job takes so many channels that it has at least these
+    JOBS = 16      # enough for a few threads to share the work evenly
+    COPYING = 4    # what it costs to copy the input, relative to reading it
 
 
 cdef struct Problem:
@@ -29,11 +32,22 @@ cdef struct Problem:
     bint in_place                          # x needs neither padding nor sorting
     Py_ssize_t cols                        # columns per phase of a padded row
     Py_ssize_t rowlen                      # numbers of a padded row
-    Py_ssize_t band                        # output rows in a band
+    Py_ssize_t band                        # output rows whose input is copied together
     Py_ssize_t channels, cblocks           # channels per job, jobs along the channels
-    Py_ssize_t fparts, fmost               # jobs along the output channels, and their size
+    Py_ssize_t filters, fblocks            # output channels per job, jobs along them
     Py_ssize_t tr, fr                      # a tile
     Py_ssize_t copied                      # numbers of padded rows per thread
+
+
+cdef struct Part:                          # of the work: what a job does
+    Py_ssize_t channel, channels           # the first of x, and how many
+    Py_ssize_t filter, filters             # the first of dout, and how many
+    Py_ssize_t taps                        # of all its channels
+    Py_ssize_t tr, fr, tblocks, fblocks    # tiles
+    const real* x                          # the rows that the output from `row` on reads
+    Py_ssize_t row
+    Py_ssize_t* xoff                       # (taps): where each finds its first number there
+    real* sums                             # (fblocks, tblocks, fr, tr, VLEN)
 
 
 # ------------------------------------------------------------------ the micro-kernel
@@ -115,7 +129,7 @@ cdef Py_ssize_t fr_of(Py_ssize_t tr) noexcept nogil:
         else FR5 if tr == 5 else FR6 if tr == 6 else 1 if tr == 9 else 0
 
 
-# ------------------------------------------------------------------ one band of rows
+# ------------------------------------------------------------------ one job
 
 
 cdef void copy_rows(
@@ -139,74 +153,112 @@ cdef void copy_rows(
                 dst = dst + images
 
 
-cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    cdef Py_ssize_t fpart = job % p.fparts
-    cdef Py_ssize_t cblock = job // p.fparts % p.cblocks
-    cdef Py_ssize_t group = job // p.fparts // p.cblocks
-    cdef Py_ssize_t c0 = cblock * p.channels
-    cdef Py_ssize_t channels = min(p.channels, p.cg - c0)
-    cdef Py_ssize_t f0 = fpart * p.fmost
-    cdef Py_ssize_t filters = min(p.fmost, p.fg - f0)
-    cdef Py_ssize_t fblocks = (filters + p.fr - 1) // p.fr
-    cdef Py_ssize_t count = channels * p.taps
-    cdef Py_ssize_t tr = p.tr if p.tr <= count else min(count, <Py_ssize_t>FEW_TAPS)
-    cdef Py_ssize_t kblocks = (count + tr - 1) // tr
-    cdef Py_ssize_t fr = fr_of(tr)
-    cdef Py_ssize_t length = p.dout.w * p.dout.n
-    cdef Py_ssize_t row, rows, inrows, c, k, f, kb, fb, t, i, first
-    cdef Py_ssize_t xstride
-    cdef Py_ssize_t* xoff = <Py_ssize_t*>(scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real))
-    cdef real* copied = <real*>(xoff + kblocks * tr)
-    cdef real* sums = copied + p.copied
-    cdef real* tile_sums
-    cdef const real* x
+cdef inline Py_ssize_t rows_read(const Problem* p, Py_ssize_t rows) noexcept nogil:
+    # of the input, for so many of the output
+    return (rows - 1) * p.sh + (p.kh - 1) * p.dh + 1
+
+
+cdef inline Py_ssize_t first_in(Py_ssize_t block, Py_ssize_t size, Py_ssize_t count) noexcept nogil:
+    # of a block; the last one overlaps the one before rather than to be smaller
+    return max(<Py_ssize_t>0, min(block * size, count - size))
+
+
+cdef inline real* sums_of(const Part* part, Py_ssize_t fb, Py_ssize_t tb) noexcept nogil:
+    return part.sums + (fb * part.tblocks + tb) * part.fr * part.tr * VLEN
+
+
+cdef inline void find_taps(const Problem* p, const Part* part, Py_ssize_t plane) noexcept nogil:
+    # where all taps find their first number, in planes of x that are so far apart
+    cdef Py_ssize_t t, tap, column
+    for t in range(part.taps):
+        tap = t % p.taps
+        column = tap % p.kw * p.dw_
+        column = column % p.sw * p.cols + column // p.sw
+        part.xoff[t] = t // p.taps * plane + tap // p.kw * p.dh * p.rowlen + column * p.x.n
+
+
+cdef void add_piece(
+    const Problem* p, const Part* part, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
+    Py_ssize_t cols,
+) noexcept nogil:
+    # to the sums what some columns of some output rows give
+    cdef Py_ssize_t drow = p.dout.w * p.dout.n, xrow = p.sh * p.rowlen
+    cdef const real* x = part.x + (row - part.row) * xrow + col * p.x.n
     cdef const real* dout
-    if filters <= 0:
+    cdef Py_ssize_t fb, tb, f
+    for fb in range(part.fblocks):
+        f = first_in(fb, part.fr, part.filters)
+        dout = p.dout.data + (part.filter + f) * p.dout.stride + row * drow + col * p.dout.n
+        for tb in range(part.tblocks):
+            tile_of(part.tr, rows, cols * p.dout.n, x, xrow,
+                    part.xoff + first_in(tb, part.tr, part.taps), dout, drow, p.dout.stride,
+                    part.filters, sums_of(part, fb, tb))
+
+
+cdef void add_rows(const Problem* p, const Part* part, Py_ssize_t end) noexcept nogil:
+    # to the sums what the output rows from part.row to `end` give, in pieces of about equal size
+    cdef Py_ssize_t row = part.row, col = 0, rows, cols, most, pieces
+    most = max(<Py_ssize_t>1, PIECE // p.dout.n)
+    pieces = (p.dout.w + most - 1) // most
+    cols = (p.dout.w + pieces - 1) // pieces
+    rows = max(<Py_ssize_t>1, PIECE // (cols * p.dout.n))
+    while col < p.dout.w:
+        row = part.row
+        while row < end:
+            add_piece(p, part, row, min(rows, end - row), col, min(cols, p.dout.w - col))
+            row = row + rows
+        col = col + cols
+
+
+cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
+    cdef Py_ssize_t group = job // p.fblocks // p.cblocks
+    cdef Py_ssize_t c = job // p.fblocks % p.cblocks * p.channels
+    cdef Py_ssize_t f = job % p.fblocks * p.filters
+    cdef Py_ssize_t plane = p.x.stride, end, i
+    cdef real* copied
+    cdef Part part
+    part.channels, part.filters = min(p.channels, p.cg - c), min(p.filters, p.fg - f)
+    if part.channels <= 0 or part.filters <= 0:
         return
-    fblocks = (filters + fr - 1) // fr
-    for i in range(kblocks * fblocks * fr * tr * VLEN):
-        sums[i] = 0
-    row = 0
-    while row < p.dout.h:
-        rows = min(p.band, p.dout.h - row)
-        if p.in_place:
-            x = p.x.data + (group * p.cg + c0) * p.x.stride + row * p.sh * p.rowlen
-            xstride = p.x.stride
-        else:
-            inrows = (rows - 1) * p.sh + (p.kh - 1) * p.dh + 1
-            xstride = inrows * p.rowlen
-            for c in range(channels):
-                copy_rows(p, p.x.data + (group * p.cg + c0 + c) * p.x.stride, row * p.sh, inrows,
-                          copied + c * xstride)
-            x = copied
-        for kb in range(kblocks):
-            k = min(kb * tr, count - tr)  # the last block may overlap the one before
-            for t in range(tr):
-                xoff[kb * tr + t] = tap_offset(p, (k + t) % p.taps) + (k + t) // p.taps * xstride
-        for fb in range(fblocks):
-            f = max(<Py_ssize_t>0, min(fb * fr, filters - fr))
-            dout = p.dout.data + (group * p.fg + f0 + f) * p.dout.stride + row * length
-            for kb in range(kblocks):
-                tile_of(tr, rows, length, x, p.sh * p.rowlen, xoff + kb * tr,
-                        dout, length, p.dout.stride, filters,
-                        sums + (fb * kblocks + kb) * fr * tr * VLEN)
-        row = row + rows
-    for kb in range(kblocks):
-        k = min(kb * tr, count - tr)
-        for fb in range(fblocks):
-            f = max(<Py_ssize_t>0, min(fb * fr, filters - fr))
-            tile_sums = sums + (fb * kblocks + kb) * fr * tr * VLEN
-            for i in range(min(fr, filters)):
-                first = ((group * p.fg + f0 + f + i) * p.cg + c0) * p.taps + k
-                for t in range(tr):
-                    p.dw[first + t] = lane_sum(load(tile_sums + (i * tr + t) * VLEN))
+    part.channel, part.filter = group * p.cg + c, group * p.fg + f
+    part.taps = part.channels * p.taps
+    part.tr = p.tr if p.tr <= part.taps else min(part.taps, <Py_ssize_t>FEW_TAPS)
+    part.fr = fr_of(part.tr)
+    part.tblocks = (part.taps + part.tr - 1) // part.tr
+    part.fblocks = (part.filters + part.fr - 1) // part.fr
+    part.xoff = <Py_ssize_t*>(scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real))
+    copied = <real*>(part.xoff + part.taps)
+    part.sums = copied + p.copied
+    for i in range(part.tblocks * part.fblocks * part.fr * part.tr * VLEN):
+        part.sums[i] = 0
+    if not p.in_place:
+        plane = rows_read(p, p.band) * p.rowlen
+    find_taps(p, &part, plane)
+    part.row = 0
+    part.x = p.x.data + part.channel * p.x.stride if p.in_place else copied
+    while part.row < p.dout.h:
+        end = min(part.row + p.band, p.dout.h)
+        if not p.in_place:
+            for i in range(part.channels):
+                copy_rows(p, p.x.data + (part.channel + i) * p.x.stride, part.row * p.sh,
+                          rows_read(p, end - part.row), copied + i * plane)
+        add_rows(p, &part, end)
+        part.row = end
+    write_sums(p, &part, c)
 
 
-cdef Py_ssize_t tap_offset(const Problem* p, Py_ssize_t tap) noexcept nogil:
-    # where a tap's first number lies in the padded rows
-    cdef Py_ssize_t column = tap % p.kw * p.dw_
-    cdef Py_ssize_t offset = tap // p.kw * p.dh * p.rowlen
-    return offset + (column % p.sw * p.cols + column // p.sw) * p.x.n
+cdef void write_sums(const Problem* p, const Part* part, Py_ssize_t channel) noexcept nogil:
+    # to dw, where `channel` is the first of its group
+    cdef Py_ssize_t fb, tb, f, t, i, j
+    cdef real* dw
+    for fb in range(part.fblocks):
+        f = first_in(fb, part.fr, part.filters)
+        for tb in range(part.tblocks):
+            t = first_in(tb, part.tr, part.taps)
+            for i in range(min(part.fr, part.filters)):
+                dw = p.dw + ((part.filter + f + i) * p.cg + channel) * p.taps + t
+                for j in range(part.tr):
+                    dw[j] = lane_sum(load(sums_of(part, fb, tb) + (i * part.tr + j) * VLEN))
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
@@ -228,12 +280,35 @@ cdef Py_ssize_t best_tile(Py_ssize_t count, Py_ssize_t fg) noexcept nogil:
     return best
 
 
+cdef void cut(Problem* p) noexcept nogil:
+    # The channels of input and output in a job: what it uses together stays in the cache, and there are
+    # enough jobs, by shape alone. Where either is cut, all of the other is read once more.
+    cdef Py_ssize_t least = min(p.cg, (FEW_TAPS + p.taps - 1) // p.taps)
+    cdef Py_ssize_t most = HELD // (PIECE * <Py_ssize_t>sizeof(real))
+    cdef double xcost = COPYING * <double>p.cg * p.x.h * p.x.w
+    cdef double dcost = <double>p.fg * p.dout.h * p.dout.w
+    cdef Py_ssize_t units
+    p.channels = max(least, min(p.cg, most // p.kh))
+    p.tr = best_tile(p.channels * p.taps, p.fg)
+    p.fr = fr_of(p.tr)
+    units = (p.fg + p.fr - 1) // p.fr  # of output channels, those of a tile
+    p.cblocks = (p.cg + p.channels - 1) // p.channels
+    p.fblocks = (p.fg + most - 1) // most
+    while p.groups * p.cblocks * p.fblocks < JOBS and (p.channels > least or p.fblocks < units):
+        if p.fblocks >= units or (p.channels > least and p.cblocks * dcost <= p.fblocks * xcost):
+            p.cblocks = p.cblocks + 1
+            p.channels = (p.cg + p.cblocks - 1) // p.cblocks
+        else:
+            p.fblocks = p.fblocks + 1
+    p.filters = (units + p.fblocks - 1) // p.fblocks * p.fr
+
+
 cdef Problem problem_of(
     Planes x, Planes dout, Py_ssize_t groups, tuple kernel, tuple stride, tuple padding,
     tuple dilation,
 ) except *:
     cdef Problem p
-    cdef Py_ssize_t need_h, need_w, most
+    cdef Py_ssize_t need_h, need_w, rows
     check_window(kernel, stride, padding, dilation, 1)
     p.x, p.dout, p.groups = x, dout, groups
     p.kh, p.kw = kernel
@@ -245,26 +320,20 @@ cdef Problem problem_of(
         raise ValueError("kernel: weight_grad got sizes that do not fit")
     p.taps = p.kh * p.kw
     p.cg, p.fg = x.c // groups, dout.c // groups
-    need_h = (dout.h - 1) * p.sh + (p.kh - 1) * p.dh + 1
+    need_h = rows_read(&p, dout.h)
     need_w = (dout.w - 1) * p.sw + (p.kw - 1) * p.dw_ + 1
     p.in_place = p.sw == 1 and p.top == 0 and p.left == 0 and need_h <= x.h and need_w <= x.w
     p.cols = x.w if p.in_place else (need_w + p.sw - 1) // p.sw
     p.rowlen = p.cols * p.sw * x.n
-    p.band = max(<Py_ssize_t>1, BAND // max(<Py_ssize_t>1, dout.w * dout.n))
-    p.band = min(p.band, dout.h)
-    # small kernels take several channels into a tile
-    p.channels = min(p.cg, (FEW_TAPS + p.taps - 1) // p.taps)
-    p.cblocks = (p.cg + p.channels - 1) // p.channels
-    p.tr = best_tile(p.channels * p.taps, p.fg)
-    p.fr = fr_of(p.tr)
-    # the output channels are cut, by shape alone, where the channels are few
-    most = (p.fg + p.fr - 1) // p.fr
-    p.fparts = min(most, (JOBS + groups * p.cblocks - 1) // (groups * p.cblocks))
-    p.fmost = (most + p.fparts - 1) // p.fparts * p.fr
-    p.copied = (p.band - 1) * p.sh + (p.kh - 1) * p.dh + 1  # input rows of a band
-    if <double>need_w * x.n * p.copied * p.channels >= 2.0**40 or <double>p.taps * x.c >= 2.0**40:
+    cut(&p)
+    p.band, p.copied = dout.h, 0
+    if p.in_place:
+        return p
+    if <double>need_w * x.n * need_h >= 2.0**40 or <double>p.taps * x.c >= 2.0**40:
         raise MemoryError("kernel: weight_grad would need more scratch than there can be")
-    p.copied = 0 if p.in_place else p.channels * p.copied * p.rowlen
+    rows = HELD // (p.channels * p.rowlen * <Py_ssize_t>sizeof(real))
+    p.band = max(<Py_ssize_t>1, min((rows - rows_read(&p, 1)) // p.sh + 1, dout.h))
+    p.copied = p.channels * rows_read(&p, p.band) * p.rowlen
     return p
 
 
@@ -272,7 +341,7 @@ cdef Py_ssize_t scratch_of(const Problem* p) noexcept nogil:
     # a job with fewer channels has a smaller tr and may have a larger fr: bound both
     cdef Py_ssize_t count = p.channels * p.taps + TR_MAX
     cdef Py_ssize_t offsets = (count * <Py_ssize_t>sizeof(Py_ssize_t) + 64) // <Py_ssize_t>sizeof(real)
-    return offsets + p.copied + count * (p.fmost + FR1) * VLEN
+    return offsets + p.copied + count * (p.filters + FR1) * VLEN
 
 
 def scratch_size(
@@ -305,5 +374,5 @@ def weight_grad(
     p.dw = numbers(dw, weights, True)
     check_apart(base, threads * per_thread, p.dw, weights)
     with nogil:
-        for job in prange(groups * p.cblocks * p.fparts, num_threads=threads, schedule="dynamic"):
+        for job in prange(groups * p.cblocks * p.fblocks, num_threads=threads, schedule="dynamic"):
             run_job(&p, job, base + threadid() * per_thread)
