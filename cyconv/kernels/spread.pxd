@@ -19,7 +19,7 @@ from cyconv.kernels.points cimport (
     POINTS, check_tiles, fetch, load_some, spread_1d, store_some, transform_grad,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real, vreal
-from cyconv.kernels.tile cimport packed_tiles
+from cyconv.kernels.tile cimport first_row, packed_tiles
 
 cdef enum:
     HELD = 262144        # bytes of D that are used together
@@ -27,8 +27,8 @@ cdef enum:
 
 cdef struct Spread:
     Planes d, dx
-    const real* u        # (blocks, POINTS, 1 + F, mr); the first row of each is zeros
-    Py_ssize_t mr, blocks
+    const real* u        # of each block (POINTS, 1 + F, its channels); the first row of each is zeros
+    Py_ssize_t mr, blocks # of channels: at most so many in each
     Py_ssize_t parts     # jobs that share the blocks
     Py_ssize_t side      # of the output's tiles: 4 for 3x3 kernels, 2 for 5x5
     Py_ssize_t top, left # padding
@@ -74,16 +74,14 @@ cdef inline void add_tile(
 # ------------------------------------------------------------------ jobs
 
 
-cdef inline real* plane_of(
-    const Spread* p, Py_ssize_t block, Py_ssize_t f, Py_ssize_t image
-) noexcept nogil:
-    return p.dx.data + (block * p.mr + f) * p.dx.stride + image
+cdef inline real* plane_of(const Spread* p, Py_ssize_t channel, Py_ssize_t image) noexcept nogil:
+    return p.dx.data + channel * p.dx.stride + image
 
 
 cdef inline void clear(
     const Spread* p, Py_ssize_t channel, Py_ssize_t image, Py_ssize_t lanes
 ) noexcept nogil:
-    cdef real* plane = plane_of(p, 0, channel, image)
+    cdef real* plane = plane_of(p, channel, image)
     cdef Py_ssize_t pixel, i
     for pixel in range(p.dx.h * p.dx.w):
         for i in range(lanes):
@@ -99,7 +97,7 @@ cdef inline void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noex
     cdef real* d = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
     cdef real* m = d + p.chunk * POINTS * p.d.c * p.lanes
     cdef Py_ssize_t ty, first, last, block, channel
-    for channel in range(begin * p.mr, min(end * p.mr, p.dx.c)):
+    for channel in range(first_row(begin, p.dx.c, p.blocks), first_row(end, p.dx.c, p.blocks)):
         clear(p, channel, image, lanes)
     for ty in range(p.tile_rows):
         first = 0
@@ -137,18 +135,19 @@ cdef inline void add_tiles(
 ) noexcept nogil:
     # what some tiles give one block of channels
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
-    cdef Py_ssize_t count = min(p.mr, p.dx.c - block * p.mr)
+    cdef Py_ssize_t start = first_row(block, p.dx.c, p.blocks)
+    cdef Py_ssize_t count = first_row(block + 1, p.dx.c, p.blocks) - start
     cdef Py_ssize_t tx, f, lane
-    cdef const real* u = p.u + block * POINTS * (1 + p.d.c) * p.mr
+    cdef const real* u = p.u + start * POINTS * (1 + p.d.c)
     for tx in range(first, last):
-        packed_tiles(False, p.mr, p.d.c, d, u, m, width, p.mr, width, False, POINTS)
+        packed_tiles(False, count, p.d.c, d, u, m, width, count, width, False, POINTS)
         d = d + POINTS * p.d.c * width
         for f in range(count):
             lane = 0
             while lane < lanes:
-                add_tile(&p.dx, plane_of(p, block, f, image + lane), ty * p.side - p.top,
+                add_tile(&p.dx, plane_of(p, start + f, image + lane), ty * p.side - p.top,
                          tx * p.side - p.left, min(<Py_ssize_t>VLEN, lanes - lane),
-                         m + f * width + lane, p.mr * width)
+                         m + f * width + lane, count * width)
                 lane = lane + VLEN
 
 

@@ -10,6 +10,11 @@ cdef enum:
     WIDE_MR = 3  # so few output channels take 4 vectors
 
 
+cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
+    # of a block, where so many blocks of about equal size share the rows
+    return block * rows // blocks
+
+
 cdef inline inlined tile(
     const int mr, const int nv, const bint packed, bint add, Py_ssize_t count,
     const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff,

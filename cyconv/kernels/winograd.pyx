@@ -23,7 +23,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport packed_tiles
+from cyconv.kernels.tile cimport first_row, packed_tiles
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -32,10 +32,10 @@ cdef enum:
 
 cdef struct Problem:
     Planes x, out
-    const real* u        # (blocks, POINTS, 1 + C, mr); the first row of each is zeros
+    const real* u        # of each block (POINTS, 1 + C, its channels); the first row of each is zeros
     const real* bias     # (F,) or NULL
     bint relu
-    Py_ssize_t mr, blocks
+    Py_ssize_t mr, blocks # of output channels: at most so many in each
     Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles: 3 and 4, or 5 and 2
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
@@ -96,7 +96,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t vsize = POINTS * channels * width
     cdef real* v = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
     cdef real* m = v + p.chunk * POINTS * channels * p.lanes
-    cdef Py_ssize_t c, tx, lane, block, f, count
+    cdef Py_ssize_t c, tx, lane, block, f, start, count
     cdef const real* u
     cdef const real* plane
     cdef real bias
@@ -117,22 +117,23 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
                                 v + (tx - first) * vsize + c * width + lane, channels * width)
                 lane = lane + VLEN
     for block in range(p.blocks):
-        count = min(p.mr, p.out.c - block * p.mr)
-        u = p.u + block * POINTS * (1 + channels) * p.mr
+        start = first_row(block, p.out.c, p.blocks)
+        count = first_row(block + 1, p.out.c, p.blocks) - start
+        u = p.u + start * POINTS * (1 + channels)
         for tx in range(first, last):
             for f in range(count):
-                fetch(&p.out, p.out.data + (block * p.mr + f) * p.out.stride + image,
+                fetch(&p.out, p.out.data + (start + f) * p.out.stride + image,
                       ty * p.side, tx * p.side, p.side, p.side, lanes)
-            packed_tiles(False, p.mr, channels, v + (tx - first) * vsize, u, m, width, p.mr, width, False,
-                         POINTS)
+            packed_tiles(False, count, channels, v + (tx - first) * vsize, u, m, width, count, width,
+                         False, POINTS)
             for f in range(count):
-                bias = p.bias[block * p.mr + f] if p.bias != NULL else 0
+                bias = p.bias[start + f] if p.bias != NULL else 0
                 lane = 0
                 while lane < lanes:
                     transform_tile(
-                        p, m + f * width + lane, p.mr * width, bias, ty, tx,
+                        p, m + f * width + lane, count * width, bias, ty, tx,
                         min(<Py_ssize_t>VLEN, lanes - lane),
-                        p.out.data + (block * p.mr + f) * p.out.stride + image + lane)
+                        p.out.data + (start + f) * p.out.stride + image + lane)
                     lane = lane + VLEN
 
 
@@ -179,8 +180,8 @@ def scratch_size(
 
 def packed_size(Py_ssize_t c, Py_ssize_t f):
     """How many numbers ``pack_weights`` fills."""
-    cdef Problem p = problem_of(1, c, f, 1, 1, 3)
-    return p.blocks * POINTS * (1 + c) * p.mr
+    check_tiles(1, c, f, 1, 1, 3, 2**40)
+    return f * POINTS * (1 + c)
 
 
 def correlate(
@@ -256,7 +257,7 @@ def input_grad(
     if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.d, p.dx, p.top, p.left = d, x, top, left
-    p.u = numbers(u, p.blocks * POINTS * (1 + d.c) * p.mr, False)
+    p.u = numbers(u, packed_size(d.c, x.c), False)
     cdef real* base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, x.data, extent(x))
     call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
@@ -269,8 +270,8 @@ def input_grad(
 
 
 cdef inline inlined transform_weights(
-    const int kernel, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t mr,
-    Py_ssize_t channels, Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled,
+    const int kernel, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t channels,
+    Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled,
 ) noexcept nogil:
     # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here
     cdef real g[25 * LANES]
@@ -281,22 +282,22 @@ cdef inline inlined transform_weights(
     for k in range(kernel * kernel * LANES):
         g[k] = 0
     for point in range(POINTS):
-        for i in range(mr):
-            u[point * (1 + channels) * mr + i] = 0
+        for i in range(count):
+            u[point * (1 + channels) * count + i] = 0
     for c in range(channels):
         for k in range(kernel * kernel):
             for i in range(count):
                 g[k * LANES + i] = w[(first + i) * fstride + c * cstride
                                      + (kernel * kernel - 1 - k if turned else k)]
         lane = 0
-        while lane < mr:
+        while lane < count:
             for k in range(kernel):  # columns: t (6, kernel)
                 evaluate_1d(kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel, scaled)
             for k in range(6):  # rows: r (6, 6)
                 evaluate_1d(kernel, <real*>(t + k * kernel), VLEN, r + k * 6, 1, scaled)
             for point in range(POINTS):
-                for i in range(min(<Py_ssize_t>VLEN, mr - lane)):
-                    u[(point * (1 + channels) + 1 + c) * mr + lane + i] = lanes[point * VLEN + i]
+                for i in range(min(<Py_ssize_t>VLEN, count - lane)):
+                    u[(point * (1 + channels) + 1 + c) * count + lane + i] = lanes[point * VLEN + i]
             lane = lane + VLEN
 
 
@@ -308,11 +309,11 @@ cdef void pack_block(
     cdef Py_ssize_t taps = p.kernel * p.kernel
     cdef Py_ssize_t fstride = taps if swapped else cols * taps
     cdef Py_ssize_t cstride = rows * taps if swapped else taps
-    cdef Py_ssize_t first = block * p.mr
-    cdef Py_ssize_t count = min(p.mr, rows - first)
-    u = u + block * POINTS * (1 + cols) * p.mr
-    if p.kernel == 3: transform_weights(3, w, u, first, count, p.mr, cols, fstride, cstride, turned, not spread)
-    else: transform_weights(5, w, u, first, count, p.mr, cols, fstride, cstride, turned, not spread)
+    cdef Py_ssize_t first = first_row(block, rows, p.blocks)
+    cdef Py_ssize_t count = first_row(block + 1, rows, p.blocks) - first
+    u = u + first * POINTS * (1 + cols)
+    if p.kernel == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, not spread)
+    else: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, not spread)
 
 
 def pack_weights(
