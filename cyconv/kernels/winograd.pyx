@@ -20,7 +20,7 @@ from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, n
 from cyconv.kernels.points cimport (
     POINTS, check_tiles, evaluate_1d, fetch, interpolate_1d, store_some, transform_input,
 )
-from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, vreal
+from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, store, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, packed_tiles
@@ -55,20 +55,25 @@ cdef inline inlined transform_output(
     # image, for `count` <= VLEN images
     cdef vreal t[24]  # t[column, output row]
     cdef vreal line[4]
-    cdef vreal result
     cdef Py_ssize_t i, j
     cdef Py_ssize_t rows = min(p.out.h - top, <Py_ssize_t>side)
     cdef Py_ssize_t cols = min(p.out.w - left, <Py_ssize_t>side)
+    cdef bint whole = count == VLEN and cols == side
     cdef real* dst = plane + (top * p.out.w + left) * p.out.n
     for j in range(6):
         interpolate_1d(side, m + j * mstride, 6 * mstride, t + j * side, 1)
     for i in range(rows):
         interpolate_1d(side, <real*>(t + i), side * VLEN, line, 1)
-        for j in range(cols):
-            result = line[j] + bias
+        for j in range(side):
+            line[j] = line[j] + bias
             if p.relu:
-                result = rectified(result)
-            store_some(dst + (i * p.out.w + j) * p.out.n, result, count)
+                line[j] = rectified(line[j])
+        for j in range(side):
+            if whole:
+                store(dst + j * p.out.n, line[j])
+            elif j < cols:
+                store_some(dst + j * p.out.n, line[j], count)
+        dst = dst + p.out.w * p.out.n
 
 
 cdef void transform_tile(
