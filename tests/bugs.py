@@ -208,6 +208,13 @@ KERNEL_BUGS = [
         ("test_single_image.py",),
     ),
     kernel(
+        "later positions begin anew",
+        "dense.pyx",
+        "rows_tile(first > 0,",
+        "rows_tile(False,",
+        CONV,
+    ),
+    kernel(
         "a lower value wins for one image",
         "pool.pyx",
         "(src[ow * cols.stride] > best[ow])",

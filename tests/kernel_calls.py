@@ -70,6 +70,7 @@ def line(dtype: str, n: int) -> Array:
 def calls(k: Any, dtype: str) -> dict[str, Call]:
     """One for each entry of the modules of one build; a few entries have two."""
     x, out = images(dtype, N, C, SIZE, SIZE), images(dtype, N, F, *OUT)
+    same = images(dtype, N, F, SIZE, SIZE)
     pooled = images(dtype, N, C, *POOLED)
     taps = C // G * 6
     packed = line(dtype, k.conv.packed_size(G, F // G, taps)[0])
@@ -134,6 +135,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": line(dtype, 37), "w": line(dtype, 37 * F), "bias": line(dtype, F)}
             | {"out": line(dtype, F), "relu": True, "threads": 2},
             ("out",),
+        ),
+        "dense.scratch_size": (k.dense.scratch_size, {"x": x, "dout": same}, ()),
+        "dense.weight_grad": (
+            k.dense.weight_grad,
+            {"x": x, "dout": same, "dw": line(dtype, F * C), "threads": 2}
+            | {"scratch": line(dtype, k.dense.scratch_size(x, same))},
+            ("dw", "scratch"),
         ),
         "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),
         "winograd.scratch_size": (k.winograd.scratch_size, winograd, ()),

@@ -32,12 +32,14 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
 
     "direct" reads images in place, one in each lane. "im2col" copies what the lanes read, which
     may be images or the pixels of one. "winograd" multiplies less, but is less exact, so it is
-    taken for float32 only. "dense" is for one image under a fully connected layer. The weight
-    gradient has no im2col of its own: there it means direct.
+    taken for float32 only. "dense" is for one image under a fully connected layer, and for the
+    weight gradient of 1x1 convolutions. That gradient has no im2col: there it means direct.
     """
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
         return "dense", "a single pixel: lanes are channels"
+    if g.window.is_pointwise and direction == "weight_grad" and g.groups == 1 and g.c >= vector:
+        return "dense", "a product of two matrices: lanes are channels"
     idle = -(-g.n // vector) * vector / max(g.n, 1)
     (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
     least = LEAST_CHANNELS[direction]

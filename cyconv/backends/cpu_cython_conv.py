@@ -10,7 +10,7 @@ from ..geometry import Conv2dGeometry
 from .algorithm import choose, spreads_output_tiles
 from .capture import call, constant, constant_empty
 from .cpu_cython_arrays import Array, all_kernels, images, kernels_of, sliding, threads_for
-from .memory import aligned_empty, empty, flat, flat_or_none, native
+from .memory import aligned_empty, empty, flat, flat_or_none
 
 
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
@@ -124,11 +124,15 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     if not dout.size:
         return np.zeros(g.w_shape, dtype)
     window, threads = g.window, threads_for(g.macs)
-    if window.is_pointwise and window.in_size == (1, 1) and g.groups == 1:
-        return _linear_weight_grad(x, dout, g)
     x, dout = images(x), images(dout)
     dw = np.empty(g.w_shape, dtype)
-    if _choose(g, dtype.char, algo, "weight_grad")[0] == "winograd":
+    name = _choose(g, dtype.char, algo, "weight_grad")[0]
+    if name == "dense":
+        dense = kernels_of(x).dense
+        scratch = aligned_empty((dense.scratch_size(x, dout),), dtype)
+        dense.weight_grad(x, dout, dw.reshape(-1), scratch, threads)
+        return dw
+    if name == "winograd":
         winograd = kernels_of(x).winograd_weight_grad
         side = window.kernel[0]
         size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, side, threads)
@@ -142,14 +146,3 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
     return dw
 
-
-def _linear_weight_grad(x: Array, dout: Array, g: Conv2dGeometry) -> Array:
-    """dout.T @ x as a convolution whose images are the features and whose channels the images.
-
-    Row-major x (N, C) is the batch-last memory of C images with N channels.
-    """
-    features = np.ascontiguousarray(native(x)[:, :, 0, 0]).T[:, :, None, None]  # (C, N, 1, 1)
-    weights = dout[:, :, 0, 0].T  # (F, N)
-    swapped = Conv2dGeometry(g.c, g.n, g.f, 1, g.window)
-    out = conv2d(features, weights, None, swapped)  # (C, F, 1, 1), lying as (F, C)
-    return out[:, :, 0, 0].T[:, :, None, None]

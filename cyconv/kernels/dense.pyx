@@ -1,15 +1,28 @@
-# The fully connected layer for one image, which would not fill the lanes of a vector: here lanes are
-# input features, and the sums of four outputs are kept at a time.
+# What fully connected layers and 1x1 convolutions are besides convolutions: products of matrices.
+#
+# dense: the layer for one image, which would not fill the lanes of a vector. Here lanes are input
+# features, and the sums of four outputs are kept at a time.
+#
+# weight_grad: dw[f, c] = sum of dout[f] * x[c] over all positions and images. Lanes are channels of x,
+# so that a tile keeps many sums that need no adding up across lanes. x is transposed into panels for
+# that, as many positions at a time as the cache holds; dout is read as it lies.
 
 from cython.parallel cimport prange
 
-from cyconv.kernels.planes cimport check_threads, numbers
-from cyconv.kernels.simd cimport VLEN, broadcast, lane_sum, load, real, vreal
+from cyconv.kernels.pack cimport pack_rows
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
+from cyconv.kernels.tile cimport first_row, rows_tile
 
 cdef enum:
-    ROWS = 4    # outputs at a time, which read x once
-    SHARE = 16  # outputs in a job
+    ROWS = 4          # outputs at a time, which read x once
+    SHARE = 16        # outputs in a job
+    WIDTH = 2 * VLEN  # channels in a panel of x
+    HELD = 131072     # bytes of all panels
+
+
+# ------------------------------------------------------------------ one image
 
 
 cdef struct Dense:
@@ -90,3 +103,80 @@ def dense(
     d.relu = relu
     d.task.run, d.task.threads = run, threads
     return finish(&d.task, sizeof(d), later)
+
+
+# ------------------------------------------------------------------ the gradient by the weights
+
+
+cdef struct Product:
+    Planes x, dout
+    real* dw                      # (F, C)
+    Py_ssize_t count              # positions of all images
+    Py_ssize_t most               # of those that are in panels together
+    Py_ssize_t cblocks, fblocks   # panels of x, and tiles of dout
+    real* panels                  # (cblocks, most, WIDTH)
+
+
+cdef inline Py_ssize_t width_of(const Product* p, Py_ssize_t block) noexcept nogil:
+    # of a panel of x: the micro-kernel takes one vector or two
+    return WIDTH if p.x.c - block * WIDTH > VLEN else VLEN
+
+
+cdef void fill_job(const Product* p, Py_ssize_t first, Py_ssize_t job) noexcept nogil:
+    # a job is one panel, of the positions from `first` on
+    cdef Py_ssize_t channel = job * WIDTH
+    pack_rows(p.x.data + channel * p.x.stride + first, p.x.stride,
+              min(<Py_ssize_t>WIDTH, p.x.c - channel), min(p.most, p.count - first),
+              p.panels + job * p.most * WIDTH, width_of(p, job))
+
+
+cdef void product_job(const Product* p, Py_ssize_t first, Py_ssize_t job) noexcept nogil:
+    # a job is what all panels give with one tile's channels of dout
+    cdef Py_ssize_t f = first_row(job, p.dout.c, p.fblocks)
+    cdef Py_ssize_t count = first_row(job + 1, p.dout.c, p.fblocks) - f
+    cdef Py_ssize_t block
+    for block in range(p.cblocks):
+        rows_tile(first > 0, count, min(p.most, p.count - first), p.panels + block * p.most * WIDTH,
+                  p.dout.data + f * p.dout.stride + first, p.dout.stride,
+                  p.dw + f * p.x.c + block * WIDTH, p.x.c, min(<Py_ssize_t>WIDTH, p.x.c - block * WIDTH))
+
+
+cdef Product product_of(Planes x, Planes dout) except *:
+    cdef Product p
+    p.x, p.dout = x, dout
+    p.count = x.n * x.h * x.w
+    if p.count != dout.n * dout.h * dout.w or min(p.count, x.c, dout.c) < 1 \
+            or max(x.c, dout.c) >= 2**31:
+        raise ValueError("kernel: weight_grad got sizes that do not fit")
+    p.cblocks = (x.c + WIDTH - 1) // WIDTH
+    p.fblocks = (dout.c + MR_MAX - 1) // MR_MAX
+    p.most = HELD // (<Py_ssize_t>sizeof(real) * p.cblocks * WIDTH)
+    p.most = min(max(p.most, <Py_ssize_t>WIDTH), p.count)
+    return p
+
+
+def scratch_size(object x, object dout):
+    """Numbers of scratch that ``weight_grad`` takes for the same arrays."""
+    cdef Product p = product_of(planes(x, False), planes(dout, False))
+    return p.cblocks * WIDTH * p.most
+
+
+def weight_grad(object x, object dout, object dw, object scratch, int threads):
+    """Fill dw, 1-d as (F, C), from x (N, C, H, W) and dout (N, F, H, W), batch-last.
+
+    scratch: 1-d of ``scratch_size(x, dout)``.
+    """
+    check_threads(threads)
+    cdef Product p = product_of(planes(x, False), planes(dout, False))
+    cdef Py_ssize_t size = scratch_size(x, dout)
+    cdef Py_ssize_t first = 0, job
+    p.dw = numbers(dw, p.dout.c * p.x.c, True)
+    p.panels = numbers(scratch, size, True)
+    check_apart(p.panels, size, p.dw, p.dout.c * p.x.c)
+    with nogil:
+        while first < p.count:
+            for job in prange(p.cblocks, num_threads=threads, schedule="static"):
+                fill_job(&p, first, job)
+            for job in prange(p.fblocks, num_threads=threads, schedule="dynamic"):
+                product_job(&p, first, job)
+            first = first + p.most

@@ -8,6 +8,11 @@ from cyconv.kernels.simd cimport (
 
 cdef enum:
     WIDE_MR = 3  # so few output channels take 4 vectors
+    # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) and w (count, mr) without
+    # gaps; x so, and w (mr, count) in rows that lie woff[0] apart
+    PLACED = 0
+    PACKED = 1
+    IN_ROWS = 2
 
 
 cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
@@ -16,15 +21,14 @@ cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t b
 
 
 cdef inline inlined tile(
-    const int mr, const int nv, const bint packed, bint add, Py_ssize_t count,
+    const int mr, const int nv, const int how, bint add, Py_ssize_t count,
     const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff,
     real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
     Py_ssize_t times,
 ) noexcept nogil:
     # out[f, lanes] = bias[f] + sum over k < count of w[k, f] * x[k, lanes], where the bias lies before
-    # the weights; or, if add, out[f, lanes] += the sum, and there is no bias; then, if relu,
-    # max(out, 0). packed: x (count, nv VLEN) and w (count, mr) lie without gaps; else xoff and woff
-    # say where the rows begin. As often as `times` says: the next x, w and out lie behind.
+    # the weights (and is 0 where w is IN_ROWS); or, if add, out[f, lanes] += the sum; then, if relu,
+    # max(out, 0). As often as `times` says, if PACKED: the next x, w and out lie behind.
     # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
     # (gcc unrolls the loops of the sums early enough for that because they are inside of another.)
     cdef vreal sums[28]  # at most mr * nv below
@@ -36,6 +40,7 @@ cdef inline inlined tile(
     cdef const real* xk
     cdef const real* wk
     cdef Py_ssize_t k, time
+    cdef Py_ssize_t wstep = woff[0] if how == IN_ROWS else 1
     cdef bint whole = lanes == nv * VLEN and fcount >= mr
     cdef int i, j
     for time in range(times):
@@ -48,22 +53,19 @@ cdef inline inlined tile(
                 copy_edge(out, outstride, edge, step, min(fcount, <Py_ssize_t>mr), lanes)
         for i in range(mr):
             for j in range(nv):
-                if add:
-                    sums[i * nv + j] = load(place + i * step + j * VLEN)
-                else:
-                    sums[i * nv + j] = broadcast(w[i])
-        if not add:
+                sums[i * nv + j] = broadcast(0 if add or how == IN_ROWS else w[i])
+        if not add and how != IN_ROWS:
             w = w + mr
         for k in range(count):
-            if packed:
-                xk = x + k * nv * VLEN
-                wk = w + k * mr
-            else:
+            if how == PLACED:
                 xk = x + xoff[k]
                 wk = w + woff[k]
+            else:
+                xk = x + k * nv * VLEN
+                wk = w + (k * mr if how == PACKED else k)
             if mr < nv:  # the fewer of the two are held in registers
                 for i in range(mr):
-                    held[i] = broadcast(wk[i])
+                    held[i] = broadcast(wk[i * wstep])
                 for j in range(nv):
                     u = load(xk + j * VLEN)
                     keep(u)
@@ -75,7 +77,11 @@ cdef inline inlined tile(
                     held[j] = load(xk + j * VLEN)
                 for i in range(mr):
                     for j in range(nv):
-                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i]
+                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i * wstep]
+        if add:  # at the end: many small sums are more exact than a large one that grows
+            for i in range(mr):
+                for j in range(nv):
+                    sums[i * nv + j] = sums[i * nv + j] + load(place + i * step + j * VLEN)
         if relu:
             for i in range(mr * nv):
                 sums[i] = rectified(sums[i])
@@ -98,26 +104,26 @@ cdef inline void copy_edge(
 
 
 cdef inline inlined tile_of(
-    const int nv, const bint packed, bint add, Py_ssize_t mr, Py_ssize_t count,
+    const int nv, const int how, bint add, Py_ssize_t mr, Py_ssize_t count,
     const real* x, const Py_ssize_t* xo, const real* w, const Py_ssize_t* wo,
     real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes, bint relu, Py_ssize_t times,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 1: tile(1, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 2: tile(2, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 3: tile(3, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    if mr == 1: tile(1, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 2: tile(2, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 3: tile(3, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
     elif nv > 2: return  # there are none
-    elif mr == 4: tile(4, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 5: tile(5, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 6: tile(6, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 14 and MR_MAX >= 14: tile(14, nv, packed, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 4: tile(4, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 5: tile(5, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 6: tile(6, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 14 and MR_MAX >= 14: tile(14, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
 
 
 # Functions of their own, so that what a caller keeps in registers leaves all of them to the sums.
@@ -130,11 +136,11 @@ cdef inline void placed_tile(
 ) noexcept nogil:
     # a sum over `count` rows of 1, 2 or 4 vectors of x and rows of w, which begin at their offsets
     if lanes > 2 * VLEN:  # mr <= WIDE_MR
-        tile_of(4, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
+        tile_of(4, PLACED, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
     elif lanes > VLEN:
-        tile_of(2, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
+        tile_of(2, PLACED, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
     else:
-        tile_of(1, False, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
+        tile_of(1, PLACED, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
 
 
 cdef inline void packed_tiles(
@@ -145,6 +151,17 @@ cdef inline void packed_tiles(
     # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and of w (count, mr), and of those
     # behind as often as `times` says
     if lanes > VLEN:
-        tile_of(2, True, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
+        tile_of(2, PACKED, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
     else:
-        tile_of(1, True, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
+        tile_of(1, PACKED, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
+
+
+cdef inline void rows_tile(
+    bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w, Py_ssize_t wstep,
+    real* out, Py_ssize_t outstride, Py_ssize_t lanes,
+) noexcept nogil:
+    # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and numbers of mr rows of w
+    if lanes > VLEN:
+        tile_of(2, IN_ROWS, add, mr, count, x, NULL, w, &wstep, out, outstride, mr, lanes, False, 1)
+    else:
+        tile_of(1, IN_ROWS, add, mr, count, x, NULL, w, &wstep, out, outstride, mr, lanes, False, 1)
