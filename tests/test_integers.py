@@ -51,9 +51,19 @@ LARGER = [  # past every block that the kernels cut their work into
 ]
 
 
-@pytest.mark.parametrize("algo", ["direct", "im2col"])
-@pytest.mark.parametrize(("x_shape", "w_shape", "options"), LARGER)
-def test_larger_conv2d(x_shape: Any, w_shape: Any, options: dict[str, Any], algo: str) -> None:
+PRODUCTS = [  # what "auto" computes as products of matrices
+    ((16, 64, 6, 6), (33, 64, 1, 1), {}),
+    ((70, 17, 15, 15), (3, 17, 1, 1), {}),
+    ((9, 24, 1, 1), (20, 24, 1, 1), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("algo", "x_shape", "w_shape", "options"),
+    [(algo, *sizes) for algo in ("direct", "im2col") for sizes in LARGER]
+    + [("auto", *sizes) for sizes in PRODUCTS],
+)
+def test_larger_conv2d(algo: str, x_shape: Any, w_shape: Any, options: dict[str, Any]) -> None:
     x, w, b = whole(1, np.float32, x_shape, w_shape, w_shape[:1])
     expected = oracle.conv2d(x, w, b, **options)
     (head,) = whole(2, np.float32, expected.shape)
