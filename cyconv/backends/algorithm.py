@@ -8,11 +8,12 @@ from __future__ import annotations
 from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by the side of the kernels, Winograd's transforms
-# cost less than they save; the weight gradient transforms both sides each time.
+# cost less than they save; the weight gradient transforms both sides each time, and for 1x1 kernels it
+# transposes one.
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 16},
     "input_grad": {3: 16, 5: 16},
-    "weight_grad": {3: 40, 5: 64},
+    "weight_grad": {1: 32, 3: 40, 5: 64},
 }
 # What Winograd's tiles may compute, relative to the outputs of the convolution.
 MOST_WASTE = 1.5
@@ -38,12 +39,13 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
         return "dense", "a single pixel: lanes are channels"
-    if g.window.is_pointwise and direction == "weight_grad" and g.groups == 1 and g.c >= vector:
+    (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
+    least, channels = LEAST_CHANNELS[direction], min(g.c, g.f)
+    product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
+    if product and (one_pixel or channels >= least[1]):
         return "dense", "a product of two matrices: lanes are channels"
     idle = -(-g.n // vector) * vector / max(g.n, 1)
-    (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
-    least = LEAST_CHANNELS[direction]
-    if g.allows_winograd and char == "f" and min(g.c, g.f) >= least.get(kernel, 2**31):
+    if g.allows_winograd and char == "f" and channels >= least.get(kernel, 2**31):
         side = _tile_side(g)
         on_input = direction == "input_grad" and not spreads_output_tiles(g)
         count = _tiles(g.window.in_size if on_input else (oh, ow), side)

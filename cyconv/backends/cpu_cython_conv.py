@@ -145,4 +145,3 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     scratch = aligned_empty((kernel.scratch_size(x, dout, *sizes) * threads,), dtype)
     kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
     return dw
-
