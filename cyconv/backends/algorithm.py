@@ -8,8 +8,8 @@ from __future__ import annotations
 from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by the side of the kernels, Winograd's transforms
-# cost less than they save; the weight gradient transforms both sides each time, and for 1x1 kernels it
-# transposes one.
+# cost less than they save; the weight gradient transforms both sides each time. For 1x1 kernels it
+# only transposes one.
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 16},
     "input_grad": {3: 16, 5: 16},
