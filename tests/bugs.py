@@ -109,8 +109,16 @@ KERNEL_BUGS = [
     kernel(
         "last channel of a block skipped",
         "tile.pxd",
-        "copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr), lanes)",
-        "copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr) - 1, lanes)",
+        "copy_edge(edge, step, out, outstride, mr, lanes)",
+        "copy_edge(edge, step, out, outstride, mr - 1, lanes)",
+        CONV,
+        "conv",
+    ),
+    kernel(
+        "blocks of weights in other rows",
+        "conv.pyx",
+        "first_row(job % blocks, rows, blocks),",
+        "job % blocks * mr,",
         CONV,
         "conv",
     ),

@@ -16,11 +16,11 @@ from cyconv.kernels.pack cimport pack_block
 from cyconv.kernels.direct cimport Taps, direct_row
 from cyconv.kernels.panel cimport (
     PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, lay_out_padded, out_at,
-    pad_row, place_of, tap_place, weights_of,
+    pad_row, place_of, rows_of, tap_place, weights_of,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport WIDE_MR, packed_tiles, placed_tile
+from cyconv.kernels.tile cimport WIDE_MR, first_row, packed_tiles, placed_tile
 from cyconv.kernels.window cimport Axis, axis, check_window, spread
 
 lanes = 2 * VLEN  # of a tile
@@ -99,21 +99,21 @@ cdef void multiply_panels(
             if part > 0:
                 w = w + (1 + begin) * p.mr
             for i in range(panel_count):
-                multiply_panel(p, &panels[i], begin, end, w, out_at(p, group, block, panels[i].position),
-                               p.fg - block * p.mr)
+                multiply_panel(p, &panels[i], begin, end, rows_of(p, block), w,
+                               out_at(p, group, block, panels[i].position))
 
 
 cdef inline void multiply_panel(
-    const Problem* p, const Panel* panel, Py_ssize_t begin, Py_ssize_t end, const real* w, real* out,
-    Py_ssize_t fcount,
+    const Problem* p, const Panel* panel, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t rows,
+    const real* w, real* out,
 ) noexcept nogil:
     cdef bint relu = p.relu and end == p.cg * p.taps
     if panel.in_place:
-        placed_tile(begin > 0, p.mr, end - begin, panel.rows, p.places + begin, w, p.weights, out,
-                    p.out.stride, fcount, panel.lanes, relu)
+        placed_tile(begin > 0, rows, end - begin, panel.rows, p.places + begin, w, p.weights, p.mr, out,
+                    p.out.stride, panel.lanes, relu)
     else:
-        packed_tiles(begin > 0, p.mr, end - begin, panel.rows + begin * panel.width, w, out,
-                    p.out.stride, fcount, panel.lanes, relu, 1)
+        packed_tiles(begin > 0, rows, end - begin, panel.rows + begin * panel.width, w, p.mr, out,
+                     p.out.stride, panel.lanes, relu, 1)
 
 
 # ------------------------------------------------------------------ direct: lanes in place
@@ -369,7 +369,8 @@ def pack_weights(
     """Lay weights out as the micro-kernel reads them: (groups, blocks, 1 + cols * taps, mr).
 
     w: 1-d, as (groups, rows, cols, taps), or as (groups, cols, rows, taps) if ``swapped``; bias:
-    1-d (groups * rows) or None; out: 1-d of ``packed_size``. Rows beyond the last are zeros.
+    1-d (groups * rows) or None; out: 1-d of ``packed_size``. Blocks have mr rows or one less and
+    zeros.
     """
     check_threads(threads)
     if min(groups, rows, cols, taps) < 1 \
@@ -386,5 +387,5 @@ def pack_weights(
         for job in prange(groups * blocks, num_threads=threads, schedule="static"):
             pack_block(src + job // blocks * rows * cols * taps,
                        b + job // blocks * rows if b != NULL else NULL,
-                       dst + job * (1 + cols * taps) * mr, job % blocks * mr, mr,
-                       rows, cols, taps, swapped)
+                       dst + job * (1 + cols * taps) * mr, first_row(job % blocks, rows, blocks),
+                       first_row(job % blocks + 1, rows, blocks), mr, rows, cols, taps, swapped)

@@ -1,7 +1,7 @@
 # The direct algorithm: a block of lanes is up to 2 VLEN images (4 VLEN where few channels are written) at
 # one output pixel, and what they read is read in place.
 
-from cyconv.kernels.panel cimport Problem, for_all_channels, out_at, weights_of
+from cyconv.kernels.panel cimport Problem, for_all_channels, out_at, rows_of, weights_of
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.tile cimport WIDE_MR, placed_tile
 from cyconv.kernels.window cimport is_inner, pace, source, spread
@@ -54,7 +54,7 @@ cdef inline void direct_row(
     cdef real* out
     cdef bint add = channel > 0
     cdef bint relu = p.relu and channel + channels == p.cg
-    cdef Py_ssize_t phase, ow, run, pixel, i, lanes, block, count = 0
+    cdef Py_ssize_t phase, ow, run, pixel, i, lanes, block, rows, count = 0
     # behind the bias and the channels before
     cdef Py_ssize_t behind = (1 + channel * p.taps) * p.mr if add else 0
     # pixels so far apart read with the same taps what lies a step further, if no tap is outside
@@ -73,6 +73,7 @@ cdef inline void direct_row(
             run = run_from(p, ow) if inner else 1
             for block in range(first, last):
                 w = weights_of(p, group, block) + behind
+                rows = rows_of(p, block)
                 out = out_at(p, group, block, (row * p.out.w + ow) * p.out.n)
                 for pixel in range(run):
                     i = image
@@ -80,9 +81,8 @@ cdef inline void direct_row(
                         lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
                         if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
                             lanes = 4 * VLEN
-                        placed_tile(add, p.mr, count, x + pixel * step + i, s.xoff, w, s.woff,
-                                    out + pixel * apart * p.out.n + i, p.out.stride,
-                                    p.fg - block * p.mr, lanes, relu)
+                        placed_tile(add, rows, count, x + pixel * step + i, s.xoff, w, s.woff, p.mr,
+                                    out + pixel * apart * p.out.n + i, p.out.stride, lanes, relu)
                         i = i + lanes
             x = x + run * step
             ow = ow + run * apart

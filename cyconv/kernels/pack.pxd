@@ -36,10 +36,10 @@ cdef inline void pack_rows(
 
 
 cdef inline void pack_block(
-    const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t mr,
+    const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t end, Py_ssize_t mr,
     Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped,
 ) noexcept nogil:
-    cdef Py_ssize_t count = min(mr, rows - row)
+    cdef Py_ssize_t count = end - row
     cdef Py_ssize_t i, c
     for i in range(mr):
         dst[i] = bias[row + i] if bias != NULL and i < count else 0

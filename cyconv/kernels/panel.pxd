@@ -9,6 +9,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, load, prefetch, real, store
+from cyconv.kernels.tile cimport first_row
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
@@ -21,7 +22,7 @@ cdef struct Problem:
     const real* w              # packed: (groups, blocks, 1 + cg * taps, mr), the bias first
     Py_ssize_t groups, cg, fg  # channels per group: read, written
     Py_ssize_t taps            # KH * KW
-    Py_ssize_t mr, blocks      # written channels per block, blocks per group
+    Py_ssize_t mr, blocks      # written channels per block, at most, and blocks per group
     Py_ssize_t jobs            # rows of pixels or blocks of lanes, in each group
     Py_ssize_t parts           # jobs that share the blocks
     Axis rows, cols
@@ -58,7 +59,12 @@ cdef struct Segment:           # lanes that lie in one row of the output
 cdef inline real* out_at(
     const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t position
 ) noexcept nogil:
-    return p.out.data + (group * p.fg + block * p.mr) * p.out.stride + position
+    return p.out.data + (group * p.fg + first_row(block, p.fg, p.blocks)) * p.out.stride + position
+
+
+cdef inline Py_ssize_t rows_of(const Problem* p, Py_ssize_t block) noexcept nogil:
+    # written channels
+    return first_row(block + 1, p.fg, p.blocks) - first_row(block, p.fg, p.blocks)
 
 
 cdef inline void for_all_channels(

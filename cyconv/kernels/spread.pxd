@@ -140,7 +140,7 @@ cdef inline void add_tiles(
     cdef Py_ssize_t tx, f, lane
     cdef const real* u = p.u + start * POINTS * (1 + p.d.c)
     for tx in range(first, last):
-        packed_tiles(False, count, p.d.c, d, u, m, width, count, width, False, POINTS)
+        packed_tiles(False, count, p.d.c, d, u, count, m, width, width, False, POINTS)
         d = d + POINTS * p.d.c * width
         for f in range(count):
             lane = 0

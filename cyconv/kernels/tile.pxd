@@ -8,8 +8,8 @@ from cyconv.kernels.simd cimport (
 
 cdef enum:
     WIDE_MR = 3  # so few output channels take 4 vectors
-    # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) and w (count, mr) without
-    # gaps; x so, and w (mr, count) in rows that lie woff[0] apart
+    # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) without gaps, and w (count, mr)
+    # in rows that are wstep apart; x so, and w (mr, count) in rows that are wstep apart
     PLACED = 0
     PACKED = 1
     IN_ROWS = 2
@@ -22,12 +22,11 @@ cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t b
 
 cdef inline inlined tile(
     const int mr, const int nv, const int how, bint add, Py_ssize_t count,
-    const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff,
-    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
-    Py_ssize_t times,
+    const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff, Py_ssize_t wstep,
+    real* out, Py_ssize_t outstride, Py_ssize_t lanes, bint relu, Py_ssize_t times,
 ) noexcept nogil:
-    # out[f, lanes] = bias[f] + sum over k < count of w[k, f] * x[k, lanes], where the bias lies before
-    # the weights (and is 0 where w is IN_ROWS); or, if add, out[f, lanes] += the sum; then, if relu,
+    # out[f, lanes] = bias[f] + sum over k < count of w[k, f] * x[k, lanes], where the bias is a row
+    # before the weights (and 0 where w is IN_ROWS); or, if add, out[f, lanes] += the sum; then, if relu,
     # max(out, 0). As often as `times` says, if PACKED: the next x, w and out lie behind.
     # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
     # (gcc unrolls the loops of the sums early enough for that because they are inside of another.)
@@ -40,8 +39,8 @@ cdef inline inlined tile(
     cdef const real* xk
     cdef const real* wk
     cdef Py_ssize_t k, time
-    cdef Py_ssize_t wstep = woff[0] if how == IN_ROWS else 1
-    cdef bint whole = lanes == nv * VLEN and fcount >= mr
+    cdef Py_ssize_t fstep = wstep if how == IN_ROWS else 1
+    cdef bint whole = lanes == nv * VLEN
     cdef int i, j
     for time in range(times):
         place, step = out, outstride
@@ -50,22 +49,22 @@ cdef inline inlined tile(
             for i in range(mr * nv * VLEN):
                 edge[i] = 0
             if add:
-                copy_edge(out, outstride, edge, step, min(fcount, <Py_ssize_t>mr), lanes)
+                copy_edge(out, outstride, edge, step, mr, lanes)
         for i in range(mr):
             for j in range(nv):
                 sums[i * nv + j] = broadcast(0 if add or how == IN_ROWS else w[i])
         if not add and how != IN_ROWS:
-            w = w + mr
+            w = w + wstep
         for k in range(count):
             if how == PLACED:
                 xk = x + xoff[k]
                 wk = w + woff[k]
             else:
                 xk = x + k * nv * VLEN
-                wk = w + (k * mr if how == PACKED else k)
+                wk = w + (k * wstep if how == PACKED else k)
             if mr < nv:  # the fewer of the two are held in registers
                 for i in range(mr):
-                    held[i] = broadcast(wk[i * wstep])
+                    held[i] = broadcast(wk[i * fstep])
                 for j in range(nv):
                     u = load(xk + j * VLEN)
                     keep(u)
@@ -77,7 +76,7 @@ cdef inline inlined tile(
                     held[j] = load(xk + j * VLEN)
                 for i in range(mr):
                     for j in range(nv):
-                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i * wstep]
+                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i * fstep]
         if add:  # at the end: many small sums are more exact than a large one that grows
             for i in range(mr):
                 for j in range(nv):
@@ -89,8 +88,8 @@ cdef inline inlined tile(
             for j in range(nv):
                 store(place + i * step + j * VLEN, sums[i * nv + j])
         if not whole:
-            copy_edge(edge, step, out, outstride, min(fcount, <Py_ssize_t>mr), lanes)
-        x, w, out = x + count * nv * VLEN, w + count * mr, out + mr * outstride
+            copy_edge(edge, step, out, outstride, mr, lanes)
+        x, w, out = x + count * nv * VLEN, w + count * wstep, out + mr * outstride
 
 
 cdef inline void copy_edge(
@@ -105,55 +104,54 @@ cdef inline void copy_edge(
 
 cdef inline inlined tile_of(
     const int nv, const int how, bint add, Py_ssize_t mr, Py_ssize_t count,
-    const real* x, const Py_ssize_t* xo, const real* w, const Py_ssize_t* wo,
-    real* out, Py_ssize_t os, Py_ssize_t fc, Py_ssize_t lanes, bint relu, Py_ssize_t times,
+    const real* x, const Py_ssize_t* xo, const real* w, const Py_ssize_t* wo, Py_ssize_t ws,
+    real* out, Py_ssize_t os, Py_ssize_t lanes, bint relu, Py_ssize_t times,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 1: tile(1, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 2: tile(2, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 3: tile(3, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    if mr == 1: tile(1, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 2: tile(2, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 3: tile(3, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
     elif nv > 2: return  # there are none
-    elif mr == 4: tile(4, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 5: tile(5, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 6: tile(6, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
-    elif mr == 14 and MR_MAX >= 14: tile(14, nv, how, add, count, x, xo, w, wo, out, os, fc, lanes, relu, times)
+    elif mr == 4: tile(4, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 5: tile(5, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 6: tile(6, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 14 and MR_MAX >= 14: tile(14, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
 
 
 # Functions of their own, so that what a caller keeps in registers leaves all of them to the sums.
 
 
 cdef inline void placed_tile(
-    bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const Py_ssize_t* xoff,
-    const real* w, const Py_ssize_t* woff, real* out, Py_ssize_t outstride, Py_ssize_t fcount,
-    Py_ssize_t lanes, bint relu,
+    bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const Py_ssize_t* xoff, const real* w,
+    const Py_ssize_t* woff, Py_ssize_t wstep, real* out, Py_ssize_t outstride, Py_ssize_t lanes,
+    bint relu,
 ) noexcept nogil:
     # a sum over `count` rows of 1, 2 or 4 vectors of x and rows of w, which begin at their offsets
     if lanes > 2 * VLEN:  # mr <= WIDE_MR
-        tile_of(4, PLACED, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
+        tile_of(4, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1)
     elif lanes > VLEN:
-        tile_of(2, PLACED, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
+        tile_of(2, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1)
     else:
-        tile_of(1, PLACED, add, mr, count, x, xoff, w, woff, out, outstride, fcount, lanes, relu, 1)
+        tile_of(1, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1)
 
 
 cdef inline void packed_tiles(
-    bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w,
-    real* out, Py_ssize_t outstride, Py_ssize_t fcount, Py_ssize_t lanes, bint relu,
-    Py_ssize_t times,
+    bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w, Py_ssize_t wstep,
+    real* out, Py_ssize_t outstride, Py_ssize_t lanes, bint relu, Py_ssize_t times,
 ) noexcept nogil:
     # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and of w (count, mr), and of those
     # behind as often as `times` says
     if lanes > VLEN:
-        tile_of(2, PACKED, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
+        tile_of(2, PACKED, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, relu, times)
     else:
-        tile_of(1, PACKED, add, mr, count, x, NULL, w, NULL, out, outstride, fcount, lanes, relu, times)
+        tile_of(1, PACKED, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, relu, times)
 
 
 cdef inline void rows_tile(
@@ -162,6 +160,6 @@ cdef inline void rows_tile(
 ) noexcept nogil:
     # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and numbers of mr rows of w
     if lanes > VLEN:
-        tile_of(2, IN_ROWS, add, mr, count, x, NULL, w, &wstep, out, outstride, mr, lanes, False, 1)
+        tile_of(2, IN_ROWS, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, 1)
     else:
-        tile_of(1, IN_ROWS, add, mr, count, x, NULL, w, &wstep, out, outstride, mr, lanes, False, 1)
+        tile_of(1, IN_ROWS, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, 1)

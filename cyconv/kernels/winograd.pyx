@@ -129,7 +129,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             for f in range(count):
                 fetch(&p.out, p.out.data + (start + f) * p.out.stride + image,
                       ty * p.side, tx * p.side, p.side, p.side, lanes)
-            packed_tiles(False, count, channels, v + (tx - first) * vsize, u, m, width, count, width,
+            packed_tiles(False, count, channels, v + (tx - first) * vsize, u, count, m, width, width,
                          False, POINTS)
             for f in range(count):
                 bias = p.bias[start + f] if p.bias != NULL else 0

@@ -162,7 +162,7 @@ cdef void product_job(const Problem* p, Py_ssize_t first, Py_ssize_t job) noexce
             m[i] = 0
     for block in range(p.x.blocks):
         x = p.x.panels + (point * p.x.blocks + block) * p.steps * VLEN * width
-        packed_tiles(True, mr, count, x, d, m + block * width, outstride, mr, width, False, 1)
+        packed_tiles(True, mr, count, x, d, mr, m + block * width, outstride, width, False, 1)
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
