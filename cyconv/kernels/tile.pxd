@@ -29,7 +29,8 @@ cdef inline inlined tile(
     # before the weights (and 0 where w is IN_ROWS); or, if add, out[f, lanes] += the sum; then, if relu,
     # max(out, 0). As often as `times` says, if PACKED: the next x, w and out lie behind.
     # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
-    # (gcc unrolls the loops of the sums early enough for that because they are inside of another.)
+    # (gcc unrolls the loops of the sums early enough for that because they are inside of another, and
+    # none has more than 16 rounds.)
     cdef vreal sums[28]  # at most mr * nv below
     cdef vreal held[14]
     cdef vreal u
@@ -50,10 +51,14 @@ cdef inline inlined tile(
                 edge[i] = 0
             if add:
                 copy_edge(out, outstride, edge, step, mr, lanes)
-        for i in range(mr):
-            for j in range(nv):
-                sums[i * nv + j] = broadcast(0 if add or how == IN_ROWS else w[i])
-        if not add and how != IN_ROWS:
+        if add or how == IN_ROWS:
+            for i in range(mr):
+                for j in range(nv):
+                    sums[i * nv + j] = broadcast(0)
+        else:
+            for i in range(mr):
+                for j in range(nv):
+                    sums[i * nv + j] = broadcast(w[i])
             w = w + wstep
         for k in range(count):
             if how == PLACED:
@@ -82,8 +87,9 @@ cdef inline inlined tile(
                 for j in range(nv):
                     sums[i * nv + j] = sums[i * nv + j] + load(place + i * step + j * VLEN)
         if relu:
-            for i in range(mr * nv):
-                sums[i] = rectified(sums[i])
+            for i in range(mr):
+                for j in range(nv):
+                    sums[i * nv + j] = rectified(sums[i * nv + j])
         for i in range(mr):
             for j in range(nv):
                 store(place + i * step + j * VLEN, sums[i * nv + j])
