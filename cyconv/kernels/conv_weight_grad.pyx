@@ -10,8 +10,8 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.simd cimport (
-    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, inlined, keep, lane_sum, load, load_first, real,
-    store, vreal,
+    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, broadcast, inlined, keep, lane_sum, load, load_first,
+    real, store, vreal,
 )
 from cyconv.kernels.window cimport check_window
 
@@ -53,74 +53,84 @@ cdef struct Part:                          # of the work: what a job does
 # ------------------------------------------------------------------ the micro-kernel
 
 
+cdef inline Py_ssize_t first_in(Py_ssize_t block, Py_ssize_t size, Py_ssize_t count) noexcept nogil:
+    # of a block; the last one overlaps the one before rather than to be smaller
+    return max(<Py_ssize_t>0, min(block * size, count - size))
+
+
 cdef inline inlined tile(
     const int fr, const int tr, Py_ssize_t rows, Py_ssize_t length,
-    const real* x, Py_ssize_t xrow, const Py_ssize_t* xoff,
+    const real* x, Py_ssize_t xrow, const Py_ssize_t* xoff, Py_ssize_t taps,
     const real* dout, Py_ssize_t drow, Py_ssize_t dstride, Py_ssize_t fcount, real* sums,
 ) noexcept nogil:
-    # sums[f, t] += dout[f] * x[t] over rows of `length` numbers. fr and tr are constants.
+    # sums[f, t] += dout[f] * x[t] over rows of `length` numbers, for all taps, tr at a time. fr and tr
+    # are constants.
     cdef vreal s[32]
     cdef vreal held[9]
     cdef vreal u
     cdef const real* xs[9]
     cdef const real* ds[16]
-    cdef Py_ssize_t r, j, whole = length - length % VLEN
+    cdef Py_ssize_t block, r, j, whole = length - length % VLEN
+    cdef real* place
     cdef int f, t
-    for f in range(fr):
-        ds[f] = dout + min(<Py_ssize_t>f, fcount - 1) * dstride
+    for block in range((taps + tr - 1) // tr):
+        for f in range(fr):
+            ds[f] = dout + min(<Py_ssize_t>f, fcount - 1) * dstride
+            for t in range(tr):
+                s[f * tr + t] = broadcast(0)
         for t in range(tr):
-            s[f * tr + t] = load(sums + (f * tr + t) * VLEN)
-    for t in range(tr):
-        xs[t] = x + xoff[t]
-    for r in range(rows):
-        j = 0
-        while j < whole:
-            if fr < tr:  # the fewer vectors are held in registers
-                for f in range(fr):
-                    held[f] = load(ds[f] + j)
-                for t in range(tr):
-                    u = load(xs[t] + j)
-                    keep(u)
+            xs[t] = x + xoff[first_in(block, tr, taps) + t]
+        for r in range(rows):
+            j = 0
+            while j < whole:
+                if fr < tr:  # the fewer vectors are held in registers
                     for f in range(fr):
-                        s[f * tr + t] = s[f * tr + t] + u * held[f]
-            else:
+                        held[f] = load(ds[f] + j)
+                    for t in range(tr):
+                        u = load(xs[t] + j)
+                        keep(u)
+                        for f in range(fr):
+                            s[f * tr + t] = s[f * tr + t] + u * held[f]
+                else:
+                    for t in range(tr):
+                        held[t] = load(xs[t] + j)
+                    for f in range(fr):
+                        u = load(ds[f] + j)
+                        keep(u)
+                        for t in range(tr):
+                            s[f * tr + t] = s[f * tr + t] + u * held[t]
+                j = j + VLEN
+            if whole < length:
                 for t in range(tr):
-                    held[t] = load(xs[t] + j)
+                    held[t] = load_first(xs[t] + whole, length - whole)
                 for f in range(fr):
-                    u = load(ds[f] + j)
-                    keep(u)
+                    u = load_first(ds[f] + whole, length - whole)
                     for t in range(tr):
                         s[f * tr + t] = s[f * tr + t] + u * held[t]
-            j = j + VLEN
-        if whole < length:
-            for t in range(tr):
-                held[t] = load_first(xs[t] + whole, length - whole)
             for f in range(fr):
-                u = load_first(ds[f] + whole, length - whole)
-                for t in range(tr):
-                    s[f * tr + t] = s[f * tr + t] + u * held[t]
+                ds[f] = ds[f] + drow
+            for t in range(tr):
+                xs[t] = xs[t] + xrow
         for f in range(fr):
-            ds[f] = ds[f] + drow
-        for t in range(tr):
-            xs[t] = xs[t] + xrow
-    for f in range(fr):
-        for t in range(tr):
-            store(sums + (f * tr + t) * VLEN, s[f * tr + t])
+            for t in range(tr):
+                place = sums + (f * tr + t) * VLEN
+                store(place, load(place) + s[f * tr + t])
+        sums = sums + fr * tr * VLEN
 
 
 cdef void tile_of(
     Py_ssize_t tr, Py_ssize_t rows, Py_ssize_t length,
-    const real* x, Py_ssize_t xrow, const Py_ssize_t* xoff,
+    const real* x, Py_ssize_t xrow, const Py_ssize_t* xoff, Py_ssize_t taps,
     const real* dout, Py_ssize_t drow, Py_ssize_t dstride, Py_ssize_t fcount, real* sums,
 ) noexcept nogil:
     # tr and the fr that goes with it become constants
-    if tr == 1: tile(FR1, 1, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
-    elif tr == 2: tile(FR2, 2, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
-    elif tr == 3: tile(FR3, 3, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
-    elif tr == 4: tile(FR4, 4, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
-    elif tr == 5: tile(FR5, 5, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
-    elif tr == 6: tile(FR6, 6, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
-    elif tr == 9: tile(1, 9, rows, length, x, xrow, xoff, dout, drow, dstride, fcount, sums)
+    if tr == 1: tile(FR1, 1, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
+    elif tr == 2: tile(FR2, 2, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
+    elif tr == 3: tile(FR3, 3, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
+    elif tr == 4: tile(FR4, 4, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
+    elif tr == 5: tile(FR5, 5, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
+    elif tr == 6: tile(FR6, 6, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
+    elif tr == 9: tile(1, 9, rows, length, x, xrow, xoff, taps, dout, drow, dstride, fcount, sums)
 
 
 cdef Py_ssize_t fr_of(Py_ssize_t tr) noexcept nogil:
@@ -158,11 +168,6 @@ cdef inline Py_ssize_t rows_read(const Problem* p, Py_ssize_t rows) noexcept nog
     return (rows - 1) * p.sh + (p.kh - 1) * p.dh + 1
 
 
-cdef inline Py_ssize_t first_in(Py_ssize_t block, Py_ssize_t size, Py_ssize_t count) noexcept nogil:
-    # of a block; the last one overlaps the one before rather than to be smaller
-    return max(<Py_ssize_t>0, min(block * size, count - size))
-
-
 cdef inline real* sums_of(const Part* part, Py_ssize_t fb, Py_ssize_t tb) noexcept nogil:
     return part.sums + (fb * part.tblocks + tb) * part.fr * part.tr * VLEN
 
@@ -185,14 +190,12 @@ cdef void add_piece(
     cdef Py_ssize_t drow = p.dout.w * p.dout.n, xrow = p.sh * p.rowlen
     cdef const real* x = part.x + (row - part.row) * xrow + col * p.x.n
     cdef const real* dout
-    cdef Py_ssize_t fb, tb, f
+    cdef Py_ssize_t fb, f
     for fb in range(part.fblocks):
         f = first_in(fb, part.fr, part.filters)
         dout = p.dout.data + (part.filter + f) * p.dout.stride + row * drow + col * p.dout.n
-        for tb in range(part.tblocks):
-            tile_of(part.tr, rows, cols * p.dout.n, x, xrow,
-                    part.xoff + first_in(tb, part.tr, part.taps), dout, drow, p.dout.stride,
-                    part.filters, sums_of(part, fb, tb))
+        tile_of(part.tr, rows, cols * p.dout.n, x, xrow, part.xoff, part.taps, dout, drow,
+                p.dout.stride, part.filters, sums_of(part, fb, 0))
 
 
 cdef void add_rows(const Problem* p, const Part* part, Py_ssize_t end) noexcept nogil:
