@@ -30,6 +30,7 @@ cdef enum:
     CACHED = 524288   # bytes that a core's own cache surely holds
     LEAST_TERMS = 24  # summed up at a time for each channel of a block, so that loading the sums
                       # costs little: the fewer channels read x, the nearer it must be
+    ROWS = 8          # of pixels at most that a job takes
     NEAR = 32768      # bytes that all blocks of channels read while they stay in a first-level cache
     PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
 
@@ -141,12 +142,12 @@ cdef inline real* from_cache_line(real* scratch) noexcept nogil:
 
 
 cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    # a job is one part of the blocks of channels, for one row of pixels (direct) or some panels
+    # a job is one part of the blocks of channels, for some rows of pixels (direct) or some panels
     cdef Py_ssize_t part = job % p.parts
     cdef Py_ssize_t first = part * p.blocks // p.parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // p.parts
     cdef Py_ssize_t group = job // p.parts // p.jobs
-    cdef Py_ssize_t row, image, end, whole, channel
+    cdef Py_ssize_t begin, row, image, end, whole, channel
     cdef Panel panel
     cdef real* panels = from_cache_line(scratch)
     cdef Taps taps
@@ -160,16 +161,18 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
         return
     taps.xoff = <Py_ssize_t*>(panels + panel_size(p.cg * p.taps))
     taps.woff = taps.xoff + p.cg * p.taps
-    row = job % p.out.h
-    image = job // p.out.h * p.images
+    begin = job % row_jobs(p) * p.band
+    image = job // row_jobs(p) * p.images
     end = min(p.out.n, image + p.images)
     whole = end - (end - image) % VLEN
     channel = 0
     while channel < p.cg:
-        direct_row(p, group, first, last, channel, row, image, whole, &taps)
+        for row in range(begin, min(begin + p.band, p.out.h)):
+            direct_row(p, group, first, last, channel, row, image, whole, &taps)
         channel = channel + p.channels
     if whole < end:
-        left_over(p, group, first, last, row, whole, end - whole, panels)
+        for row in range(begin, min(begin + p.band, p.out.h)):
+            left_over(p, group, first, last, row, whole, end - whole, panels)
 
 
 cdef inline bint are_filled(const Problem* p) noexcept nogil:
@@ -177,10 +180,14 @@ cdef inline bint are_filled(const Problem* p) noexcept nogil:
     return p.parts > 1 and not p.direct
 
 
+cdef inline Py_ssize_t row_jobs(const Problem* p) noexcept nogil:
+    return (p.out.h + p.band - 1) // p.band
+
+
 cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
     cdef Py_ssize_t lanes = p.panels * 2 * VLEN
     if p.direct:
-        return (p.out.n + p.images - 1) // p.images * p.out.h
+        return (p.out.n + p.images - 1) // p.images * row_jobs(p)
     return (p.out.h * p.out.w * p.out.n + lanes - 1) // lanes
 
 
@@ -243,6 +250,16 @@ cdef Py_ssize_t pixels_at_a_time(const Problem* p) noexcept nogil:
     return max(<Py_ssize_t>1, NEAR // column - used(&p.cols) + 1)
 
 
+cdef Py_ssize_t rows_at_a_time(const Problem* p, int threads) noexcept nogil:
+    # of pixels: neighbours read much the same, which is gone when other channels were read in between;
+    # so many that what they write stays in the cache, and that the threads can share the work
+    cdef double row = <double>p.fg * p.out.w * p.images * sizeof(real)
+    cdef Py_ssize_t most = (p.out.n + p.images - 1) // p.images * p.out.h // (4 * threads)
+    if p.channels == p.cg:
+        return 1
+    return max(<Py_ssize_t>1, min(min(most, <Py_ssize_t>ROWS), <Py_ssize_t>(CACHED / 2 / row)))
+
+
 cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
     # about how many kernel positions meet one output position
     return (a.kernel + spread(a) - 1) // spread(a)
@@ -280,6 +297,7 @@ cdef Problem problem_of(
         p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
         p.channels = channels_at_a_time(&p)
     p.run = pixels_at_a_time(&p)
+    p.band = rows_at_a_time(&p, threads)
     p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
     p.direct = direct or not lay_out_padded(&p)
     if not p.direct and p.cg * p.taps <= PART:

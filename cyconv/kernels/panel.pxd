@@ -30,7 +30,7 @@ cdef struct Problem:
     # of the direct algorithm
     Py_ssize_t images          # taken together along a row
     Py_ssize_t channels        # read one after the other, while they stay in the cache, ...
-    Py_ssize_t run             # ... and pixels beside each other
+    Py_ssize_t run, band       # ... and pixels beside each other; rows of them in a job
     # of im2col
     Py_ssize_t panels          # filled together
     real* filled               # all panels, if they are filled before they are used
