@@ -2,7 +2,7 @@
 # one output pixel, and what they read is read in place.
 
 from cyconv.kernels.panel cimport Problem, for_all_channels, out_at, rows_of, weights_of
-from cyconv.kernels.simd cimport VLEN, real
+from cyconv.kernels.simd cimport VLEN, prefetch, real
 from cyconv.kernels.tile cimport WIDE_MR, placed_tile
 from cyconv.kernels.window cimport is_inner, pace, source, spread
 
@@ -10,23 +10,26 @@ from cyconv.kernels.window cimport is_inner, pace, source, spread
 cdef struct Taps:
     Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
     Py_ssize_t* woff
+    Py_ssize_t across          # taps in a row of a channel
 
 
 cdef inline Py_ssize_t find_taps(
-    const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, const Taps* s
+    const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, Taps* s
 ) noexcept nogil:
     # where an output pixel finds what it reads of so many channels, and the weights of that
-    cdef Py_ssize_t kh, kw, ih, iw, taps = 0
+    cdef Py_ssize_t kh, kw, ih, iw, before, taps = 0
     for kh in range(p.rows.kernel):
         ih = source(&p.rows, row, kh)
         if ih < 0:
             continue
+        before = taps
         for kw in range(p.cols.kernel):
             iw = source(&p.cols, col, kw)
             if iw >= 0:
                 s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
                 s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
                 taps += 1
+        s.across = taps - before
     for_all_channels(s.xoff, taps, channels, p.x.stride)
     for_all_channels(s.woff, taps, channels, p.taps * p.mr)
     return channels * taps
@@ -40,9 +43,24 @@ cdef inline Py_ssize_t run_from(const Problem* p, Py_ssize_t col) noexcept nogil
     return run
 
 
+cdef inline void fetch_ahead(
+    const Problem* p, const real* x, const Taps* s, Py_ssize_t count, Py_ssize_t run, Py_ssize_t images
+) noexcept nogil:
+    # ask for what a run of pixels reads besides those before it, of all taps' rows and channels: they
+    # are more streams than the processor foresees. One block alone leaves it no time to wait for them.
+    cdef Py_ssize_t k = 0 if p.cols.transposed else s.across - 1, j, i  # the last column's tap
+    while k < count:
+        for j in range(run * pace(&p.cols)):
+            i = 0
+            while i < images:
+                prefetch(x + s.xoff[k] - j * p.x.n + i)
+                i = i + 64 // <Py_ssize_t>sizeof(real)
+        k = k + s.across
+
+
 cdef inline void direct_row(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t channel,
-    Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, const Taps* s,
+    Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, Taps* s,
 ) noexcept nogil:
     # one row of output pixels for the images from `image` to `end`, whole vectors of them, for the
     # blocks of written channels from `first` to `last`, and for as many read ones from `channel` on
@@ -71,6 +89,8 @@ cdef inline void direct_row(
                 x = plane
                 count = find_taps(p, row, ow, channels, s)
             run = run_from(p, ow) if inner else 1
+            if inner and p.blocks == 1 and p.channels < p.cg:
+                fetch_ahead(p, x + run * step + image, s, count, run, end - image)
             for block in range(first, last):
                 w = weights_of(p, group, block) + behind
                 rows = rows_of(p, block)
