@@ -48,6 +48,7 @@ LARGER = [  # past every block that the kernels cut their work into
     ((16, 64, 6, 6), (33, 64, 1, 1), {}),
     ((31, 24, 20, 20), (24, 1, 3, 3), {"groups": 24, "padding": 1}),
     ((64, 2, 6, 37), (3, 2, 3, 3), {"padding": 1}),
+    ((64, 40, 19, 10), (3, 40, 3, 3), {"padding": 1}),
 ]
 
 

@@ -13,25 +13,20 @@ from cyconv.kernels.planes cimport (
     Planes, check_apart, check_threads, extent, numbers, planes,
 )
 from cyconv.kernels.pack cimport pack_block
-from cyconv.kernels.direct cimport Taps, direct_row
+from cyconv.kernels.direct cimport Taps, cut_direct, direct_row
 from cyconv.kernels.panel cimport (
     PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, lay_out_padded, out_at,
     pad_row, place_of, rows_of, tap_place, weights_of,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport WIDE_MR, first_row, packed_tiles, placed_tile
-from cyconv.kernels.window cimport Axis, axis, check_window, spread
+from cyconv.kernels.tile cimport first_row, packed_tiles, placed_tile
+from cyconv.kernels.window cimport axis, check_window
 
 lanes = 2 * VLEN  # of a tile
 
 cdef enum:
-    JOBS = 32         # enough for any number of threads to share the work evenly
-    CACHED = 524288   # bytes that a core's own cache surely holds
-    LEAST_TERMS = 24  # summed up at a time for each channel of a block, so that loading the sums
-                      # costs little: the fewer channels read x, the nearer it must be
-    ROWS = 8          # of pixels at most that a job takes
-    NEAR = 32768      # bytes that all blocks of channels read while they stay in a first-level cache
+    JOBS = 32  # enough for any number of threads to share the work evenly
     PART = 8192 // (VLEN * sizeof(real))  # rows of a panel that fill half of a first-level cache
 
 
@@ -236,35 +231,6 @@ cdef void run(const void* task, int threads) noexcept nogil:
         run_job(p, job, c.scratch + threadid() * c.per_thread)
 
 
-cdef Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
-    # of those read, so that what a pixel reads of them stays in the cache for all blocks
-    cdef Py_ssize_t taps = used(&p.rows) * used(&p.cols)
-    cdef Py_ssize_t channels = NEAR // (taps * p.images * <Py_ssize_t>sizeof(real))
-    cdef Py_ssize_t least = LEAST_TERMS * min(p.mr, <Py_ssize_t>6)
-    return min(p.cg, max(channels, (least + taps - 1) // taps))
-
-
-cdef Py_ssize_t pixels_at_a_time(const Problem* p) noexcept nogil:
-    # side by side, so that what they read stays in the cache for all blocks
-    cdef Py_ssize_t column = p.channels * used(&p.rows) * p.images * <Py_ssize_t>sizeof(real)
-    return max(<Py_ssize_t>1, NEAR // column - used(&p.cols) + 1)
-
-
-cdef Py_ssize_t rows_at_a_time(const Problem* p, int threads) noexcept nogil:
-    # of pixels: neighbours read much the same, which is gone when other channels were read in between;
-    # so many that what they write stays in the cache, and that the threads can share the work
-    cdef double row = <double>p.fg * p.out.w * p.images * sizeof(real)
-    cdef Py_ssize_t most = (p.out.n + p.images - 1) // p.images * p.out.h // (4 * threads)
-    if p.channels == p.cg:
-        return 1
-    return max(<Py_ssize_t>1, min(min(most, <Py_ssize_t>ROWS), <Py_ssize_t>(CACHED / 2 / row)))
-
-
-cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
-    # about how many kernel positions meet one output position
-    return (a.kernel + spread(a) - 1) // spread(a)
-
-
 cdef object product(tuple sizes):
     cdef object result = 1
     for size in sizes:
@@ -290,14 +256,7 @@ cdef Problem problem_of(
     p.taps = p.rows.kernel * p.cols.kernel
     p.mr = packed_size(groups, p.fg, p.cg * p.taps)[1]
     p.blocks = (p.fg + p.mr - 1) // p.mr
-    # images that a job takes along a row: all, if what they read stays in the cache from row to row
-    p.images = p.out.n
-    p.channels = channels_at_a_time(&p)
-    if <double>p.rows.kernel * p.x.w * p.channels * p.x.n * sizeof(real) > CACHED:
-        p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
-        p.channels = channels_at_a_time(&p)
-    p.run = pixels_at_a_time(&p)
-    p.band = rows_at_a_time(&p, threads)
+    cut_direct(&p, threads)
     p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
     p.direct = direct or not lay_out_padded(&p)
     if not p.direct and p.cg * p.taps <= PART:

@@ -4,7 +4,14 @@
 from cyconv.kernels.panel cimport Problem, for_all_channels, out_at, rows_of, weights_of
 from cyconv.kernels.simd cimport VLEN, prefetch, real
 from cyconv.kernels.tile cimport WIDE_MR, placed_tile
-from cyconv.kernels.window cimport is_inner, pace, source, spread
+from cyconv.kernels.window cimport Axis, is_inner, pace, source, spread
+
+cdef enum:
+    CACHED = 524288   # bytes that a core's own cache surely holds
+    LEAST_TERMS = 24  # summed up at a time for each channel of a block, so that loading the sums
+                      # costs little: the fewer channels read x, the nearer it must be
+    ROWS = 8          # of pixels at most that a job takes
+    NEAR = 32768      # bytes that all blocks of channels read while they stay in a first-level cache
 
 
 cdef struct Taps:
@@ -106,3 +113,46 @@ cdef inline void direct_row(
                         i = i + lanes
             x = x + run * step
             ow = ow + run * apart
+
+
+# ------------------------------------------------------------------ what is taken together
+
+
+cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
+    # about how many kernel positions meet one output position
+    return (a.kernel + spread(a) - 1) // spread(a)
+
+
+cdef inline Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
+    # of those read, so that what a pixel reads of them stays in the cache for all blocks
+    cdef Py_ssize_t taps = used(&p.rows) * used(&p.cols)
+    cdef Py_ssize_t channels = NEAR // (taps * p.images * <Py_ssize_t>sizeof(real))
+    cdef Py_ssize_t least = LEAST_TERMS * min(p.mr, <Py_ssize_t>6)
+    return min(p.cg, max(channels, (least + taps - 1) // taps))
+
+
+cdef inline Py_ssize_t pixels_at_a_time(const Problem* p) noexcept nogil:
+    # side by side, so that what they read stays in the cache for all blocks
+    cdef Py_ssize_t column = p.channels * used(&p.rows) * p.images * <Py_ssize_t>sizeof(real)
+    return max(<Py_ssize_t>1, NEAR // column - used(&p.cols) + 1)
+
+
+cdef inline Py_ssize_t rows_at_a_time(const Problem* p, int threads) noexcept nogil:
+    # of pixels: neighbours read much the same, which is gone when other channels were read in between;
+    # so many that what they write stays in the cache, and that the threads can share the work
+    cdef double row = <double>p.fg * p.out.w * p.images * sizeof(real)
+    cdef Py_ssize_t most = (p.out.n + p.images - 1) // p.images * p.out.h // (4 * threads)
+    if p.channels == p.cg:
+        return 1
+    return max(<Py_ssize_t>1, min(min(most, <Py_ssize_t>ROWS), <Py_ssize_t>(CACHED / 2 / row)))
+
+
+cdef inline void cut_direct(Problem* p, int threads) noexcept nogil:
+    # images that a job takes along a row: all, if what they read stays in the cache from row to row
+    p.images = p.out.n
+    p.channels = channels_at_a_time(p)
+    if <double>p.rows.kernel * p.x.w * p.channels * p.x.n * sizeof(real) > CACHED:
+        p.images = (4 if p.mr <= WIDE_MR else 2) * VLEN
+        p.channels = channels_at_a_time(p)
+    p.run = pixels_at_a_time(p)
+    p.band = rows_at_a_time(p, threads)
