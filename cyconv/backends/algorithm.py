@@ -13,10 +13,10 @@ from ..geometry import Conv2dGeometry
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 16},
     "input_grad": {3: 16, 5: 16},
-    "weight_grad": {1: 32, 3: 40, 5: 64},
+    "weight_grad": {1: 32, 3: 24, 5: 64},
 }
 # What Winograd's tiles may compute, relative to the outputs of the convolution.
-MOST_WASTE = 1.5
+MOST_WASTE = {"forward": 1.5, "input_grad": 1.5, "weight_grad": 1.35}
 OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Lanes of the vectors that images take up, relative to the images: of the direct algorithm, and of
 # Winograd's, which makes up for more.
@@ -50,7 +50,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
         on_input = direction == "input_grad" and not spreads_output_tiles(g)
         count = _tiles(g.window.in_size if on_input else (oh, ow), side)
         waste = count * side**2 / (oh * ow)
-        fits = waste <= MOST_WASTE and idle <= MOST_IDLE_IN_TILES[direction]
+        fits = waste <= MOST_WASTE[direction] and idle <= MOST_IDLE_IN_TILES[direction]
         if fits and max(g.window.padding) < kernel:
             taken = f"36 instead of {(side * kernel) ** 2} multiplications"
             return "winograd", f"its tiles of {side}x{side} outputs take {taken}"

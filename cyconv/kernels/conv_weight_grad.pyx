@@ -200,7 +200,7 @@ cdef void add_piece(
 
 cdef void add_rows(const Problem* p, const Part* part, Py_ssize_t end) noexcept nogil:
     # to the sums what the output rows from part.row to `end` give, in pieces of about equal size
-    cdef Py_ssize_t row = part.row, col = 0, rows, cols, most, pieces
+    cdef Py_ssize_t row, col = 0, rows, cols, most, pieces
     most = max(<Py_ssize_t>1, PIECE // p.dout.n)
     pieces = (p.dout.w + most - 1) // most
     cols = (p.dout.w + pieces - 1) // pieces
@@ -332,7 +332,7 @@ cdef Problem problem_of(
     p.band, p.copied = dout.h, 0
     if p.in_place:
         return p
-    if <double>need_w * x.n * need_h >= 2.0**40 or <double>p.taps * x.c >= 2.0**40:
+    if <double>p.cols * p.sw * x.n * need_h >= 2.0**40 or <double>p.taps * x.c >= 2.0**40:
         raise MemoryError("kernel: weight_grad would need more scratch than there can be")
     rows = HELD // (p.channels * p.rowlen * <Py_ssize_t>sizeof(real))
     p.band = max(<Py_ssize_t>1, min((rows - rows_read(&p, 1)) // p.sh + 1, dout.h))

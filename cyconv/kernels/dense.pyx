@@ -13,7 +13,7 @@ from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, rows_tile
+from cyconv.kernels.tile cimport first_row, rows_in, rows_tile
 
 cdef enum:
     ROWS = 4          # outputs at a time, which read x once
@@ -133,7 +133,7 @@ cdef void fill_job(const Product* p, Py_ssize_t first, Py_ssize_t job) noexcept 
 cdef void product_job(const Product* p, Py_ssize_t first, Py_ssize_t job) noexcept nogil:
     # a job is what all panels give with one tile's channels of dout
     cdef Py_ssize_t f = first_row(job, p.dout.c, p.fblocks)
-    cdef Py_ssize_t count = first_row(job + 1, p.dout.c, p.fblocks) - f
+    cdef Py_ssize_t count = rows_in(job, p.dout.c, p.fblocks)
     cdef Py_ssize_t block
     for block in range(p.cblocks):
         rows_tile(first > 0, count, min(p.most, p.count - first), p.panels + block * p.most * WIDTH,
@@ -155,10 +155,14 @@ cdef Product product_of(Planes x, Planes dout) except *:
     return p
 
 
+cdef Py_ssize_t scratch_of(const Product* p) noexcept nogil:
+    return p.cblocks * WIDTH * p.most
+
+
 def scratch_size(object x, object dout):
     """Numbers of scratch that ``weight_grad`` takes for the same arrays."""
     cdef Product p = product_of(planes(x, False), planes(dout, False))
-    return p.cblocks * WIDTH * p.most
+    return scratch_of(&p)
 
 
 def weight_grad(object x, object dout, object dw, object scratch, int threads):
@@ -168,7 +172,7 @@ def weight_grad(object x, object dout, object dw, object scratch, int threads):
     """
     check_threads(threads)
     cdef Product p = product_of(planes(x, False), planes(dout, False))
-    cdef Py_ssize_t size = scratch_size(x, dout)
+    cdef Py_ssize_t size = scratch_of(&p)
     cdef Py_ssize_t first = 0, job
     p.dw = numbers(dw, p.dout.c * p.x.c, True)
     p.panels = numbers(scratch, size, True)

@@ -9,7 +9,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, load, prefetch, real, store
-from cyconv.kernels.tile cimport first_row
+from cyconv.kernels.tile cimport first_row, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
@@ -64,7 +64,7 @@ cdef inline real* out_at(
 
 cdef inline Py_ssize_t rows_of(const Problem* p, Py_ssize_t block) noexcept nogil:
     # written channels
-    return first_row(block + 1, p.fg, p.blocks) - first_row(block, p.fg, p.blocks)
+    return rows_in(block, p.fg, p.blocks)
 
 
 cdef inline void for_all_channels(

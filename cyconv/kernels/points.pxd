@@ -177,11 +177,17 @@ cdef inline inlined transform_grad(
     cdef vreal t[24]  # t[column, point]
     cdef vreal line[6]
     cdef Py_ssize_t i, j
+    cdef Py_ssize_t rowstep = d.w * d.n
+    cdef const real* first = plane + top * rowstep + left * d.n
+    cdef bint whole = count == VLEN and top + side <= d.h and left + side <= d.w
     for j in range(side):
+        if whole:
+            evaluate_1d(side, first + j * d.n, rowstep, t + j * 6, 1, True)
+            continue
         for i in range(side):
             line[i] = broadcast(0)
             if top + i < d.h and left + j < d.w:
-                line[i] = load_some(plane + ((top + i) * d.w + left + j) * d.n, count)
+                line[i] = load_some(first + i * rowstep + j * d.n, count)
         evaluate_1d(side, <real*>line, VLEN, t + j * 6, 1, True)
     for i in range(6):
         evaluate_1d(side, <real*>(t + i), 6 * VLEN, line, 1, True)

@@ -19,7 +19,7 @@ from cyconv.kernels.points cimport (
     POINTS, check_tiles, fetch, load_some, spread_1d, store_some, transform_grad,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real, vreal
-from cyconv.kernels.tile cimport first_row, packed_tiles
+from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 
 cdef enum:
     HELD = 262144        # bytes of D that are used together
@@ -136,7 +136,7 @@ cdef inline void add_tiles(
     # what some tiles give one block of channels
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t start = first_row(block, p.dx.c, p.blocks)
-    cdef Py_ssize_t count = first_row(block + 1, p.dx.c, p.blocks) - start
+    cdef Py_ssize_t count = rows_in(block, p.dx.c, p.blocks)
     cdef Py_ssize_t tx, f, lane
     cdef const real* u = p.u + start * POINTS * (1 + p.d.c)
     for tx in range(first, last):

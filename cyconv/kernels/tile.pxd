@@ -16,8 +16,13 @@ cdef enum:
 
 
 cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
-    # of a block, where so many blocks of about equal size share the rows
+    # of a block, where so many blocks of about equal size share the rows, ...
     return block * rows // blocks
+
+
+cdef inline Py_ssize_t rows_in(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
+    # ... and how many it has
+    return first_row(block + 1, rows, blocks) - first_row(block, rows, blocks)
 
 
 cdef inline inlined tile(

@@ -23,7 +23,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, store, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, packed_tiles
+from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -123,7 +123,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
                 lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
-        count = first_row(block + 1, p.out.c, p.blocks) - start
+        count = rows_in(block, p.out.c, p.blocks)
         u = p.u + start * POINTS * (1 + channels)
         for tx in range(first, last):
             for f in range(count):
@@ -315,7 +315,7 @@ cdef void pack_block(
     cdef Py_ssize_t fstride = taps if swapped else cols * taps
     cdef Py_ssize_t cstride = rows * taps if swapped else taps
     cdef Py_ssize_t first = first_row(block, rows, p.blocks)
-    cdef Py_ssize_t count = first_row(block + 1, rows, p.blocks) - first
+    cdef Py_ssize_t count = rows_in(block, rows, p.blocks)
     u = u + first * POINTS * (1 + cols)
     if p.kernel == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, not spread)
     else: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, not spread)

@@ -9,7 +9,9 @@
 #
 # The sum runs over tiles and images, so here the lanes of the products are channels: what the
 # transforms compute with images as lanes is transposed on its way to the panels of V and D. Tiles
-# are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk.
+# are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Where M
+# is small, threads share the tiles, each with panels and an M of its own in its own cache. Else they
+# share the work on one chunk after the other.
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
@@ -22,11 +24,16 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
 )
-from cyconv.kernels.tile cimport packed_tiles
+from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 
 cdef enum:
-    CACHED = 8388608                # bytes of panels in a chunk
+    CACHED = 8388608                # bytes of panels in a chunk of all threads, ...
+    OWN = 655360                    # ... and of one that has its own, besides so much of M at most
+    SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
+    FEW = 8                         # ... but a few threads are to share the slices evenly, ...
+    MANY = 16                       # ... and more than so many need too much memory
     AHEAD = 2                       # channels between what is fetched and what is transformed
+    LINE = 64 // sizeof(real)       # images in a line of the cache
     STAGE = VLEN * VLEN + VLEN      # numbers of a point's square, which begin in different cache sets
 
 
@@ -43,8 +50,9 @@ cdef struct Problem:
     Py_ssize_t top, left      # padding
     Py_ssize_t tile_rows, tile_cols
     Py_ssize_t total          # steps: a step is one tile of VLEN images
+    Py_ssize_t slices         # of them, each with an M of its own
     Py_ssize_t steps          # in a chunk
-    real* m                   # (POINTS, d.blocks * d.width, x.blocks * x.width)
+    real* m                   # (slices, POINTS, d.blocks * d.width, x.blocks * x.width)
     real* dw                  # (F, C, kernel, kernel)
 
 
@@ -75,6 +83,14 @@ cdef inline inlined transform_weights(const int kernel, const Problem* p, Py_ssi
 
 
 cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
+    cdef Py_ssize_t width = p.x.blocks * p.x.width
+    cdef Py_ssize_t slice, point, c
+    cdef real* m
+    for slice in range(1, p.slices):
+        for point in range(POINTS):
+            m = p.m + (point * p.d.blocks * p.d.width + f) * width
+            for c in range(width):
+                m[c] = m[c] + m[slice * products_of(p) + c]
     # the side of the kernels becomes a constant
     if p.kernel == 3: transform_weights(3, p, f)
     else: transform_weights(5, p, f)
@@ -108,7 +124,9 @@ cdef void fill_panels(
         # what lies in the lanes of channels that do not exist goes into products that nobody reads
         for c in range(min(count, side.a.c - block * width - piece)):
             plane = side.a.data + (block * width + piece + c) * side.a.stride + image
-            fetch(&side.a, plane + AHEAD * side.a.stride, top, left, size, size, images)
+            if image % LINE == 0:  # of the images beside these, too
+                fetch(&side.a, plane + AHEAD * side.a.stride, top, left, size, size,
+                      min(side.a.n - image, <Py_ssize_t>LINE))
             if is_input:
                 transform_input(&side.a, plane, top, left, images, stage + c * VLEN, STAGE)
             elif p.side == 4:
@@ -145,24 +163,47 @@ cdef void fill_job(
 # ------------------------------------------------------------------ products
 
 
-cdef void product_job(const Problem* p, Py_ssize_t first, Py_ssize_t job) noexcept nogil:
-    # a job is one point and one panel of output channels, for the chunk that begins at `first`
-    cdef Py_ssize_t count = min(p.steps, p.total - first) * VLEN
+cdef void product_job(
+    const Problem* p, Py_ssize_t steps, bint add, Py_ssize_t job
+) noexcept nogil:
+    # a job is one point and one panel of output channels, for a chunk of so many steps
     cdef Py_ssize_t point = job // p.d.blocks
     cdef Py_ssize_t width = p.x.width
     cdef Py_ssize_t mr = p.d.width
     cdef Py_ssize_t outstride = p.x.blocks * width
-    cdef Py_ssize_t zero = 0
     cdef Py_ssize_t block, i
     cdef const real* d = p.d.panels + job * p.steps * VLEN * mr
     cdef const real* x
     cdef real* m = p.m + job * mr * outstride
-    if first == 0:
+    if not add:
         for i in range(mr * outstride):
             m[i] = 0
     for block in range(p.x.blocks):
         x = p.x.panels + (point * p.x.blocks + block) * p.steps * VLEN * width
-        packed_tiles(True, mr, count, x, d, mr, m + block * width, outstride, width, False, 1)
+        packed_tiles(True, mr, steps * VLEN, x, d, mr, m + block * width, outstride, width, False, 1)
+
+
+cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stages) noexcept nogil:
+    # M of one slice of the steps
+    cdef Py_ssize_t begin = first_row(slice, p.total, p.slices), first = begin
+    cdef Py_ssize_t end = begin + rows_in(slice, p.total, p.slices)
+    cdef Py_ssize_t steps, job
+    while first < end:
+        steps = min(p.steps, end - first)
+        for job in prange(steps * (p.x.blocks + p.d.blocks), num_threads=threads, schedule="static"):
+            fill_job(p, first, job, stages + threadid() * POINTS * STAGE)
+        for job in prange(POINTS * p.d.blocks, num_threads=threads, schedule="dynamic"):
+            product_job(p, steps, first > begin, job)
+        first = first + steps
+
+
+cdef void own_slice_job(const Problem* p, Py_ssize_t slice, int thread) noexcept nogil:
+    # by one thread, in its own panels
+    cdef Problem own = p[0]
+    own.m = p.m + slice * products_of(p)
+    own.x.panels = p.x.panels + thread * thread_size(p)
+    own.d.panels = own.x.panels + panels_of(p, &p.x)
+    slice_job(&own, slice, 1, own.d.panels + panels_of(p, &p.d))
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
@@ -172,7 +213,7 @@ cdef Problem problem_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
 ) except *:
     cdef Problem p
-    cdef Py_ssize_t per_step
+    cdef Py_ssize_t per_step, size
     check_tiles(n, c, f, oh, ow, kernel, 2**20)
     p.x.width = VLEN if c <= VLEN else 2 * VLEN
     p.x.blocks = (c + p.x.width - 1) // p.x.width
@@ -183,8 +224,11 @@ cdef Problem problem_of(
     p.total = (n + VLEN - 1) // VLEN * p.tile_rows * p.tile_cols
     per_step = POINTS * VLEN * (p.x.blocks * p.x.width + p.d.blocks * p.d.width)
     # M is read and written once in each chunk: the panels are to be larger, if need be
-    p.steps = max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p)) // per_step
-    p.steps = max(<Py_ssize_t>1, min(p.steps, p.total))
+    p.slices, size = 1, max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p))
+    if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN:
+        p.slices = min(p.total, max(<Py_ssize_t>FEW, min(p.total // SLICE, <Py_ssize_t>MANY)))
+        size = OWN // <Py_ssize_t>sizeof(real)
+    p.steps = max(<Py_ssize_t>1, min(size // per_step, p.total))
     return p
 
 
@@ -198,6 +242,18 @@ cdef Py_ssize_t panels_of(const Problem* p, const Side* side) noexcept nogil:
     return POINTS * p.steps * VLEN * side.blocks * side.width
 
 
+cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
+    # numbers of scratch of a thread that has its own panels
+    return panels_of(p, &p.x) + panels_of(p, &p.d) + POINTS * STAGE
+
+
+cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
+    # numbers of scratch of all threads
+    cdef Py_ssize_t each = POINTS * STAGE if p.slices == 1 else thread_size(p)
+    cdef Py_ssize_t shared = panels_of(p, &p.x) + panels_of(p, &p.d) if p.slices == 1 else 0
+    return p.slices * products_of(p) + shared + threads * each
+
+
 def scratch_size(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
     int threads,
@@ -205,10 +261,7 @@ def scratch_size(
     """Numbers of scratch, of all threads, for x (n, c, ., .) and dout (n, f, oh, ow)."""
     check_threads(threads)
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
-    return (
-        panels_of(&p, &p.x) + panels_of(&p, &p.d) + products_of(&p)
-        + threads * POINTS * STAGE
-    )
+    return size_of(&p, threads)
 
 
 def weight_grad(
@@ -222,25 +275,21 @@ def weight_grad(
     """
     cdef Planes a = planes(x, False)
     cdef Planes d = planes(dout, False)
-    cdef Py_ssize_t size = scratch_size(d.n, a.c, d.c, d.h, d.w, kernel, threads)
+    check_threads(threads)
     cdef Problem p = problem_of(d.n, a.c, d.c, d.h, d.w, kernel)
+    cdef Py_ssize_t job
     if a.n != d.n or min(a.h, a.w) < 1 or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
     p.x.a, p.d.a, p.top, p.left = a, d, top, left
     p.dw = numbers(dw, p.d.a.c * p.x.a.c * kernel * kernel, True)
-    p.x.panels = numbers(scratch, size, True)
+    p.m = numbers(scratch, size_of(&p, threads), True)
+    p.x.panels = p.m + p.slices * products_of(&p)
     p.d.panels = p.x.panels + panels_of(&p, &p.x)
-    p.m = p.d.panels + panels_of(&p, &p.d)
-    cdef real* stages = p.m + products_of(&p)
-    cdef Py_ssize_t first = 0
-    cdef Py_ssize_t job, jobs
     with nogil:
-        while first < p.total:
-            jobs = min(p.steps, p.total - first) * (p.x.blocks + p.d.blocks)
-            for job in prange(jobs, num_threads=threads, schedule="static"):
-                fill_job(&p, first, job, stages + threadid() * POINTS * STAGE)
-            for job in prange(POINTS * p.d.blocks, num_threads=threads, schedule="dynamic"):
-                product_job(&p, first, job)
-            first = first + p.steps
+        if p.slices == 1:
+            slice_job(&p, 0, threads, p.d.panels + panels_of(&p, &p.d))
+        else:
+            for job in prange(p.slices, num_threads=threads, schedule="dynamic"):
+                own_slice_job(&p, job, threadid())
         for job in prange(p.d.a.c, num_threads=threads, schedule="static"):
             weights_job(&p, job)
