@@ -181,7 +181,9 @@ class Op:
     #: True if forward and backward give the same bits however their arrays lie in memory; else they
     #: get arrays in one order only
     any_layout = False
-    only_kernels = False  #: True if forward is kernel calls of the backend and views, nothing else
+    #: how many inputs, the first ones, forward's kernel calls read in place; 0 if forward does more
+    #: than to call kernels of the backend and to take views
+    kernel_inputs = 0
 
     def forward(self, *arrays: Array) -> Array:
         raise RuntimeError(f"{type(self).__name__} does not define forward")
@@ -300,7 +302,7 @@ def accumulate(
         sofar += grad
         gradients[source] = sofar
     else:  # the first one may be shared with another source: never write into it
-        gradients[source] = sofar + grad
+        gradients[source] = backends.backend_of(grad).add(sofar, grad)
         owned.add(source)
 
 

@@ -170,7 +170,8 @@ class _Trace:
         self._variable[id(out)] = weakref.ref(out)
         if op.is_view and np.may_share_memory(out.data, inputs[0].data):
             return
-        if op.only_kernels and tasks and varying == [True] + [False] * (len(inputs) - 1):
+        count = op.kernel_inputs
+        if count and tasks and varying == [True] * count + [False] * (len(inputs) - count):
             self._steps += tasks
         else:
             arrays = [t.data if varies else t.data.copy() for t, varies in zip(inputs, varying)]

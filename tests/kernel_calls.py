@@ -223,8 +223,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "norm.batch_norm_backward": (
             k.norm.batch_norm_backward,
-            {"dout": x, "x": x, "dx": x, **bn, "dgamma": line(dtype, C), "dbeta": line(dtype, C)}
-            | {"threads": 2},
+            {"dout": x, "rectified": x, "x": x, "dx": x, **bn, "dgamma": line(dtype, C)}
+            | {"dbeta": line(dtype, C), "threads": 2},
             ("dx", "dgamma", "dbeta"),
         ),
         "loss.cross_entropy": (
@@ -242,6 +242,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "elementwise.relu": (
             k.elementwise.relu,
             {"x": x, "out": x, "threads": 2},
+            ("out",),
+        ),
+        "elementwise.add": (
+            k.elementwise.add,
+            {"a": x, "b": x, "out": x, "relu": True, "threads": 2},
             ("out",),
         ),
         "elementwise.relu_backward": (

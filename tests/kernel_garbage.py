@@ -124,7 +124,7 @@ def must_be_refused(call: Call, name: str, what: str, value: Any) -> bool:
     if what in ("misaligned", "read-only"):
         return what == "read-only" and name in call.writes
     if value is None:
-        return name not in ("bias", "gamma", "beta", "velocity")
+        return name not in ("bias", "gamma", "beta", "velocity", "rectified")
     if isinstance(value, np.ndarray) and right.dtype == np.int32:
         return value.shape != right.shape or value.itemsize != 4
     return not (isinstance(value, np.ndarray) and value.strides == right.strides)

@@ -31,6 +31,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "no image": (ops.conv2d, ((0, 3, 6, 5), (7, 3, 3, 3), (7,))),
     "linear": (ops.linear, ((5, 300), (7, 300), (7,))),
     "batch_norm": (ops.batch_norm, ((5, 3, 4, 4), (3,), (3,))),
+    "batch_norm of many": (ops.batch_norm, ((33, 2, 16, 17), (2,), (2,))),
+    "add": (ops.add, ((5, 3, 4, 5), (5, 3, 4, 5))),
+    "add rows": (ops.add, ((70, 300), (70, 300))),
+    "add, broadcast": (ops.add, ((5, 3, 4, 5), (3, 1, 1))),
 }
 
 
@@ -57,6 +61,7 @@ def test_nan_stays() -> None:
     w = np.ones((1, 1, 3, 3), np.float32)
     for algo in ("direct", "im2col", "winograd"):
         assert np.isnan(ops.conv2d(x, w, algo=algo, activation="relu").numpy()).all()
+    assert np.isnan(ops.add(x, x, activation="relu").numpy()).all()
 
 
 @pytest.mark.parametrize("wrong", ["tanh", "", b"relu", 1, True, ops.relu])
@@ -66,6 +71,7 @@ def test_no_other_activation(wrong: Any) -> None:
         lambda: ops.conv2d(x, np.zeros((1, 1, 3, 3), np.float32), activation=wrong),
         lambda: ops.linear(x[:, 0, 0], np.zeros((1, 4), np.float32), activation=wrong),
         lambda: ops.batch_norm(x, activation=wrong),
+        lambda: ops.add(x, x, activation=wrong),
     ):
         with pytest.raises(ValueError, match="activation must be 'relu' or None"):
             call()
@@ -90,6 +96,27 @@ def test_a_chain_fuses_and_says_the_same() -> None:
         nodes.append(count)
     assert nodes == [5, 6]  # one relu of three has nothing to be fused with
     assert [row.layer for row in nn.summarize(fused, (3, 4, 4)).rows].count("ReLU") == 3
+
+
+def test_a_residual_block_fuses_and_says_the_same() -> None:
+    class Watched(nn.ReLU):
+        """Not exactly a ReLU: the block calls it."""
+
+    x = cc.randn(2, 3, 4, 4).attach_grad()
+    found = []
+    for activation in (nn.ReLU(), Watched()):
+        cc.seed(0)
+        block = nn.Residual(nn.Conv2d(3, 3, 3, padding=1), activation=activation)
+        with cc.record():
+            out = block(x)
+        name = type(out._node.op).__name__
+        out.backward(cc.ones(*out.shape))
+        compiled = cc.compile(block, x.detach())
+        np.testing.assert_array_equal(compiled(x.detach()).numpy(), out.numpy())
+        found.append([name, out.numpy().copy(), x.grad.numpy().copy()])
+    assert [name for name, *_ in found] == ["Add", "ReLU"]
+    for fused, plain in zip(found[0][1:], found[1][1:]):
+        np.testing.assert_array_equal(fused, plain)
 
 
 def test_one_image_and_leading_axes() -> None:

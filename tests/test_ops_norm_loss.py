@@ -92,6 +92,18 @@ def test_batch_norm_in_inference(shape: tuple[int, ...], dtype: str, seed: int) 
     )
 
 
+def test_batch_norm_of_many_values_that_drift() -> None:
+    rng = np.random.default_rng(3)
+    drift = np.linspace(-30, 50, 400 * 64, dtype=np.float32).reshape(20, 20, 64)
+    x = rng.standard_normal((64, 2, 20, 20), np.float32) + 1000 + drift.transpose(2, 0, 1)[:, None]
+    with cc.record():
+        out = cc.ops.batch_norm(x).numpy()
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean((0, 2, 3), keepdims=True)
+    expected = centred / np.sqrt(exact.var((0, 2, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=5e-6)
+
+
 def test_batch_norm_in_inference_leaves_the_statistics_alone() -> None:
     mean, var = cc.ones(3), cc.ones(3)
     with cc.record(train=False):

@@ -36,6 +36,7 @@ CONTRACT = (
     "cross_entropy_backward",
     "relu",
     "relu_backward",
+    "add",
     "sgd_step",
     "adam_step",
     "empty",

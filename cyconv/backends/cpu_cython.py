@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..geometry import Pool2dGeometry
+from . import cpu_numpy
 from .capture import call
 from .cpu_cython_arrays import (  # noqa: F401  (part of the contract)
     Array,
@@ -23,7 +24,7 @@ from .cpu_cython_conv import (  # noqa: F401  (part of the contract)
     conv2d_weight_grad,
     plan_conv2d,
 )
-from .memory import aligned_empty, empty, flat, flat_or_none
+from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last
 
 
 def channel_sum(a: Array) -> Array:
@@ -97,15 +98,30 @@ def batch_norm(
 
 
 def batch_norm_backward(
-    dout: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array
+    dout: Array,
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """dout and x (N, C, ...) -> dx, dgamma (C,), dbeta (C,)."""
+    """dout and x (N, C, ...) -> dx, dgamma (C,), dbeta (C,); out is given if it is ReLU's."""
     a, d = images(x), images(dout)
+    rectified = None if out is None else images(out)
     dx = empty(a.shape, x.dtype)
     dgamma, dbeta = np.zeros((2, x.shape[1]), x.dtype)
     if x.size:
         kernels_of(a).norm.batch_norm_backward(
-            d, a, dx, flat_or_none(gamma), mean, inv_std, dgamma, dbeta, threads_for(x.size)
+            d,
+            rectified,
+            a,
+            dx,
+            flat_or_none(gamma),
+            mean,
+            inv_std,
+            dgamma,
+            dbeta,
+            threads_for(x.size),
         )
     return dx.reshape(x.shape), dgamma, dbeta
 
@@ -147,6 +163,17 @@ def relu_backward(dout: Array, out: Array) -> Array:
     dx = empty(o.shape, o.dtype)
     kernels_of(o).elementwise.relu_backward(d, o, dx, threads_for(o.size))
     return dx.reshape(out.shape)
+
+
+def add(a: Array, b: Array, relu: bool = False) -> Array:
+    """a + b, broadcast; with ``relu``, max(a + b, 0)."""
+    alike = a.shape == b.shape and a.dtype == b.dtype and a.dtype.char in "fd" and a.dtype.isnative
+    if not (alike and a.ndim in (2, 4) and a.size and is_batch_last(a) and is_batch_last(b)):
+        return cpu_numpy.add(a, b, relu)
+    out = empty(a.shape, a.dtype)
+    arrays = images(a), images(b), images(out)
+    call(kernels_of(a).elementwise.add, *arrays, relu, threads_for(a.size))
+    return out
 
 
 def _planes(a: Array) -> Array:

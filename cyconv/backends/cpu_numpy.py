@@ -314,9 +314,18 @@ def batch_norm(
 
 
 def batch_norm_backward(
-    dout: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array
+    dout: Array,
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta."""
+    """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta.
+
+    ``out`` is what ``batch_norm`` made, if with ``relu``.
+    """
+    dout = dout if out is None else relu_backward(dout, out)
     d, normalised = _rows(dout), (_rows(x) - mean[:, None]) * inv_std[:, None]
     dgamma, dbeta, count = (d * normalised).sum(axis=1), d.sum(axis=1), max(1, d.shape[1])
     dx = d - (dbeta / count)[:, None] - normalised * (dgamma / count)[:, None]
@@ -361,3 +370,9 @@ def relu(x: Array) -> Array:
 def relu_backward(dout: Array, out: Array) -> Array:
     """dx: dout where the output is positive or NaN, else 0."""
     return _where(~(as_batch_last(out) <= 0), as_batch_last(dout))
+
+
+def add(a: Array, b: Array, relu: bool = False) -> Array:
+    """a + b, broadcast; with ``relu``, max(a + b, 0), where NaN stays."""
+    out = a + b
+    return np.maximum(out, 0, out=out) if relu else out

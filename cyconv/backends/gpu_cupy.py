@@ -127,9 +127,18 @@ def batch_norm(
 
 
 def batch_norm_backward(
-    dout: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array
+    dout: Array,
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta."""
+    """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta.
+
+    ``out`` is what ``batch_norm`` made, if with ``relu``.
+    """
+    dout = dout if out is None else relu_backward(dout, out)
     d, rows = rows_of(dout), rows_of(x)
     length, chunks = rows.shape[1], chunks_for(rows.shape[1])
     parts = [xp().empty((len(rows), chunks), d.dtype) for _ in range(2)]
@@ -189,6 +198,12 @@ def relu_backward(dout: Array, out: Array) -> Array:
     dx = empty(out.shape, out.dtype)
     launch("relu_backward", out.dtype, False, dx.size, lying(dx), lying(dout), lying(out))
     return dx
+
+
+def add(a: Array, b: Array, relu: bool = False) -> Array:
+    """a + b, broadcast; with ``relu``, max(a + b, 0)."""
+    out = a + b
+    return xp().maximum(out, 0, out=out) if relu else out
 
 
 def sgd_step(

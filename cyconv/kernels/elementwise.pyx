@@ -1,10 +1,10 @@
-# One pass over each array: relu, the optimisers' updates, and the change of memory layout.
+# One pass over each array: relu, sums, the optimisers' updates, and the change of memory layout.
 
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
-from cyconv.kernels.simd cimport real
+from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
 
 cdef enum:
@@ -46,6 +46,59 @@ def relu(object x, object out, int threads, bint later=False):
     same_shape(r.x, r.out)
     r.task.run, r.task.threads = run_relu, threads
     return finish(&r.task, sizeof(r), later)
+
+
+cdef inline inlined add_run(
+    const bint relu, const real* a, const real* b, real* out, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real total
+    for i in range(count):
+        total = a[i] + b[i]
+        out[i] = 0 if relu and total < 0 else total
+
+
+cdef struct Add:
+    Task task
+    Planes a, b, out
+    bint relu
+
+
+cdef void run_add(const void* task, int threads) noexcept nogil:
+    cdef const Add* s = <const Add*>task
+    cdef Py_ssize_t size = s.a.h * s.a.w * s.a.n
+    cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
+    cdef Py_ssize_t job
+    for job in prange(s.a.c * runs, num_threads=threads, schedule="static"):
+        add_job(s, job // runs, job % runs * CHUNK, size)
+
+
+cdef void add_job(const Add* s, Py_ssize_t channel, Py_ssize_t first, Py_ssize_t size) noexcept nogil:
+    # whether there is a ReLU becomes a constant
+    cdef const real* a = s.a.data + channel * s.a.stride + first
+    cdef const real* b = s.b.data + channel * s.b.stride + first
+    cdef real* out = s.out.data + channel * s.out.stride + first
+    if s.relu:
+        add_run(True, a, b, out, min(<Py_ssize_t>CHUNK, size - first))
+    else:
+        add_run(False, a, b, out, min(<Py_ssize_t>CHUNK, size - first))
+
+
+def add(object a, object b, object out, bint relu, int threads, bint later=False):
+    """Fill out with a + b, or with max(a + b, 0) if ``relu``; batch-last arrays of one shape.
+
+    ``later`` does nothing now but gives a task for a program.
+    """
+    cdef Add s
+    check_threads(threads)
+    s.a = planes(a, False)
+    s.b = planes(b, False)
+    s.out = planes(out, True)
+    same_shape(s.a, s.b)
+    same_shape(s.b, s.out)
+    s.relu = relu
+    s.task.run, s.task.threads = run_add, threads
+    return finish(&s.task, sizeof(s), later)
 
 
 cdef void relu_grad_run(

@@ -15,6 +15,7 @@ def batch_norm(
 ) -> None: ...
 def batch_norm_backward(
     dout: Any,
+    rectified: Any | None,
     x: Any,
     dx: Any,
     gamma: Any | None,

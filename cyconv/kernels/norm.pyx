@@ -4,7 +4,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
-from cyconv.kernels.simd cimport VLEN, broadcast, lane_sum, load, real, vreal
+from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
 
 cdef enum:
     RUN = 4096  # numbers added up in one precision before they join the total in double
@@ -51,25 +51,20 @@ cdef double squares_of(const real* x, Py_ssize_t count, real mean) noexcept nogi
     return total
 
 
-cdef double products_of(
-    const real* dout, const real* x, Py_ssize_t count, real mean
-) noexcept nogil:
-    # the sum of dout * (x - mean)
-    cdef double total = 0
-    cdef Py_ssize_t i = 0, end
-    cdef vreal a, b
-    while i + 2 * VLEN <= count:
-        end = min(count, i + RUN)
-        a = b = broadcast(0)
-        while i + 2 * VLEN <= end:
-            a = a + load(dout + i) * (load(x + i) - mean)
-            b = b + load(dout + i + VLEN) * (load(x + i + VLEN) - mean)
-            i = i + 2 * VLEN
-        total = total + lane_sum(a + b)
+cdef void moments_of(const real* x, Py_ssize_t count, double* mean, double* var) noexcept nogil:
+    # of all numbers; each run is read twice while it is in the cache. Source: Chan, Golub and LeVeque,
+    # "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    cdef double squares = 0, run_mean, shift
+    cdef Py_ssize_t i = 0, run
+    mean[0] = 0
     while i < count:
-        total = total + dout[i] * (x[i] - mean)
-        i = i + 1
-    return total
+        run = min(<Py_ssize_t>RUN, count - i)
+        run_mean = sum_of(x + i, run) / run
+        shift = run_mean - mean[0]
+        squares = squares + squares_of(x + i, run, <real>run_mean) + shift * shift * i * run / (i + run)
+        mean[0] = mean[0] + shift * run / (i + run)
+        i = i + run
+    var[0] = squares / count
 
 
 def channel_sum(object a, object out, int threads):
@@ -89,9 +84,10 @@ cdef void norm_channel(
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real y
-    cdef real m = <real>(sum_of(x, count) / count)
-    cdef double v = squares_of(x, count, m) / count
-    cdef real s = <real>(1 / sqrt(v + eps))
+    cdef double mean_, var_
+    moments_of(x, count, &mean_, &var_)
+    cdef real m = <real>mean_
+    cdef real s = <real>(1 / sqrt(var_ + eps))
     cdef real scale = s * gamma
     if relu:
         for i in range(count):
@@ -101,7 +97,7 @@ cdef void norm_channel(
         for i in range(count):
             out[i] = (x[i] - m) * scale + beta
     mean[0] = m
-    var[0] = <real>v
+    var[0] = <real>var_
     inv_std[0] = s
 
 
@@ -132,33 +128,85 @@ def batch_norm(
                          v + c, s + c)
 
 
-cdef void norm_grad_channel(
-    const real* dout, const real* x, real* dx, Py_ssize_t count, real gamma, real mean,
-    real inv_std, real* dgamma, real* dbeta,
+cdef inline vreal arriving(
+    const bint relu, const real* dout, const real* out, Py_ssize_t i
+) noexcept nogil:
+    # the gradient before the ReLU that made out, if any
+    return gated(load(dout + i), load(out + i)) if relu else load(dout + i)
+
+
+cdef inline inlined grad_sums(
+    const bint relu, const real* dout, const real* out, const real* x, Py_ssize_t count, real mean,
+    double* total, double* along,
+) noexcept nogil:
+    # the sums of dout and of dout * (x - mean)
+    cdef Py_ssize_t i = 0, end
+    cdef vreal a, b, c, d, u, v
+    cdef real last
+    total[0] = along[0] = 0
+    while i + 2 * VLEN <= count:
+        end = min(count, i + RUN)
+        a = b = c = d = broadcast(0)
+        while i + 2 * VLEN <= end:
+            u, v = arriving(relu, dout, out, i), arriving(relu, dout, out, i + VLEN)
+            a, b = a + u, b + v
+            c = c + u * (load(x + i) - mean)
+            d = d + v * (load(x + i + VLEN) - mean)
+            i = i + 2 * VLEN
+        total[0] = total[0] + lane_sum(a + b)
+        along[0] = along[0] + lane_sum(c + d)
+    while i < count:
+        last = 0 if relu and out[i] <= 0 else dout[i]
+        total[0] = total[0] + last
+        along[0] = along[0] + last * (x[i] - mean)
+        i = i + 1
+
+
+cdef inline inlined norm_grad_channel(
+    const bint relu, const real* dout, const real* out, const real* x, real* dx, Py_ssize_t count,
+    real gamma, real mean, real inv_std, real* dgamma, real* dbeta,
 ) noexcept nogil:
     # dx = gamma inv_std (dout - mean(dout) - xhat mean(dout xhat)), xhat = (x - mean) inv_std
     cdef Py_ssize_t i
-    cdef double total = sum_of(dout, count)
-    cdef double along = products_of(dout, x, count, mean) * inv_std
+    cdef double total, along
+    grad_sums(relu, dout, out, x, count, mean, &total, &along)
+    along = along * inv_std
     cdef real scale = gamma * inv_std
     cdef real shift = <real>(total / count)
     cdef real slope = <real>(along / count) * inv_std
     for i in range(count):
-        dx[i] = (dout[i] - shift - (x[i] - mean) * slope) * scale
+        dx[i] = ((0 if relu and out[i] <= 0 else dout[i]) - shift - (x[i] - mean) * slope) * scale
     dgamma[0] = <real>along
     dbeta[0] = <real>total
 
 
+cdef void norm_grad_job(
+    const real* dout, const real* out, const real* x, real* dx, Py_ssize_t count, real gamma, real mean,
+    real inv_std, real* dgamma, real* dbeta,
+) noexcept nogil:
+    # whether there was a ReLU becomes a constant
+    if out == NULL:
+        norm_grad_channel(False, dout, out, x, dx, count, gamma, mean, inv_std, dgamma, dbeta)
+    else:
+        norm_grad_channel(True, dout, out, x, dx, count, gamma, mean, inv_std, dgamma, dbeta)
+
+
 def batch_norm_backward(
-    object dout, object x, object dx, object gamma, object mean, object inv_std, object dgamma,
-    object dbeta, int threads,
+    object dout, object rectified, object x, object dx, object gamma, object mean, object inv_std,
+    object dgamma, object dbeta, int threads,
 ):
-    """Fill dx, and dgamma and dbeta (C,), from dout, x and what ``batch_norm`` found."""
+    """Fill dx, and dgamma and dbeta (C,), from dout, x and what ``batch_norm`` found.
+
+    rectified: what it made, if with ``relu``, else None.
+    """
     cdef Planes d = planes(dout, False)
     cdef Planes a = planes(x, False)
     cdef Planes r = planes(dx, True)
+    cdef Planes o = d if rectified is None else planes(rectified, False)
     same_shape(d, a)
     same_shape(a, r)
+    same_shape(r, o)
+    cdef bint relu = rectified is not None
     cdef const real* g = NULL if gamma is None else numbers(gamma, a.c, False)
     cdef const real* m = numbers(mean, a.c, False)
     cdef const real* s = numbers(inv_std, a.c, False)
@@ -170,5 +218,6 @@ def batch_norm_backward(
         raise ValueError("kernel: batch_norm_backward needs at least one value")
     with nogil:
         for c in prange(a.c, num_threads=threads, schedule="static"):
-            norm_grad_channel(d.data + c * d.stride, a.data + c * a.stride, r.data + c * r.stride,
-                              count, g[c] if g != NULL else 1, m[c], s[c], dg + c, db + c)
+            norm_grad_job(d.data + c * d.stride, o.data + c * o.stride if relu else NULL,
+                          a.data + c * a.stride, r.data + c * r.stride, count,
+                          g[c] if g != NULL else 1, m[c], s[c], dg + c, db + c)

@@ -43,6 +43,15 @@ static inline vreal rectified(vreal v) {
 #endif
 }
 
+/* v in the lanes where gate is not at most 0, and 0 in the others. */
+static inline vreal gated(vreal v, vreal gate) {
+#if CYCONV_VLEN > 1
+  return (vreal)((lane_numbers)v & ~(gate <= 0));
+#else
+  return gate <= 0 ? 0 : v;
+#endif
+}
+
 /* Makes the compiler hold v in a register: gcc would load it again for each of its uses. */
 #if CYCONV_VLEN > 1 && defined(__GNUC__) && defined(__x86_64__)
 #define KEEP(v) __asm__("" : "+v"(v))

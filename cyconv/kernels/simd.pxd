@@ -18,6 +18,7 @@ cdef extern from "simd.h" nogil:
     void keep "KEEP"(vreal v)
     void transpose(vreal* rows)  # VLEN vectors
     vreal rectified(vreal v)  # max(v, 0); NaN stays
+    vreal gated(vreal v, vreal gate)  # v where gate is not at most 0, else 0
     # the return type of a function that must be inlined, so that its constant arguments unroll loops
     ctypedef void inlined "ALWAYS_INLINE void"
 

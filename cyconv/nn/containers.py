@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import ops
 from .activation import ReLU
 from .conv import Conv2d, Linear
 from .module import Module
@@ -92,7 +93,7 @@ class Residual(Module):
     ----------
     body : Module, from x to a tensor of the shape that the block gives
     shortcut : Module, from x to a tensor of the same shape; None is the identity
-    activation : Module, for the sum; None applies nothing
+    activation : Module, for the sum; None applies nothing. A ReLU is applied in the sum's own pass
 
     Raises
     ------
@@ -124,8 +125,11 @@ class Residual(Module):
                 f"Residual: body gives shape {np.shape(residual)} but the shortcut "
                 f"{np.shape(around)}"
             )
-        out = residual + around
-        return out if self.activation is None else self.call_child("activation", out)
+        if self.activation is None:
+            return residual + around
+        if type(self.activation) is ReLU and "forward" not in vars(self.activation):
+            return ops.add(residual, around, activation="relu")
+        return self.call_child("activation", residual + around)
 
 
 def module_in(where: str, value: Any) -> Module:

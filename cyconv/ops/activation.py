@@ -15,7 +15,7 @@ from .inputs import tensor_in
 
 class ReLU(Op):
     any_layout = True
-    only_kernels = True
+    kernel_inputs = 1
 
     def forward(self, x: Array) -> Array:
         self.out = backend_of(x).relu(x)

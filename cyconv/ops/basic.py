@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Array, Op
-from ..backends import in_one_order, namespace_of
+from ..backends import backend_of, in_one_order, namespace_of
 from ..creation import valid_dtype
 from ..geometry import number
 from ..tensor import Tensor, apply
-from .inputs import comparables, operands, tensor_in
+from .inputs import comparables, is_relu, operands, tensor_in
 
 RELATIONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 
@@ -29,13 +29,20 @@ def unbroadcast(dout: Array, shape: tuple[int, ...]) -> Array:
 
 class Add(Op):
     any_layout = True
-    keeps_inputs = False
+    kernel_inputs = 2
+
+    def __init__(self, relu: bool = False):
+        self.keeps_inputs = self.relu = relu
 
     def forward(self, a: Array, b: Array) -> Array:
         self.shapes = a.shape, b.shape
-        return a + b
+        out = backend_of(a).add(a, b, self.relu)
+        self.out = out if self.relu else None
+        return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
+        if self.relu:
+            dout = backend_of(dout).relu_backward(dout, self.out)
         return unbroadcast(dout, self.shapes[0]), unbroadcast(dout, self.shapes[1])
 
 
@@ -142,12 +149,13 @@ class Cast(Op):
 # ------------------------------------------------------------------ the functions
 
 
-def add(a: Any, b: Any) -> Tensor:
+def add(a: Any, b: Any, *, activation: str | None = None) -> Tensor:
     """a + b, elementwise with broadcasting.
 
     Parameters
     ----------
     a, b : tensors, arrays or numbers of shapes that broadcast, float32 or float64 like the other
+    activation : None or "relu", which is then applied in the same pass over the sum
 
     Returns
     -------
@@ -155,14 +163,14 @@ def add(a: Any, b: Any) -> Tensor:
 
     Raises
     ------
-    ValueError : the shapes do not broadcast
+    ValueError : the shapes do not broadcast, or another activation
     TypeError : one is float32 and the other float64, or holds no numbers
 
     >>> import cyconv as cc
     >>> cc.ops.add([1.0, 2.0], 10.0)
     tensor([11., 12.])
     """
-    return apply(Add(), *operands("add", a, b))
+    return apply(Add(is_relu("add", activation)), *operands("add", a, b))
 
 
 def sub(a: Any, b: Any) -> Tensor:

@@ -28,7 +28,7 @@ ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 
 class Conv2d(Op):
     any_layout = True
-    only_kernels = True
+    kernel_inputs = 1
 
     def __init__(self, geometry: Conv2dGeometry, algo: str, relu: bool = False):
         self.geometry, self.algo, self.relu = geometry, algo, relu
@@ -76,7 +76,7 @@ class Linear(Op):
     """x (N, C) with w (F, C): a convolution of N images of one pixel."""
 
     any_layout = True
-    only_kernels = True
+    kernel_inputs = 1
 
     def __init__(self, relu: bool = False):
         self.relu = relu

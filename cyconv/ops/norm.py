@@ -32,10 +32,8 @@ class BatchNormTraining(Op):
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        backend = backend_of(dout)
-        if self.relu:
-            dout = backend.relu_backward(dout, self.out)
-        return backend.batch_norm_backward(dout, self.x, self.gamma, self.mean, self.inv_std)
+        statistics = (self.gamma, self.mean, self.inv_std)
+        return backend_of(dout).batch_norm_backward(dout, self.x, *statistics, self.out)
 
 
 class BatchNormInference(Op):

@@ -17,7 +17,7 @@ from .shape import one_image
 
 class MaxPool2d(Op):
     any_layout = True
-    only_kernels = True
+    kernel_inputs = 1
     keeps_inputs = False  # backward reads only where the largest values were
 
     def __init__(self, geometry: Pool2dGeometry):
@@ -33,7 +33,7 @@ class MaxPool2d(Op):
 
 class AvgPool2d(Op):
     any_layout = True
-    only_kernels = True
+    kernel_inputs = 1
     keeps_inputs = False
 
     def __init__(self, geometry: Pool2dGeometry, divisor: int | None = None):
