@@ -20,7 +20,7 @@ from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, n
 from cyconv.kernels.points cimport (
     POINTS, check_tiles, evaluate_1d, fetch, interpolate_1d, store_some, transform_input,
 )
-from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, rectified, store, vreal
+from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, prefetch, real, rectified, store, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
@@ -28,6 +28,8 @@ from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 cdef enum:
     CACHED = 524288      # bytes of V in a job
     LANES = 16           # no less than MR_MAX, and whole vectors
+    FAR = 2097152        # bytes of U that lie outside of a core's own cache
+    AHEAD = 8            # channels between where such memory is asked for and where it is written
 
 
 cdef struct Problem:
@@ -276,13 +278,13 @@ def input_grad(
 
 cdef inline inlined transform_weights(
     const int kernel, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t channels,
-    Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled,
+    Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled, bint far,
 ) noexcept nogil:
-    # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here
+    # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here; far:
+    # u is not in the cache, and its points are more streams than the processor foresees
     cdef real g[25 * LANES]
     cdef vreal t[6 * 5]
     cdef vreal r[POINTS]
-    cdef const real* lanes = <const real*>r
     cdef Py_ssize_t c, i, k, point, lane
     for k in range(kernel * kernel * LANES):
         g[k] = 0
@@ -290,6 +292,8 @@ cdef inline inlined transform_weights(
         for i in range(count):
             u[point * (1 + channels) * count + i] = 0
     for c in range(channels):
+        for point in range(POINTS if far else 0):
+            prefetch(u + (point * (1 + channels) + 1 + c + AHEAD) * count)
         for k in range(kernel * kernel):
             for i in range(count):
                 g[k * LANES + i] = w[(first + i) * fstride + c * cstride
@@ -301,8 +305,9 @@ cdef inline inlined transform_weights(
             for k in range(6):  # rows: r (6, 6)
                 evaluate_1d(kernel, <real*>(t + k * kernel), VLEN, r + k * 6, 1, scaled)
             for point in range(POINTS):
-                for i in range(min(<Py_ssize_t>VLEN, count - lane)):
-                    u[(point * (1 + channels) + 1 + c) * count + lane + i] = lanes[point * VLEN + i]
+                # a whole vector may reach into the rows of the channels that come next
+                store_some(u + (point * (1 + channels) + 1 + c) * count + lane, r[point],
+                           VLEN if (channels - c) * count >= lane + VLEN else count - lane)
             lane = lane + VLEN
 
 
@@ -316,9 +321,10 @@ cdef void pack_block(
     cdef Py_ssize_t cstride = rows * taps if swapped else taps
     cdef Py_ssize_t first = first_row(block, rows, p.blocks)
     cdef Py_ssize_t count = rows_in(block, rows, p.blocks)
+    cdef bint far = <double>rows * cols * POINTS * sizeof(real) > FAR, scaled = not spread
     u = u + first * POINTS * (1 + cols)
-    if p.kernel == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, not spread)
-    else: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, not spread)
+    if p.kernel == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
+    else: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
 
 
 def pack_weights(
