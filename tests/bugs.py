@@ -1,4 +1,4 @@
-"""Bugs of one line each, and the tests that must see them; test_seeded_bugs plants them."""
+"""Bugs of one line each in the kernels, and the tests that must see them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ def kernel(
 ) -> Bug:
     """A bug in a file of the kernels; it is in the module of that name if none is given."""
     return Bug(name, f"kernels/{path}", before, after, tests, modules or (path.split(".")[0],))
-
-
-def numpy(
-    name: str, before: str, after: str, tests: tuple[str, ...], file: str = "cpu_numpy.py"
-) -> Bug:
-    """A bug in the NumPy backend."""
-    return Bug(name, f"backends/{file}", before, after, tests)
 
 
 WINDOWS = ("conv", "pool")
@@ -209,6 +202,20 @@ KERNEL_BUGS = [
         ("test_activation.py",),
     ),
     kernel(
+        "a row of the ring is old",
+        "depthwise.pyx",
+        "while padded < first + d.ring:",
+        "while padded < first + d.ring - 1:",
+        ("test_depthwise.py",),
+    ),
+    kernel(
+        "a slice of the tiles forgotten",
+        "winograd_weight_grad.pyx",
+        "for slice in range(1, p.slices):",
+        "for slice in range(2, p.slices):",
+        ("test_ops_conv.py",),
+    ),
+    kernel(
         "features left over",
         "dense.pyx",
         "while j < d.c:",
@@ -279,8 +286,8 @@ KERNEL_BUGS = [
     kernel(
         "products of earlier tiles forgotten",
         "winograd_weight_grad.pyx",
-        "if first == 0:",
-        "if first >= 0:",
+        "if not add:",
+        "if True:",
         ("test_ops_conv.py::test_winograd",),
     ),
     kernel(
@@ -304,9 +311,23 @@ KERNEL_BUGS = [
     kernel(
         "variance over n - 1",
         "norm.pyx",
-        "squares_of(x, count, m) / count",
-        "squares_of(x, count, m) / max(count - 1, 1)",
+        "var[0] = squares / count",
+        "var[0] = squares / max(count - 1, 1)",
         RECORDED,
+    ),
+    kernel(
+        "variance within runs alone",
+        "norm.pyx",
+        "+ shift * shift * i * run / (i + run)",
+        "+ 0",
+        NORM,
+    ),
+    kernel(
+        "gradient of what ReLU has cut",
+        "norm.pyx",
+        "return gated(load(dout + i), load(out + i)) if relu else load(dout + i)",
+        "return load(dout + i)",
+        ("test_activation.py",),
     ),
     kernel(
         "label smoothing not shared out",
@@ -314,6 +335,13 @@ KERNEL_BUGS = [
         "wanted = smoothing / lp.c",
         "wanted = smoothing",
         RECORDED,
+    ),
+    kernel(
+        "sums without their ReLU",
+        "elementwise.pyx",
+        "if relu and total < 0",
+        "if relu and total < -1e9",
+        ("test_activation.py",),
     ),
     kernel(
         "gradient at zero",
@@ -335,66 +363,5 @@ KERNEL_BUGS = [
         "blocks = (pixels + SQUARE - 1) // SQUARE",
         "blocks = max(pixels // SQUARE, 1)",
         LAYOUTS,
-    ),
-]
-NUMPY_BUGS = [
-    numpy("last tap skipped", "last_tap = min(kernel - 1,", "last_tap = min(kernel - 2,", RECORDED),
-    numpy(
-        "rounded the wrong way",
-        "max(low, -(offset // stride))",
-        "max(low, -offset // stride)",
-        CONV,
-    ),
-    numpy(
-        "bias forgotten",
-        "        if b is not None:\n            tile +=",
-        "        if False:\n            tile +=",
-        RECORDED,
-    ),
-    numpy(
-        "overlap lost",
-        "_planes(dx)[:, iy, ix] += cols[",
-        "_planes(dx)[:, iy, ix] = cols[",
-        RECORDED,
-    ),
-    numpy(
-        "only the last tile counts",
-        "        dw += np.matmul",
-        "        dw[...] = np.matmul",
-        ("test_ops_conv.py",),
-    ),
-    numpy(
-        "last of equals wins", "in reversed(list(_taps(g.window))):", "in _taps(g.window):", POOL
-    ),
-    numpy(
-        "padding counted the wrong way round",
-        "if not g.count_include_pad:",
-        "if g.count_include_pad:",
-        RECORDED,
-    ),
-    numpy(
-        "variance over n - 1",
-        "var = np.square(out).sum(axis=1) / count",
-        "var = np.square(out).sum(axis=1) / max(1, count - 1)",
-        RECORDED,
-    ),
-    numpy(
-        "gradient at zero",
-        "~(as_batch_last(out) <= 0)",
-        "~(as_batch_last(out) < 0)",
-        ("test_ops_activation.py",),
-    ),
-    numpy(
-        "label smoothing not shared out",
-        "dlogits -= smoothing / dlogits.shape[1]",
-        "dlogits -= smoothing",
-        RECORDED,
-    ),
-    numpy(
-        "first moment's decay for the second's",
-        "math.sqrt(1 - beta2**step)",
-        "math.sqrt(1 - beta1**step)",
-        OPTIM,
-        "cpu_numpy_steps.py",
     ),
 ]

@@ -97,6 +97,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         return how, line(dtype, k.conv.scratch_size(**how))
 
     forward, direct_scratch = scratch(x, out)
+    own = images(dtype, N, C, *OUT)
+    alone = {"x": x.shape, "out": own.shape, **WINDOW, "transposed": False, "threads": 2}
     bn = {"gamma": gammas["gamma"], "mean": gammas["mean"], "inv_std": gammas["inv_std"]}
     pack = {"groups": G, "rows": F // G, "cols": C // G, "taps": 6, "swapped": False, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
@@ -238,6 +240,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"dlosses": line(dtype, N), "log_probs": logits, "target": labels, "smoothing": 0.1}
             | {"dlogits": logits},
             ("dlogits",),
+        ),
+        "depthwise.scratch_size": (k.depthwise.scratch_size, alone, ()),
+        "depthwise.correlate": (
+            k.depthwise.correlate,
+            {**alone, "x": x, "w": line(dtype, C * 7), "out": own, "relu": True}
+            | {"scratch": line(dtype, k.depthwise.scratch_size(**alone))},
+            ("out", "scratch"),
         ),
         "elementwise.relu": (
             k.elementwise.relu,

@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bugs import KERNEL_BUGS, NUMPY_BUGS
+from bugs import KERNEL_BUGS
+from bugs_numpy import NUMPY_BUGS
 from seeding import Bug, build, caught, plant, settings, why_not
 
 if os.environ.get("CYCONV_NO_EXTENSIONS") or os.environ.get("CYCONV_ISA"):

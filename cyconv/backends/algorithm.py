@@ -27,6 +27,8 @@ MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
 # output pixel; or if the images fill one vector only, while pixels fill the two of a tile
 MANY_FILTERS, MANY_CHANNELS, MANY_PRODUCTS = 32, 16, 8192
 
+MOST_PADDED = 8  # that a depthwise convolution may copy, relative to the pixels of input and output
+
 
 def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[str, str]:
     """(algorithm, why it) for numbers of dtype ``char`` and vectors of so many lanes.
@@ -35,6 +37,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     may be images or the pixels of one. "winograd" multiplies less, but is less exact, so it is
     taken for float32 only. "dense" is for one image under a fully connected layer, and for the
     weight gradient of 1x1 convolutions. That gradient has no im2col: there it means direct.
+    "depthwise" is for one filter for each channel, but for gradients that would read mostly zeros.
     """
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
@@ -44,6 +47,9 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
     if product and (one_pixel or channels >= least[1]):
         return "dense", "a product of two matrices: lanes are channels"
+    fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
+    if g.c == g.groups == g.f > 1 and fills and _padded(g) <= MOST_PADDED * (oh * ow + _pixels(g)):
+        return "depthwise", "one filter for each channel: lanes are all that lies in a row"
     idle = -(-g.n // vector) * vector / max(g.n, 1)
     if g.allows_winograd and char == "f" and channels >= least.get(kernel, 2**31):
         side = _tile_side(g)
@@ -68,6 +74,21 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if g.n <= vector and direction == "forward":
         return "im2col", f"a batch of {g.n} fills one vector, two pixels the two of a tile"
     return "direct", f"a batch of {g.n} fills vectors of {vector} lanes well enough"
+
+
+def _pixels(g: Conv2dGeometry) -> int:
+    return g.window.in_size[0] * g.window.in_size[1]
+
+
+def _padded(g: Conv2dGeometry) -> int:
+    """Pixels of the input and its padding, from the first to the last that an output reads.
+
+    They lie column by stride, and so in whole numbers of strides.
+    """
+    w = g.window
+    axes = zip(w.out_size, w.stride, w.kernel, w.dilation)
+    rows, cols = ((o - 1) * s + (k - 1) * d + 1 for o, s, k, d in axes)
+    return rows * -(-cols // w.stride[1]) * w.stride[1]
 
 
 def spreads_output_tiles(g: Conv2dGeometry) -> bool:

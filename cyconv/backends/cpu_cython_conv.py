@@ -31,6 +31,9 @@ def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> 
         return 0
     threads, window = threads_for(g.macs), g.window
     read, written = (g.out_shape, g.x_shape) if transposed else (g.x_shape, g.out_shape)
+    if name == "depthwise":
+        options = (*sliding(window), transposed, threads)
+        return all_kernels[char].depthwise.scratch_size(read, written, *options)
     if name == "winograd":
         sizes = (g.n, read[1], *written[1:], window.kernel[0])
         return all_kernels[char].winograd.scratch_size(*sizes) * threads
@@ -90,8 +93,12 @@ def _correlate(
     packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
     conv.pack_weights(w, bias, packed, *sizes, transposed, threads_for(w.size))
-    options = (g.groups, *sliding(window), transposed, name == "direct", relu, threads)
-    call(conv.correlate, x, packed, out, scratch, *options, constants=(packed,))
+    arrays, how = (x, packed, out, scratch), (*sliding(window), transposed)
+    if name == "depthwise":
+        call(kernels_of(x).depthwise.correlate, *arrays, *how, relu, threads, constants=(packed,))
+        return out
+    options = (g.groups, *how, name == "direct", relu, threads)
+    call(conv.correlate, *arrays, *options, constants=(packed,))
     return out
 
 

@@ -16,8 +16,8 @@ from types import ModuleType, SimpleNamespace
 
 ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
 MODULES = (
-    *("conv", "conv_weight_grad", "dense", "elementwise", "loss", "norm", "peak", "pool"),
-    *("winograd", "winograd_weight_grad"),
+    *("conv", "conv_weight_grad", "dense", "depthwise", "elementwise", "loss", "norm", "peak"),
+    *("pool", "winograd", "winograd_weight_grad"),
 )
 # How often a thread that waits for the others looks again before it sleeps: for about 0.05 to 0.15
 # ms, as long as Python takes from one kernel to the next. OpenMP's own 300,000 make a training step

@@ -15,8 +15,8 @@ from cyconv.kernels.planes cimport (
 from cyconv.kernels.pack cimport pack_block
 from cyconv.kernels.direct cimport Taps, cut_direct, direct_row
 from cyconv.kernels.panel cimport (
-    PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, lay_out_padded, out_at,
-    pad_row, place_of, rows_of, tap_place, weights_of,
+    PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, from_cache_line, lay_out_padded,
+    out_at, pad_row, place_of, rows_of, tap_place, weights_of,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
@@ -132,10 +132,6 @@ cdef void left_over(
 # ------------------------------------------------------------------ the work, cut into jobs
 
 
-cdef inline real* from_cache_line(real* scratch) noexcept nogil:
-    return scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-
-
 cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
     # a job is one part of the blocks of channels, for some rows of pixels (direct) or some panels
     cdef Py_ssize_t part = job % p.parts
@@ -219,7 +215,8 @@ cdef void run(const void* task, int threads) noexcept nogil:
         find_places(p)
         if not p.in_place:
             for job in prange(p.x.c * p.height, num_threads=threads, schedule="static"):
-                pad_row(p, job // p.height, job % p.height)
+                pad_row(p, job // p.height, job % p.height,
+                        p.padded + job // p.height * p.plane + job % p.height * p.rowsize)
     if are_filled(p):
         for job in prange(jobs, num_threads=threads, schedule="static"):
             fill_job(p, job)

@@ -7,7 +7,7 @@ from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_
 from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
 
 cdef enum:
-    RUN = 4096  # numbers added up in one precision before they join the total in double
+    RUN = 256 * VLEN  # numbers added up in one precision before they join the total in double
 
 
 cdef double sum_of(const real* x, Py_ssize_t count) noexcept nogil:
@@ -34,17 +34,21 @@ cdef double squares_of(const real* x, Py_ssize_t count, real mean) noexcept nogi
     # the sum of (x - mean)^2
     cdef double total = 0
     cdef Py_ssize_t i = 0, end
-    cdef vreal a, b, u, v
-    while i + 2 * VLEN <= count:
+    cdef vreal a, b, c, d, u
+    while i + 4 * VLEN <= count:
         end = min(count, i + RUN)
-        a = b = broadcast(0)
-        while i + 2 * VLEN <= end:
+        a = b = c = d = broadcast(0)
+        while i + 4 * VLEN <= end:
             u = load(x + i) - mean
-            v = load(x + i + VLEN) - mean
             a = a + u * u
-            b = b + v * v
-            i = i + 2 * VLEN
-        total = total + lane_sum(a + b)
+            u = load(x + i + VLEN) - mean
+            b = b + u * u
+            u = load(x + i + 2 * VLEN) - mean
+            c = c + u * u
+            u = load(x + i + 3 * VLEN) - mean
+            d = d + u * u
+            i = i + 4 * VLEN
+        total = total + lane_sum((a + b) + (c + d))
     while i < count:
         total = total + (x[i] - mean) * (x[i] - mean)
         i = i + 1

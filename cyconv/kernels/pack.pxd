@@ -12,6 +12,10 @@ cdef inline void pack_rows(
     # dst[k, i] = src[i * step + k] for k < length and i < count, and 0 for count <= i < mr
     cdef vreal square[VLEN]
     cdef Py_ssize_t i, k, j, first
+    if mr == 1:  # it lies as it is to lie
+        for k in range(length):
+            dst[k] = src[k]
+        return
     first = 0
     while first < mr:
         k = 0

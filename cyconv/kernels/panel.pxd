@@ -83,6 +83,10 @@ cdef inline const real* weights_of(
     return p.w + (group * p.blocks + block) * (1 + p.cg * p.taps) * p.mr
 
 
+cdef inline real* from_cache_line(real* scratch) noexcept nogil:
+    return scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+
+
 # ------------------------------------------------------------------ the padded copy
 
 
@@ -121,18 +125,27 @@ cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
     return True
 
 
+cdef inline Py_ssize_t column_place(const Problem* p, Py_ssize_t k) noexcept nogil:
+    # what kernel column k reads, relative to what the first of no padding reads, in a padded row
+    cdef Py_ssize_t col = tap_at(&p.cols, k)
+    return (col % p.phases * p.width + col // p.phases) * p.out.n
+
+
 cdef inline Py_ssize_t tap_place(const Problem* p, Py_ssize_t tap) noexcept nogil:
     # what a tap reads, relative to what tap (0, 0) of no padding reads, in a padded plane
-    cdef Py_ssize_t col = tap_at(&p.cols, tap % p.cols.kernel)
     cdef Py_ssize_t row = tap_at(&p.rows, tap // p.cols.kernel)
-    return row * p.rowsize + (col % p.phases * p.width + col // p.phases) * p.out.n
+    return row * p.rowsize + column_place(p, tap % p.cols.kernel)
 
 
 cdef inline Py_ssize_t row_of(const Axis* a, Py_ssize_t position) noexcept nogil:
     # the input position that lies at a padded one, or -1: in a gradient by the input, what is read
     # has stride - 1 zeros between its rows
     cdef Py_ssize_t i = position - origin(a), apart = spread(a)
-    return i // apart if i >= 0 and i % apart == 0 and i // apart < a.size else -1
+    if apart > 1:  # a division takes as long as ten multiplications
+        if i % apart != 0:
+            return -1
+        i = i // apart
+    return i if 0 <= i < a.size else -1
 
 
 cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -140,20 +153,30 @@ cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b if a > 0 else 0
 
 
-cdef inline void pad_row(const Problem* p, Py_ssize_t channel, Py_ssize_t row) noexcept nogil:
+cdef inline void pad_row(
+    const Problem* p, Py_ssize_t channel, Py_ssize_t row, real* dst
+) noexcept nogil:
     # fill one row of the copy
-    cdef real* dst = p.padded + channel * p.plane + row * p.rowsize
     cdef Py_ssize_t ih = row_of(&p.rows, row), before = origin(&p.cols)
     cdef Py_ssize_t images = p.x.n
     cdef Py_ssize_t step = p.phases           # of columns of x
     cdef Py_ssize_t apart = spread(&p.cols)   # columns of the copy
     cdef Py_ssize_t i, phase, iw, at
     cdef const real* src
-    for i in range(p.rowsize):
-        dst[i] = 0
+    cdef Py_ssize_t count
     if ih < 0:
+        clear(dst, p.rowsize)
         return
     src = p.x.data + channel * p.x.stride + ih * p.x.w * images
+    if step == 1 and apart == 1:  # what lies in x, between zeros
+        at = min(max(before, <Py_ssize_t>0), p.width)
+        iw = max(-before, <Py_ssize_t>0)
+        count = max(min(p.x.w - iw, p.width - at), <Py_ssize_t>0)
+        clear(dst, at * images)
+        copy(dst + at * images, src + iw * images, count * images)
+        clear(dst + (at + count) * images, (p.width - at - count) * images)
+        return
+    clear(dst, p.rowsize)
     for phase in range(p.phases):
         if p.cols.transposed:
             iw = ceil_divided(-before, apart)
@@ -161,14 +184,17 @@ cdef inline void pad_row(const Problem* p, Py_ssize_t channel, Py_ssize_t row) n
         else:
             at = ceil_divided(before - phase, step)
             iw = at * step + phase - before
-        if step == 1 and apart == 1:
-            copy(dst + at * images, src + iw * images, min(p.x.w - iw, p.width - at) * images)
-            return
         while iw < p.x.w and at < p.width:
             for i in range(images):
                 dst[at * images + i] = src[iw * images + i]
             iw, at = iw + step, at + apart
         dst = dst + p.width * images
+
+
+cdef inline void clear(real* dst, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dst[i] = 0
 
 
 cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nogil:

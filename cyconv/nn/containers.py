@@ -93,7 +93,7 @@ class Residual(Module):
     ----------
     body : Module, from x to a tensor of the shape that the block gives
     shortcut : Module, from x to a tensor of the same shape; None is the identity
-    activation : Module, for the sum; None applies nothing. A ReLU is applied in the sum's own pass
+    activation : Module, for the sum; None applies nothing. A ReLU is applied by ``ops.add``
 
     Raises
     ------
