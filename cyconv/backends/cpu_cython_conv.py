@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,22 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
     """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
     name, reason = _choose(g, dtype.char, algo, "forward")
-    return name, reason, _scratch_size(name, g, dtype.char, False) * dtype.itemsize
+    size = _scratch_size(name, g, dtype.char, False, threads_for(g.macs))
+    return name, reason, size * dtype.itemsize
 
 
+@lru_cache(maxsize=4096)
 def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str]:
     vector = all_kernels[char].conv.lanes // 2
     return choose(g, char, vector, direction) if algo == "auto" else (algo, "it was asked for")
 
 
-def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool) -> int:
+@lru_cache(maxsize=4096)
+def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool, threads: int) -> int:
     """Numbers of scratch memory."""
     if name == "dense":
         return 0
-    threads, window = threads_for(g.macs), g.window
+    window = g.window
     read, written = (g.out_shape, g.x_shape) if transposed else (g.x_shape, g.out_shape)
     if name == "depthwise":
         options = (*sliding(window), transposed, threads)
@@ -88,7 +92,7 @@ def _correlate(
     if name == "winograd":
         _in_tiles(x, w, b, out, g, relu, transposed)
         return out
-    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed),), dtype)
+    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed, threads),), dtype)
     bias = flat_or_none(b)
     packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
@@ -119,7 +123,8 @@ def _in_tiles(
         return
     if transposed:  # a correlation with the turned kernel
         top, left = side - 1 - top, side - 1 - left
-    size, bias = _scratch_size("winograd", g, x.dtype.char, transposed), constant(flat_or_none(b))
+    size = _scratch_size("winograd", g, x.dtype.char, transposed, threads)
+    bias = constant(flat_or_none(b))
     scratch, place = aligned_empty((size,), x.dtype), (top, left, side)
     arrays = (x, packed, bias, out, scratch)
     call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
