@@ -132,9 +132,10 @@ cdef inline Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
 
 
 cdef inline Py_ssize_t pixels_at_a_time(const Problem* p) noexcept nogil:
-    # side by side, so that what they read stays in the cache for all blocks
+    # side by side, so that the columns that they read stay in the cache for all blocks
     cdef Py_ssize_t column = p.channels * used(&p.rows) * p.images * <Py_ssize_t>sizeof(real)
-    return max(<Py_ssize_t>1, NEAR // column - used(&p.cols) + 1)
+    cdef Py_ssize_t columns = max(NEAR // column, used(&p.cols))
+    return (columns - used(&p.cols)) // pace(&p.cols) + 1
 
 
 cdef inline Py_ssize_t rows_at_a_time(const Problem* p, int threads) noexcept nogil:
