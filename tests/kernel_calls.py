@@ -100,7 +100,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     own = images(dtype, N, C, *OUT)
     alone = {"x": x.shape, "out": own.shape, **WINDOW, "transposed": False, "threads": 2}
     bn = {"gamma": gammas["gamma"], "mean": gammas["mean"], "inv_std": gammas["inv_std"]}
-    pack = {"groups": G, "rows": F // G, "cols": C // G, "taps": 6, "swapped": False, "threads": 2}
+    pack = {"groups": G, "rows": F // G, "cols": C // G, "taps": 6, "swapped": False}
+    pack |= {"by_tap": True, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
         "conv.scratch_size": (k.conv.scratch_size, forward, ()),
         "conv.packed_size": (k.conv.packed_size, {"groups": 2, "fg": 3, "taps": 4}, ()),

@@ -96,7 +96,8 @@ def _correlate(
     bias = flat_or_none(b)
     packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
-    conv.pack_weights(w, bias, packed, *sizes, transposed, threads_for(w.size))
+    by_tap = name == "direct" and transposed and window.stride != (1, 1)
+    conv.pack_weights(w, bias, packed, *sizes, transposed, by_tap, threads_for(w.size))
     arrays, how = (x, packed, out, scratch), (*sliding(window), transposed)
     if name == "depthwise":
         call(kernels_of(x).depthwise.correlate, *arrays, *how, relu, threads, constants=(packed,))

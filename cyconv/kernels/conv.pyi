@@ -40,5 +40,6 @@ def pack_weights(
     cols: int,
     taps: int,
     swapped: bool,
+    by_tap: bool,
     threads: int,
 ) -> None: ...

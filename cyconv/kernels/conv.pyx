@@ -253,6 +253,9 @@ cdef Problem problem_of(
     p.taps = p.rows.kernel * p.cols.kernel
     p.mr = packed_size(groups, p.fg, p.cg * p.taps)[1]
     p.blocks = (p.fg + p.mr - 1) // p.mr
+    # An output pixel of a strided gradient meets few of the taps: where the weights of each lie
+    # together, it reads no others. Panels have all taps of a channel together.
+    p.by_tap = direct and transposed and max(p.rows.stride, p.cols.stride) > 1
     cut_direct(&p, threads)
     p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
     p.direct = direct or not lay_out_padded(&p)
@@ -338,13 +341,14 @@ def correlate(
 
 def pack_weights(
     object w, object bias, object out, Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t cols,
-    Py_ssize_t taps, bint swapped, int threads,
+    Py_ssize_t taps, bint swapped, bint by_tap, int threads,
 ):
     """Lay weights out as the micro-kernel reads them: (groups, blocks, 1 + cols * taps, mr).
 
     w: 1-d, as (groups, rows, cols, taps), or as (groups, cols, rows, taps) if ``swapped``; bias:
     1-d (groups * rows) or None; out: 1-d of ``packed_size``. Blocks have mr rows or one less and
-    zeros.
+    zeros. In a block lie (cols, taps) or, if ``by_tap``, which is for ``correlate`` with ``direct``,
+    ``transposed`` and a stride above 1, (taps, cols).
     """
     check_threads(threads)
     if min(groups, rows, cols, taps) < 1 \
@@ -362,4 +366,4 @@ def pack_weights(
             pack_block(src + job // blocks * rows * cols * taps,
                        b + job // blocks * rows if b != NULL else NULL,
                        dst + job * (1 + cols * taps) * mr, first_row(job % blocks, rows, blocks),
-                       first_row(job % blocks + 1, rows, blocks), mr, rows, cols, taps, swapped)
+                       first_row(job % blocks + 1, rows, blocks), mr, rows, cols, taps, swapped, by_tap)

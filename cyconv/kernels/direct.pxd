@@ -1,7 +1,9 @@
 # The direct algorithm: a block of lanes is up to 2 VLEN images (4 VLEN where few channels are written) at
 # one output pixel, and what they read is read in place.
 
-from cyconv.kernels.panel cimport Problem, for_all_channels, out_at, rows_of, weights_of
+from cyconv.kernels.panel cimport (
+    Problem, channel_step, for_all_channels, out_at, rows_of, tap_step, weights_of,
+)
 from cyconv.kernels.simd cimport VLEN, prefetch, real
 from cyconv.kernels.tile cimport WIDE_MR, placed_tile
 from cyconv.kernels.window cimport Axis, is_inner, pace, source, spread
@@ -34,11 +36,11 @@ cdef inline Py_ssize_t find_taps(
             iw = source(&p.cols, col, kw)
             if iw >= 0:
                 s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
-                s.woff[taps] = (kh * p.cols.kernel + kw) * p.mr
+                s.woff[taps] = (kh * p.cols.kernel + kw) * tap_step(p) * p.mr
                 taps += 1
         s.across = taps - before
     for_all_channels(s.xoff, taps, channels, p.x.stride)
-    for_all_channels(s.woff, taps, channels, p.taps * p.mr)
+    for_all_channels(s.woff, taps, channels, channel_step(p) * p.mr)
     return channels * taps
 
 
@@ -81,7 +83,7 @@ cdef inline void direct_row(
     cdef bint relu = p.relu and channel + channels == p.cg
     cdef Py_ssize_t phase, ow, run, pixel, i, lanes, block, rows, count = 0
     # behind the bias and the channels before
-    cdef Py_ssize_t behind = (1 + channel * p.taps) * p.mr if add else 0
+    cdef Py_ssize_t behind = (1 + channel * channel_step(p)) * p.mr if add else 0
     # pixels so far apart read with the same taps what lies a step further, if no tap is outside
     cdef Py_ssize_t apart = spread(&p.cols)
     cdef Py_ssize_t step = pace(&p.cols) * p.x.n

@@ -41,21 +41,31 @@ cdef inline void pack_rows(
 
 cdef inline void pack_block(
     const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t end, Py_ssize_t mr,
-    Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped,
+    Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped, bint by_tap,
 ) noexcept nogil:
     cdef Py_ssize_t count = end - row
-    cdef Py_ssize_t i, c
+    cdef Py_ssize_t fstep = taps if swapped else cols * taps
+    cdef Py_ssize_t cstep = rows * taps if swapped else taps
+    cdef Py_ssize_t i, c, t
     for i in range(mr):
         dst[i] = bias[row + i] if bias != NULL and i < count else 0
     dst = dst + mr
-    if swapped and taps == 1:  # it lies as it is to lie
+    src = src + row * fstep
+    if by_tap:
+        for c in range(cols):
+            for t in range(taps):
+                for i in range(count):
+                    dst[(t * cols + c) * mr + i] = src[i * fstep + c * cstep + t]
+                for i in range(count, mr):
+                    dst[(t * cols + c) * mr + i] = 0
+    elif swapped and taps == 1:  # it lies as it is to lie
         for c in range(cols):
             for i in range(count):
-                dst[c * mr + i] = src[c * rows + row + i]
+                dst[c * mr + i] = src[c * cstep + i]
             for i in range(count, mr):
                 dst[c * mr + i] = 0
     elif swapped:
         for c in range(cols):
-            pack_rows(src + (c * rows + row) * taps, taps, count, taps, dst + c * taps * mr, mr)
+            pack_rows(src + c * cstep, fstep, count, taps, dst + c * taps * mr, mr)
     else:
-        pack_rows(src + row * cols * taps, cols * taps, count, cols * taps, dst, mr)
+        pack_rows(src, fstep, count, cols * taps, dst, mr)

@@ -19,7 +19,8 @@ cdef enum:
 
 cdef struct Problem:
     Planes x, out              # x is read, out is written
-    const real* w              # packed: (groups, blocks, 1 + cg * taps, mr), the bias first
+    const real* w              # packed: (groups, blocks, 1 + cg * taps, mr), the bias first ...
+    bint by_tap                # ... and then (taps, cg) or, if not, (cg, taps)
     Py_ssize_t groups, cg, fg  # channels per group: read, written
     Py_ssize_t taps            # KH * KW
     Py_ssize_t mr, blocks      # written channels per block, at most, and blocks per group
@@ -75,6 +76,16 @@ cdef inline void for_all_channels(
     for c in range(1, channels):
         for t in range(taps):
             offsets[c * taps + t] = offsets[t] + c * step
+
+
+cdef inline Py_ssize_t tap_step(const Problem* p) noexcept nogil:
+    # rows from the weights of a tap to those of the next, and ...
+    return p.cg if p.by_tap else 1
+
+
+cdef inline Py_ssize_t channel_step(const Problem* p) noexcept nogil:
+    # ... from those of a channel
+    return 1 if p.by_tap else p.taps
 
 
 cdef inline const real* weights_of(
@@ -269,7 +280,8 @@ cdef inline void fill_pixel(
     const Problem* p, Py_ssize_t group, Py_ssize_t row, Py_ssize_t col, Py_ssize_t image,
     const Panel* panel,
 ) noexcept nogil:
-    # a panel of one output pixel for fewer than VLEN images, from `image` on, from x itself
+    # a panel of one output pixel for fewer than VLEN images, from `image` on, from x itself; its rows
+    # lie as the weights do
     cdef const real* plane = p.x.data + group * p.cg * p.x.stride + image
     cdef const real* src
     cdef real* dst
@@ -278,7 +290,7 @@ cdef inline void fill_pixel(
         ih = source(&p.rows, row, t // p.cols.kernel)
         iw = source(&p.cols, col, t % p.cols.kernel)
         for c in range(p.cg):
-            dst = panel.rows + (c * p.taps + t) * panel.width
+            dst = panel.rows + (c * channel_step(p) + t * tap_step(p)) * panel.width
             src = plane + c * p.x.stride + (ih * p.x.w + iw) * p.x.n
             for i in range(panel.width):
                 dst[i] = src[i] if ih >= 0 and iw >= 0 and i < panel.lanes else 0
