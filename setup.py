@@ -48,7 +48,9 @@ DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": False,
+    "binding": False,  # else a quarter of each module would be a class of functions of Cython's own
     "embedsignature": True,
+    "embedsignature.format": "clinic",  # which inspect.signature reads
 }
 
 OPENMP_PROBE = """

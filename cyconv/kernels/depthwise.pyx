@@ -14,7 +14,7 @@ from cyconv.kernels.panel cimport (
 from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, placed_tile
+from cyconv.kernels.tile cimport PLACED, first_row, tile
 from cyconv.kernels.window cimport axis, check_window, pace
 
 cdef enum:
@@ -29,6 +29,19 @@ cdef struct Depthwise:
     Py_ssize_t parts       # jobs that share the rows of a channel
     real* scratch          # of the threads
     Py_ssize_t per_thread  # numbers of scratch
+
+
+cdef void one_filter(
+    Py_ssize_t taps, const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff,
+    real* out, Py_ssize_t lanes, bint relu,
+) noexcept nogil:
+    # the micro-kernel for one output channel: placed_tile would bring those for many along
+    if lanes > 2 * VLEN:
+        tile(1, 4, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1)
+    elif lanes > VLEN:
+        tile(1, 2, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1)
+    else:
+        tile(1, 1, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1)
 
 
 cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept nogil:
@@ -63,8 +76,8 @@ cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept n
         out = p.out.data + channel * p.out.stride + row * rowlen
         lane = 0
         while lane < rowlen:
-            placed_tile(False, 1, p.taps, ring + lane, xoff, w, woff, 1, out + lane, rowlen,
-                        min(<Py_ssize_t>LANES, rowlen - lane), p.relu)
+            one_filter(p.taps, ring + lane, xoff, w, woff, out + lane,
+                       min(<Py_ssize_t>LANES, rowlen - lane), p.relu)
             lane = lane + LANES
 
 
