@@ -81,9 +81,13 @@ class Sequential(Module):
 
 def _applies_relu(layer: Module, following: Module) -> bool:
     """True if ``layer`` can apply the ReLU that follows it in its own pass over its output."""
-    usual = type(layer) in APPLY_RELU and type(following) is ReLU
-    # an attribute of the instance hides the method: somebody watches each layer
-    return usual and "forward" not in vars(layer) and "forward" not in vars(following)
+    return _is_plain(layer, *APPLY_RELU) and _is_plain(following, ReLU)
+
+
+def _is_plain(layer: Module, *kinds: type[Module]) -> bool:
+    """True for a layer of exactly one of these kinds that nobody watches."""
+    # an attribute of the instance would hide the method
+    return type(layer) in kinds and "forward" not in vars(layer)
 
 
 class Residual(Module):
@@ -127,7 +131,7 @@ class Residual(Module):
             )
         if self.activation is None:
             return residual + around
-        if type(self.activation) is ReLU and "forward" not in vars(self.activation):
+        if _is_plain(self.activation, ReLU):
             return ops.add(residual, around, activation="relu")
         return self.call_child("activation", residual + around)
 
