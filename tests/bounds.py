@@ -208,17 +208,19 @@ def group_norm(
 def softmax(x: Array, dout: Array, axis: int) -> dict[str, Array]:
     """Bounds of softmax ("p", "dp") and log_softmax ("log", "dlog"): value and gradient.
 
-    x - max is off by u |x - max|, which is the relative error it causes in exp(x - max).
+    x - max is off by u |x - max|, which is the relative error it causes in exp(x - max). A value
+    below the smallest normal number may have become 0.
     """
-    unit, x, dout = eps(x), x.astype(np.float64), abs(dout.astype(np.float64))
+    unit, tiny = eps(x), float(np.finfo(x.dtype).tiny)
+    x, dout = x.astype(np.float64), abs(dout.astype(np.float64))
     k = x.shape[axis] + 2 * CALL
     log_p = more.log_softmax(x, axis)
     shift = x.max(axis=axis, keepdims=True) - x
     p = np.exp(log_p)
-    dp = unit * p * (k + shift)
+    dp = unit * p * (k + shift) + tiny
     return {
         "p": dp,
-        "dp": 3 * unit * (k + shift) * p * dout
+        "dp": 3 * dp * dout
         + p * ((2 * k * unit * p + 2 * dp) * dout).sum(axis=axis, keepdims=True)
         + dp * (dout * p).sum(axis=axis, keepdims=True),
         "log": unit * (k + shift + abs(log_p)),

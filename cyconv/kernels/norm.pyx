@@ -10,7 +10,8 @@ cdef enum:
     RUN = 256 * VLEN  # numbers added up in one precision before they join the total in double
 
 
-cdef double sum_of(const real* x, Py_ssize_t count) noexcept nogil:
+cdef inline double sum_of(const real* x, Py_ssize_t count, real origin) noexcept nogil:
+    # the sum of x - origin
     cdef double total = 0
     cdef Py_ssize_t i = 0, end
     cdef vreal a, b, c, d
@@ -18,14 +19,14 @@ cdef double sum_of(const real* x, Py_ssize_t count) noexcept nogil:
         end = min(count, i + RUN)
         a = b = c = d = broadcast(0)
         while i + 4 * VLEN <= end:
-            a = a + load(x + i)
-            b = b + load(x + i + VLEN)
-            c = c + load(x + i + 2 * VLEN)
-            d = d + load(x + i + 3 * VLEN)
+            a = a + (load(x + i) - origin)
+            b = b + (load(x + i + VLEN) - origin)
+            c = c + (load(x + i + 2 * VLEN) - origin)
+            d = d + (load(x + i + 3 * VLEN) - origin)
             i = i + 4 * VLEN
         total = total + lane_sum((a + b) + (c + d))
     while i < count:
-        total = total + x[i]
+        total = total + (x[i] - origin)
         i = i + 1
     return total
 
@@ -56,16 +57,22 @@ cdef double squares_of(const real* x, Py_ssize_t count, real mean) noexcept nogi
 
 
 cdef void moments_of(const real* x, Py_ssize_t count, double* mean, double* var) noexcept nogil:
-    # of all numbers; each run is read twice while it is in the cache. Source: Chan, Golub and LeVeque,
+    # of all numbers; each run is read twice while it is in the cache. Both times a number near the mean
+    # is subtracted, so that few digits are lost to a large one. Source: Chan, Golub and LeVeque,
     # "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-    cdef double squares = 0, run_mean, shift
+    cdef double squares = 0, run_mean, beside, shift
     cdef Py_ssize_t i = 0, run
-    mean[0] = 0
+    cdef real origin
+    mean[0] = x[0]
     while i < count:
         run = min(<Py_ssize_t>RUN, count - i)
-        run_mean = sum_of(x + i, run) / run
+        origin = <real>mean[0]
+        run_mean = origin + sum_of(x + i, run, origin) / run
+        origin = <real>run_mean
+        beside = run_mean - origin
         shift = run_mean - mean[0]
-        squares = squares + squares_of(x + i, run, <real>run_mean) + shift * shift * i * run / (i + run)
+        squares = squares + squares_of(x + i, run, origin) - beside * beside * run
+        squares = squares + shift * shift * i * run / (i + run)
         mean[0] = mean[0] + shift * run / (i + run)
         i = i + run
     var[0] = squares / count
@@ -79,7 +86,7 @@ def channel_sum(object a, object out, int threads):
     check_threads(threads)
     with nogil:
         for c in prange(p.c, num_threads=threads, schedule="static"):
-            sums[c] = <real>sum_of(p.data + c * p.stride, count)
+            sums[c] = <real>sum_of(p.data + c * p.stride, count, 0)
 
 
 cdef void norm_channel(

@@ -92,5 +92,5 @@ def test_fit_learns_digits() -> None:
     train = cc.data.DataLoader(cc.data.MNIST.built_in(), batch_size=64, shuffle=True)
     test = cc.data.DataLoader(cc.data.MNIST.built_in(train=False), batch_size=500)
     optimizer = cc.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    history = cc.train.fit(net, train, test, optimizer=optimizer, epochs=2, progress=False)
+    history = cc.train.fit(net, train, test, optimizer=optimizer, epochs=4, progress=False)
     assert history.rows[-1].test_accuracy > 0.95
