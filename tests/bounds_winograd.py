@@ -1,4 +1,4 @@
-"""How far Winograd's F(4x4, 3x3), and F(3x3, 4x4) for the weights, may lie from the exact values.
+"""How far Winograd's F(4x4, 3x3) and F(3x3, 5x5), and those for the weights, may be off.
 
 Each step of Y = At (sum over c of (G w Gt) (Bt x B)) A is a short sum of products, so the error is
 at most n * eps times the same formula with every number replaced by its absolute value, where n
@@ -20,30 +20,31 @@ from cyconv.geometry import conv2d_geometry
 
 Array = NDArray[Any]
 
-BT = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
+# points but infinity, by the side of the kernels, and the side of the outputs' tiles
+POINTS = {3: (0, 1, -1, 2, -2), 5: (1, -1, 2, -2, 0.5, -0.5)}
+SIDES = {3: 4, 5: 3}
+
+
+def evaluate(kernel: int, count: int) -> Array:
+    """G (points, count): row i holds the powers of point i, over its distances from the others."""
+    points = POINTS[kernel]
+    rows = [
+        [p**k / np.prod([p - q for q in points if q != p]) for k in range(count)] for p in points
     ]
-)
-POINTS = (0, 1, -1, 2, -2)  # and infinity
-SCALES = (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24)
-
-
-def evaluate(count: int) -> Array:
-    """G (6, count): row i holds the powers of point i, scaled."""
-    rows = [[s * float(p) ** k for k in range(count)] for p, s in zip(POINTS, SCALES)]
     return np.array([*rows, [0.0] * (count - 1) + [1.0]])
 
 
-def interpolate(count: int) -> Array:
-    """At (count, 6): column i holds the powers of point i."""
-    columns = [[float(p) ** k for k in range(count)] for p in POINTS]
+def interpolate(kernel: int, count: int) -> Array:
+    """At (count, points): column i holds the powers of point i."""
+    columns = [[float(p) ** k for k in range(count)] for p in POINTS[kernel]]
     return np.array([*columns, [0.0] * (count - 1) + [1.0]]).T
+
+
+def transform(kernel: int) -> Array:
+    """Bt (points, points): row i is the polynomial that is 0 at all points but point i."""
+    points = POINTS[kernel]
+    rows = [[*np.poly([q for q in points if q != p])[::-1], 0.0] for p in points]
+    return np.array([*rows, np.poly(points)[::-1]])
 
 
 TRANSFORMS = 30  # roundings of the three transforms, both passes each
@@ -63,16 +64,18 @@ def window(a: Array, padding: tuple[int, int], rows: int, columns: int) -> Array
 
 def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]) -> Array:
     """The formula in absolute values: (N, F, OH, OW) of this size, from (top, left) padding."""
-    w, side = abs(w.astype(np.float64)), 7 - w.shape[2]
-    g, at = abs(evaluate(w.shape[2])), abs(interpolate(side))
+    kernel, w = w.shape[2], abs(w.astype(np.float64))
+    side, along = SIDES[kernel], SIDES[kernel] + kernel - 1
+    g, at = abs(evaluate(kernel, kernel)), abs(interpolate(kernel, side))
+    bt = abs(transform(kernel))
     rows, columns = (-(-length // side) * side for length in size)
-    padded = window(x, padding, rows + 6 - side, columns + 6 - side)
+    padded = window(x, padding, rows + kernel - 1, columns + kernel - 1)
     u = np.einsum("pk,fckl,ql->fcpq", g, w, g)
     out = np.zeros((len(x), len(w), rows, columns))
     for i in range(0, rows, side):
         for j in range(0, columns, side):
-            tile = padded[:, :, i : i + 6, j : j + 6]
-            v = np.einsum("pk,nckl,ql->ncpq", abs(BT), tile, abs(BT))
+            tile = padded[:, :, i : i + along, j : j + along]
+            v = np.einsum("pk,nckl,ql->ncpq", bt, tile, bt)
             m = np.einsum("fcpq,ncpq->nfpq", u, v)
             out[:, :, i : i + side, j : j + side] = np.einsum("ip,nfpq,jq->nfij", at, m, at)
     return out[:, :, : size[0], : size[1]]
@@ -82,8 +85,10 @@ def spread_magnitude(
     dout: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]
 ) -> Array:
     """The formula of overlapping tiles, read backwards, in absolute values: (N, C, H, W)."""
-    side, (top, left) = 7 - w.shape[2], padding
-    g, a = abs(evaluate(side)), abs(interpolate(w.shape[2])).T
+    kernel, (top, left) = w.shape[2], padding
+    side, along = SIDES[kernel], SIDES[kernel] + kernel - 1
+    g, a = abs(evaluate(kernel, side)), abs(interpolate(kernel, kernel)).T
+    bt = abs(transform(kernel))
     rows, columns = (-(-length // side) * side for length in dout.shape[2:])
     grads = window(dout, (0, 0), rows, columns)
     u = np.einsum("pk,fckl,ql->fcpq", a, abs(w.astype(np.float64)), a)
@@ -92,22 +97,24 @@ def spread_magnitude(
         for j in range(0, columns, side):
             d = np.einsum("pk,nfkl,ql->nfpq", g, grads[:, :, i : i + side, j : j + side], g)
             m = np.einsum("fcpq,nfpq->ncpq", u, d)
-            dx[:, :, i : i + 6, j : j + 6] += np.einsum("pi,ncpq,qj->ncij", abs(BT), m, abs(BT))
+            dx[:, :, i : i + along, j : j + along] += np.einsum("pi,ncpq,qj->ncij", bt, m, bt)
     return dx[:, :, top : top + size[0], left : left + size[1]]
 
 
 def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int], kernel: int) -> Array:
     """The weight gradient's formula in absolute values: (F, C, kernel, kernel)."""
-    side = 7 - kernel
-    g, at = abs(evaluate(side)), abs(interpolate(kernel))
+    side, along = SIDES[kernel], SIDES[kernel] + kernel - 1
+    g, at = abs(evaluate(kernel, side)), abs(interpolate(kernel, kernel))
+    bt = abs(transform(kernel))
     rows, columns = (-(-length // side) * side for length in dout.shape[2:])
-    padded = window(x, padding, rows + 6 - side, columns + 6 - side)
+    padded = window(x, padding, rows + kernel - 1, columns + kernel - 1)
     grads = window(dout, (0, 0), rows, columns)
-    m = np.zeros((dout.shape[1], x.shape[1], 6, 6))
+    m = np.zeros((dout.shape[1], x.shape[1], along, along))
     for i in range(0, rows, side):
         for j in range(0, columns, side):
-            tile, grad = padded[:, :, i : i + 6, j : j + 6], grads[:, :, i : i + side, j : j + side]
-            v = np.einsum("pk,nckl,ql->ncpq", abs(BT), tile, abs(BT))
+            tile = padded[:, :, i : i + along, j : j + along]
+            grad = grads[:, :, i : i + side, j : j + side]
+            v = np.einsum("pk,nckl,ql->ncpq", bt, tile, bt)
             d = np.einsum("pk,nfkl,ql->nfpq", g, grad, g)
             m += np.einsum("nfpq,ncpq->fcpq", d, v)
     return np.einsum("ip,fcpq,jq->fcij", at, m, at)
@@ -117,7 +124,7 @@ def conv2d(
     x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any]
 ) -> dict[str, Array]:
     """Bounds of out and of the gradients x and w of conv2d with stride 1."""
-    kernel, side = w.shape[2], 7 - w.shape[2]
+    kernel, side = w.shape[2], SIDES[w.shape[2]]
     (top, _), (left, _) = oracle.sides(options.get("padding", 0))
     shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
     forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift

@@ -76,7 +76,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     packed = line(dtype, k.conv.packed_size(G, F // G, taps)[0])
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
     winograd = {"n": N, "c": C, "f": F, "oh": OUT[0], "ow": OUT[1], "kernel": 5}
-    turned = line(dtype, k.winograd.packed_size(C, F))
+    turned = line(dtype, k.winograd.packed_size(C, F, 3))
     tiles = line(dtype, 2 * k.winograd.scratch_size(*winograd.values()))
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
@@ -148,7 +148,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),
         "winograd.scratch_size": (k.winograd.scratch_size, winograd, ()),
-        "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F}, ()),
+        "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F, "kernel": 3}, ()),
         "winograd.pack_weights": (
             k.winograd.pack_weights,
             {"w": line(dtype, F * C * 25), "u": turned, "rows": F, "cols": C}
@@ -164,7 +164,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "winograd.spread_scratch_size": (k.winograd.spread_scratch_size, winograd, ()),
         "winograd.input_grad": (
             k.winograd.input_grad,
-            {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C)), "dx": x}
+            {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C, 3)), "dx": x}
             | {"scratch": line(dtype, 2 * k.winograd.spread_scratch_size(*winograd.values()))}
             | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dx", "scratch"),

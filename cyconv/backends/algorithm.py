@@ -11,9 +11,9 @@ from ..geometry import Conv2dGeometry
 # cost less than they save; the weight gradient transforms both sides each time. For 1x1 kernels it
 # only transposes one.
 LEAST_CHANNELS = {
-    "forward": {3: 16, 5: 16},
-    "input_grad": {3: 16, 5: 16},
-    "weight_grad": {1: 32, 3: 24, 5: 64},
+    "forward": {3: 16, 5: 8},
+    "input_grad": {3: 16, 5: 8},
+    "weight_grad": {1: 32, 3: 24, 5: 20},
 }
 # What Winograd's tiles may compute, relative to the outputs of the convolution.
 MOST_WASTE = {"forward": 1.5, "input_grad": 1.5, "weight_grad": 1.35}
@@ -58,7 +58,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
         waste = count * side**2 / (oh * ow)
         fits = waste <= MOST_WASTE[direction] and idle <= MOST_IDLE_IN_TILES[direction]
         if fits and max(g.window.padding) < kernel:
-            taken = f"36 instead of {(side * kernel) ** 2} multiplications"
+            taken = f"{(side + kernel - 1) ** 2} instead of {(side * kernel) ** 2} multiplications"
             return "winograd", f"its tiles of {side}x{side} outputs take {taken}"
     if idle > MOST_IDLE or (g.window.is_pointwise and not one_pixel and idle > 1):
         reason = f"a batch of {g.n} would idle lanes of vectors of {vector}"
@@ -103,8 +103,8 @@ def spreads_output_tiles(g: Conv2dGeometry) -> bool:
 
 
 def _tile_side(g: Conv2dGeometry) -> int:
-    """Of Winograd's tiles: their 6x6 points hold 4x4 outputs of 3x3 kernels, 2x2 of 5x5 ones."""
-    return 7 - g.window.kernel[0]
+    """Of Winograd's tiles: 6x6 inputs give 4x4 outputs of 3x3 kernels, 7x7 give 3x3 of 5x5 ones."""
+    return {3: 4, 5: 3}[g.window.kernel[0]]
 
 
 def _tiles(size: tuple[int, int], side: int) -> int:

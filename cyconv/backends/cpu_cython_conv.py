@@ -114,7 +114,7 @@ def _in_tiles(
     winograd, side = kernels_of(x).winograd, g.window.kernel[0]
     read, written, threads = x.shape[1], out.shape[1], threads_for(g.macs)
     spread = transposed and spreads_output_tiles(g)
-    packed = constant_empty((winograd.packed_size(read, written),), x.dtype)
+    packed = constant_empty((winograd.packed_size(read, written, side),), x.dtype)
     winograd.pack_weights(w, packed, written, read, side, transposed, spread, threads_for(w.size))
     top, _, left, _ = g.window.padding
     if spread:

@@ -1,13 +1,16 @@
-# Winograd's tiles of 6x6 points: what winograd.pyx and winograd_weight_grad.pyx share.
+# Winograd's tiles: what winograd.pyx, spread.pxd and winograd_weight_grad.pyx share.
 #
-# The method multiplies polynomials by their values at 6 points: 0, 1, -1, 2, -2 and infinity, which
-# are enough for a sum of 3 products at 4 places, of 5 at 2, of 4 at 3 and of 2 at 5. Tiles are
-# transformed along both axes:
+# The method multiplies polynomials by their values at some points. Six of them, 0, 1, -1, 2, -2 and
+# infinity, are enough for a sum of 3 products at 4 places, or of 4 at 3: 3x3 kernels, and tiles of 4x4
+# outputs. Seven, 1, -1, 2, -2, 1/2, -1/2 and infinity, are for a sum of 5 products at 3 places, or of 3
+# at 5: 5x5 kernels, and tiles of 3x3 outputs. Tiles are transformed along both axes:
 #   G   values at the points, scaled   (evaluate_1d: weights, or output gradients)
 #   A   the same, not scaled           (evaluate_1d: weights, where the output gradients are scaled)
 #   Bt  the input's tile               (input_1d)
 #   B   back to the input's tile       (spread_1d: input gradients)
 #   At  back from values at the points (interpolate_1d: outputs, or weight gradients)
+# The scale of a point is one over the product of its distances from the others; where it is negative
+# for -2, say, and not for 2, the input's values have the other sign instead.
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport (
@@ -15,7 +18,22 @@ from cyconv.kernels.simd cimport (
 )
 
 cdef enum:
-    POINTS = 36  # of a tile
+    MOST = 49  # points of a tile
+    ALONG = 7  # of them, along an axis
+
+
+cdef inline int side_of(const int kernel) noexcept nogil:
+    # of the outputs' tiles
+    return 4 if kernel == 3 else 3
+
+
+cdef inline int points_along(const int kernel) noexcept nogil:
+    # of a tile, along an axis: as many as its inputs
+    return side_of(kernel) + kernel - 1
+
+
+cdef inline Py_ssize_t points_of(const int kernel) noexcept nogil:
+    return points_along(kernel) * points_along(kernel)
 
 
 cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
@@ -55,141 +73,218 @@ cdef inline void fetch(
                 image = image + 64 // <Py_ssize_t>sizeof(real)  # of a cache line
 
 
-cdef inline inlined evaluate_1d(
-    const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep, const bint scaled
+cdef inline inlined evaluate_pair(
+    const int count, const real* g, Py_ssize_t step, const real point, const real scale, vreal* t,
+    const int tstep,
 ) noexcept nogil:
-    # t = G g, or A g if not scaled: `count` vectors, `step` numbers apart, to 6 points
+    # the values at a point and at minus the point
     cdef vreal even = load(g)
-    cdef vreal odd = load(g + step)
-    cdef vreal even2 = even  # the same at the points 2 and -2
-    cdef vreal odd2 = odd * 2
+    cdef vreal odd = load(g + step) * point
+    cdef real power = point
     cdef int k
     for k in range(2, count):
+        power = power * point
         if k % 2 == 0:
-            even = even + load(g + k * step)
-            even2 = even2 + load(g + k * step) * <real>(1 << k)
+            even = even + load(g + k * step) * power
         else:
-            odd = odd + load(g + k * step)
-            odd2 = odd2 + load(g + k * step) * <real>(1 << k)
-    t[0] = load(g) * <real>(0.25 if scaled else 1)
-    t[tstep] = (even + odd) * <real>(-1.0 / 6 if scaled else 1)
-    t[2 * tstep] = (even - odd) * <real>(-1.0 / 6 if scaled else 1)
-    t[3 * tstep] = (even2 + odd2) * <real>(1.0 / 24 if scaled else 1)
-    t[4 * tstep] = (even2 - odd2) * <real>(1.0 / 24 if scaled else 1)
-    t[5 * tstep] = load(g + (count - 1) * step)
+            odd = odd + load(g + k * step) * power
+    t[0] = (even + odd) * scale
+    t[tstep] = (even - odd) * scale
+
+
+cdef inline inlined evaluate_1d(
+    const int kernel, const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep,
+    const bint scaled,
+) noexcept nogil:
+    # t = G g, or A g if not scaled: `count` vectors, `step` numbers apart, to the points
+    if kernel == 3:
+        t[0] = load(g) * <real>(0.25 if scaled else 1)
+        evaluate_pair(count, g, step, 1, <real>(-1.0 / 6 if scaled else 1), t + tstep, tstep)
+        evaluate_pair(count, g, step, 2, <real>(1.0 / 24 if scaled else 1), t + 3 * tstep, tstep)
+        t[5 * tstep] = load(g + (count - 1) * step)
+    else:
+        evaluate_pair(count, g, step, 1, <real>(-2.0 / 9 if scaled else 1), t, tstep)
+        evaluate_pair(count, g, step, 2, <real>(1.0 / 45 if scaled else 1), t + 2 * tstep, tstep)
+        evaluate_pair(
+            count, g, step, <real>0.5, <real>(16.0 / 45 if scaled else 1), t + 4 * tstep, tstep)
+        t[6 * tstep] = load(g + (count - 1) * step)
+
+
+cdef inline inlined interpolate_pair(
+    const int count, const real* m, Py_ssize_t step, const real point, const bint first, vreal* y,
+    const int ystep,
+) noexcept nogil:
+    # y = what the values at a point and at minus the point give; or, if not first, y +=
+    cdef vreal even = load(m) + load(m + step)
+    cdef vreal odd = load(m) - load(m + step)
+    cdef vreal term
+    cdef real power = 1
+    cdef int k
+    for k in range(count):
+        term = (even if k % 2 == 0 else odd) * power
+        y[k * ystep] = term if first else y[k * ystep] + term
+        power = power * point
 
 
 cdef inline inlined interpolate_1d(
-    const int count, const real* m, Py_ssize_t step, vreal* y, const int ystep
+    const int kernel, const int count, const real* m, Py_ssize_t step, vreal* y, const int ystep
 ) noexcept nogil:
-    # y = At m: 6 points, `step` numbers apart, to `count` vectors
-    cdef vreal even = load(m + step) + load(m + 2 * step)
-    cdef vreal odd = load(m + step) - load(m + 2 * step)
-    cdef vreal even2 = load(m + 3 * step) + load(m + 4 * step)
-    cdef vreal odd2 = load(m + 3 * step) - load(m + 4 * step)
-    cdef int k
-    y[0] = load(m) + even + even2
-    for k in range(1, count):
-        if k % 2 == 0:
-            y[k * ystep] = even + even2 * <real>(1 << k)
-        else:
-            y[k * ystep] = odd + odd2 * <real>(1 << k)
-    y[(count - 1) * ystep] = y[(count - 1) * ystep] + load(m + 5 * step)
+    # y = At m: the points, `step` numbers apart, to `count` vectors
+    cdef const real* last = m + (points_along(kernel) - 1) * step
+    if kernel == 3:
+        interpolate_pair(count, m + step, step, 1, True, y, ystep)
+        interpolate_pair(count, m + 3 * step, step, 2, False, y, ystep)
+        y[0] = y[0] + load(m)
+    else:
+        interpolate_pair(count, m, step, 1, True, y, ystep)
+        interpolate_pair(count, m + 2 * step, step, 2, False, y, ystep)
+        interpolate_pair(count, m + 4 * step, step, <real>0.5, False, y, ystep)
+    y[(count - 1) * ystep] = y[(count - 1) * ystep] + load(last)
+
+
+cdef inline inlined input_pair(
+    const real* d, Py_ssize_t step, const real point, const real a, const real b, vreal* t,
+    const int tstep,
+) noexcept nogil:
+    # of seven points: x^4 - a x^2 + b is 0 at the others but infinity
+    cdef vreal even = (load(d + 4 * step) - load(d + 2 * step) * a + load(d) * b) * point
+    cdef vreal odd = load(d + 5 * step) - load(d + 3 * step) * a + load(d + step) * b
+    t[0] = even + odd
+    t[tstep] = even - odd
 
 
 cdef inline inlined input_1d(
-    const real* d, Py_ssize_t step, vreal* t, const int tstep
+    const int kernel, const real* d, Py_ssize_t step, vreal* t, const int tstep
 ) noexcept nogil:
-    # t = Bt d: 6 vectors, `step` numbers apart, to 6 points
-    cdef vreal d0 = load(d)
-    cdef vreal d1 = load(d + step)
-    cdef vreal d2 = load(d + 2 * step)
-    cdef vreal d3 = load(d + 3 * step)
-    cdef vreal d4 = load(d + 4 * step)
-    cdef vreal d5 = load(d + 5 * step)
-    cdef vreal a = d4 - d2 * 4
-    cdef vreal b = d3 - d1 * 4
-    cdef vreal c = d4 - d2
-    cdef vreal e = (d3 - d1) * 2
-    t[0] = d0 * 4 - d2 * 5 + d4
-    t[tstep] = a + b
-    t[2 * tstep] = a - b
-    t[3 * tstep] = c + e
-    t[4 * tstep] = c - e
-    t[5 * tstep] = d1 * 4 - d3 * 5 + d5
+    # t = Bt d: as many vectors as points, `step` numbers apart, to the points
+    cdef vreal a, b, c, e
+    if kernel == 3:
+        a = load(d + 4 * step) - load(d + 2 * step) * 4
+        b = load(d + 3 * step) - load(d + step) * 4
+        c = load(d + 4 * step) - load(d + 2 * step)
+        e = (load(d + 3 * step) - load(d + step)) * 2
+        t[0] = load(d) * 4 - load(d + 2 * step) * 5 + load(d + 4 * step)
+        t[tstep] = a + b
+        t[2 * tstep] = a - b
+        t[3 * tstep] = c + e
+        t[4 * tstep] = c - e
+        t[5 * tstep] = load(d + step) * 4 - load(d + 3 * step) * 5 + load(d + 5 * step)
+    else:
+        input_pair(d, step, 1, <real>4.25, 1, t, tstep)
+        input_pair(d, step, 2, <real>1.25, <real>0.25, t + 2 * tstep, tstep)
+        input_pair(d, step, <real>0.5, 5, 4, t + 4 * tstep, tstep)
+        a = load(d + 2 * step) - load(d + 4 * step)
+        t[6 * tstep] = load(d + 6 * step) - load(d) + a * <real>5.25
 
 
 cdef inline inlined spread_1d(
-    const real* m, Py_ssize_t step, vreal* d, const int dstep
+    const int kernel, const real* m, Py_ssize_t step, vreal* d, const int dstep
 ) noexcept nogil:
-    # d = B m: 6 points, `step` numbers apart, to 6 vectors
-    cdef vreal m0 = load(m)
-    cdef vreal m5 = load(m + 5 * step)
-    cdef vreal even = load(m + step) + load(m + 2 * step)
-    cdef vreal odd = load(m + step) - load(m + 2 * step)
-    cdef vreal even2 = load(m + 3 * step) + load(m + 4 * step)
-    cdef vreal odd2 = (load(m + 3 * step) - load(m + 4 * step)) * 2
-    d[0] = m0 * 4
-    d[dstep] = (m5 - odd) * 4 - odd2
-    d[2 * dstep] = -(m0 * 5 + even * 4 + even2)
-    d[3 * dstep] = (odd + odd2) - m5 * 5
-    d[4 * dstep] = m0 + even + even2
-    d[5 * dstep] = m5
+    # d = B m: the points, `step` numbers apart, to as many vectors
+    cdef vreal first = load(m)
+    cdef vreal last = load(m + (points_along(kernel) - 1) * step)
+    cdef vreal even, odd, even2, odd2, even3, odd3
+    if kernel == 3:
+        even = load(m + step) + load(m + 2 * step)
+        odd = load(m + step) - load(m + 2 * step)
+        even2 = load(m + 3 * step) + load(m + 4 * step)
+        odd2 = (load(m + 3 * step) - load(m + 4 * step)) * 2
+        d[0] = first * 4
+        d[dstep] = (last - odd) * 4 - odd2
+        d[2 * dstep] = -(first * 5 + even * 4 + even2)
+        d[3 * dstep] = (odd + odd2) - last * 5
+        d[4 * dstep] = first + even + even2
+        d[5 * dstep] = last
+    else:
+        even = first + load(m + step)
+        odd = first - load(m + step)
+        even2 = (load(m + 2 * step) + load(m + 3 * step)) * 2
+        odd2 = load(m + 2 * step) - load(m + 3 * step)
+        even3 = (load(m + 4 * step) + load(m + 5 * step)) * <real>0.5
+        odd3 = load(m + 4 * step) - load(m + 5 * step)
+        d[0] = even + even2 * <real>0.25 + even3 * 4 - last
+        d[dstep] = odd + odd2 * <real>0.25 + odd3 * 4
+        d[2 * dstep] = last * <real>5.25 - even * <real>4.25 - even2 * <real>1.25 - even3 * 5
+        d[3 * dstep] = -(odd * <real>4.25 + odd2 * <real>1.25 + odd3 * 5)
+        d[4 * dstep] = even + even2 + even3 - last * <real>5.25
+        d[5 * dstep] = odd + odd2 + odd3
+        d[6 * dstep] = last
 
 
-cdef inline void transform_input(
-    const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+cdef inline inlined transform_input(
+    const int kernel, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
     # v[point * vstride] = Bt d B of the tile d of one channel that begins at (top, left), zeros
     # outside the image, for `count` <= VLEN images
-    cdef vreal t[POINTS]  # t[column, point]
-    cdef vreal line[6]
+    cdef vreal t[MOST]  # t[column, point]
+    cdef vreal line[ALONG]
     cdef Py_ssize_t i, j, ih, iw
     cdef Py_ssize_t rowstep = x.w * x.n
-    cdef bint whole = count == VLEN and top >= 0 and top + 6 <= x.h
-    for j in range(6):
+    cdef int along = points_along(kernel)
+    cdef bint whole = count == VLEN and top >= 0 and top + along <= x.h
+    for j in range(along):
         iw = left + j
         if not 0 <= iw < x.w:
-            for i in range(6):
-                t[j * 6 + i] = broadcast(0)
+            for i in range(along):
+                t[j * along + i] = broadcast(0)
         elif whole:
-            input_1d(plane + top * rowstep + iw * x.n, rowstep, t + j * 6, 1)
+            input_1d(kernel, plane + top * rowstep + iw * x.n, rowstep, t + j * along, 1)
         else:
-            for i in range(6):
+            for i in range(along):
                 ih = top + i
                 line[i] = broadcast(0)
                 if 0 <= ih < x.h:
                     line[i] = load_some(plane + ih * rowstep + iw * x.n, count)
-            input_1d(<real*>line, VLEN, t + j * 6, 1)
-    for i in range(6):
-        input_1d(<real*>(t + i), 6 * VLEN, line, 1)
-        for j in range(6):
-            store(v + (i * 6 + j) * vstride, line[j])
+            input_1d(kernel, <real*>line, VLEN, t + j * along, 1)
+    for i in range(along):
+        input_1d(kernel, <real*>(t + i), along * VLEN, line, 1)
+        for j in range(along):
+            store(v + (i * along + j) * vstride, line[j])
 
 
 cdef inline inlined transform_grad(
-    const int side, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    const int kernel, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
-    # v[point * vstride] = G d Gt of the side x side tile d that begins at (top, left), zeros outside
-    # the image, for `count` <= VLEN images
-    cdef vreal t[24]  # t[column, point]
-    cdef vreal line[6]
+    # v[point * vstride] = G d Gt of the tile d of outputs' gradients that begins at (top, left), zeros
+    # outside the image, for `count` <= VLEN images
+    cdef vreal t[ALONG * 4]  # t[column, point]
+    cdef vreal line[ALONG]
     cdef Py_ssize_t i, j
     cdef Py_ssize_t rowstep = d.w * d.n
     cdef const real* first = plane + top * rowstep + left * d.n
+    cdef int side = side_of(kernel), along = points_along(kernel)
     cdef bint whole = count == VLEN and top + side <= d.h and left + side <= d.w
     for j in range(side):
         if whole:
-            evaluate_1d(side, first + j * d.n, rowstep, t + j * 6, 1, True)
+            evaluate_1d(kernel, side, first + j * d.n, rowstep, t + j * along, 1, True)
             continue
         for i in range(side):
             line[i] = broadcast(0)
             if top + i < d.h and left + j < d.w:
                 line[i] = load_some(first + i * rowstep + j * d.n, count)
-        evaluate_1d(side, <real*>line, VLEN, t + j * 6, 1, True)
-    for i in range(6):
-        evaluate_1d(side, <real*>(t + i), 6 * VLEN, line, 1, True)
-        for j in range(6):
-            store(v + (i * 6 + j) * vstride, line[j])
+        evaluate_1d(kernel, side, <real*>line, VLEN, t + j * along, 1, True)
+    for i in range(along):
+        evaluate_1d(kernel, side, <real*>(t + i), along * VLEN, line, 1, True)
+        for j in range(along):
+            store(v + (i * along + j) * vstride, line[j])
+
+
+# The side of the kernels becomes a constant.
+
+
+cdef inline void transform_inputs(
+    Py_ssize_t kernel, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    if kernel == 3: transform_input(3, x, plane, top, left, count, v, vstride)
+    else: transform_input(5, x, plane, top, left, count, v, vstride)
+
+
+cdef inline void transform_grads(
+    Py_ssize_t kernel, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    if kernel == 3: transform_grad(3, d, plane, top, left, count, v, vstride)
+    else: transform_grad(5, d, plane, top, left, count, v, vstride)

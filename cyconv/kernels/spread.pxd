@@ -3,8 +3,8 @@
 #
 #   U = A w At      of each kernel, once per call                       (winograd.pyx: pack_weights)
 #   D = G d Gt      of each tile of the output's gradient and channel   (transform_grad)
-#   M = U D         summed over channels: 36 matrix products            (the micro-kernel of tile.pxd)
-#   dx += B M Bt    6x6 tiles, which overlap                            (add_tile)
+#   M = U D         summed over channels: a product for each point      (the micro-kernel of tile.pxd)
+#   dx += B M Bt    tiles, which overlap                                (add_tile)
 #
 # There are as many tiles as the forward pass has. The other way, a correlation with the turned
 # kernel (winograd.pyx), takes tiles of dx: they do not overlap, but without padding they are more.
@@ -16,9 +16,10 @@
 
 from cyconv.kernels.planes cimport Planes, check_threads
 from cyconv.kernels.points cimport (
-    POINTS, check_tiles, fetch, load_some, spread_1d, store_some, transform_grad,
+    ALONG, MOST, check_tiles, fetch, load_some, points_along, points_of, side_of, spread_1d, store_some,
+    transform_grads,
 )
-from cyconv.kernels.simd cimport MR_MAX, VLEN, real, vreal
+from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 
 cdef enum:
@@ -27,10 +28,11 @@ cdef enum:
 
 cdef struct Spread:
     Planes d, dx
-    const real* u        # of each block (POINTS, 1 + F, its channels); the first row of each is zeros
+    const real* u        # of each block (points, 1 + F, its channels); the first row of each is zeros
     Py_ssize_t mr, blocks # of channels: at most so many in each
     Py_ssize_t parts     # jobs that share the blocks
-    Py_ssize_t side      # of the output's tiles: 4 for 3x3 kernels, 2 for 5x5
+    Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles
+    Py_ssize_t points    # of a tile
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
     Py_ssize_t chunk     # tiles that are used together
@@ -40,35 +42,37 @@ cdef struct Spread:
 # ------------------------------------------------------------------ transforms
 
 
-cdef inline void transform_grads(
-    const Spread* p, const real* plane, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t count, real* v,
-    Py_ssize_t vstride,
-) noexcept nogil:
-    # the side of the tile becomes a constant
-    if p.side == 4: transform_grad(4, &p.d, plane, ty * 4, tx * 4, count, v, vstride)
-    else: transform_grad(2, &p.d, plane, ty * 2, tx * 2, count, v, vstride)
-
-
-cdef inline void add_tile(
-    const Planes* dx, real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, const real* m,
+cdef inline inlined add_tile(
+    const int kernel, const Planes* dx, real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, const real* m,
     Py_ssize_t mstride,
 ) noexcept nogil:
     # dx += B M Bt of one channel's tile that begins at (top, left), as far as it lies in the image,
     # for `count` <= VLEN images
-    cdef vreal t[POINTS]  # t[column of points, row]
-    cdef vreal line[6]
+    cdef vreal t[MOST]  # t[column of points, row]
+    cdef vreal line[ALONG]
     cdef Py_ssize_t i, j
+    cdef int along = points_along(kernel)
     cdef real* dst
-    for j in range(6):
-        spread_1d(m + j * mstride, 6 * mstride, t + j * 6, 1)
-    for i in range(6):
+    for j in range(along):
+        spread_1d(kernel, m + j * mstride, along * mstride, t + j * along, 1)
+    for i in range(along):
         if not 0 <= top + i < dx.h:
             continue
-        spread_1d(<real*>(t + i), 6 * VLEN, line, 1)
-        for j in range(6):
+        spread_1d(kernel, <real*>(t + i), along * VLEN, line, 1)
+        for j in range(along):
             if 0 <= left + j < dx.w:
                 dst = plane + ((top + i) * dx.w + left + j) * dx.n
                 store_some(dst, load_some(dst, count) + line[j], count)
+
+
+cdef inline void add_tile_of(
+    const Spread* p, real* plane, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t count, const real* m,
+    Py_ssize_t mstride,
+) noexcept nogil:
+    # the side of the kernels becomes a constant
+    cdef Py_ssize_t top = ty * p.side - p.top, left = tx * p.side - p.left
+    if p.kernel == 3: add_tile(3, &p.dx, plane, top, left, count, m, mstride)
+    else: add_tile(5, &p.dx, plane, top, left, count, m, mstride)
 
 
 # ------------------------------------------------------------------ jobs
@@ -89,13 +93,13 @@ cdef inline void clear(
 
 
 cdef inline void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    # scratch: d (chunk, POINTS, F, lanes), m (POINTS, mr, lanes)
+    # scratch: d (chunk, points, F, lanes), m (points, mr, lanes)
     cdef Py_ssize_t image = job // p.parts * p.lanes
     cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
     cdef Py_ssize_t end = (job % p.parts + 1) * p.blocks // p.parts
     cdef Py_ssize_t lanes = min(p.lanes, p.d.n - image)
     cdef real* d = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-    cdef real* m = d + p.chunk * POINTS * p.d.c * p.lanes
+    cdef real* m = d + p.chunk * p.points * p.d.c * p.lanes
     cdef Py_ssize_t ty, first, last, block, channel
     for channel in range(first_row(begin, p.dx.c, p.blocks), first_row(end, p.dx.c, p.blocks)):
         clear(p, channel, image, lanes)
@@ -114,7 +118,7 @@ cdef inline void transform_tiles(
     Py_ssize_t lanes, real* d,
 ) noexcept nogil:
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
-    cdef Py_ssize_t size = POINTS * p.d.c * width
+    cdef Py_ssize_t size = p.points * p.d.c * width
     cdef Py_ssize_t c, tx, lane
     cdef const real* plane
     for c in range(p.d.c):
@@ -124,8 +128,9 @@ cdef inline void transform_tiles(
         for tx in range(first, last):
             lane = 0
             while lane < lanes:
-                transform_grads(p, plane + lane, ty, tx, min(<Py_ssize_t>VLEN, lanes - lane),
-                               d + (tx - first) * size + c * width + lane, p.d.c * width)
+                transform_grads(p.kernel, &p.d, plane + lane, ty * p.side, tx * p.side,
+                                min(<Py_ssize_t>VLEN, lanes - lane),
+                                d + (tx - first) * size + c * width + lane, p.d.c * width)
                 lane = lane + VLEN
 
 
@@ -138,16 +143,15 @@ cdef inline void add_tiles(
     cdef Py_ssize_t start = first_row(block, p.dx.c, p.blocks)
     cdef Py_ssize_t count = rows_in(block, p.dx.c, p.blocks)
     cdef Py_ssize_t tx, f, lane
-    cdef const real* u = p.u + start * POINTS * (1 + p.d.c)
+    cdef const real* u = p.u + start * p.points * (1 + p.d.c)
     for tx in range(first, last):
-        packed_tiles(False, count, p.d.c, d, u, count, m, width, width, False, POINTS)
-        d = d + POINTS * p.d.c * width
+        packed_tiles(False, count, p.d.c, d, u, count, m, width, width, False, p.points)
+        d = d + p.points * p.d.c * width
         for f in range(count):
             lane = 0
             while lane < lanes:
-                add_tile(&p.dx, plane_of(p, start + f, image + lane), ty * p.side - p.top,
-                         tx * p.side - p.left, min(<Py_ssize_t>VLEN, lanes - lane),
-                         m + f * width + lane, count * width)
+                add_tile_of(p, plane_of(p, start + f, image + lane), ty, tx,
+                            min(<Py_ssize_t>VLEN, lanes - lane), m + f * width + lane, count * width)
                 lane = lane + VLEN
 
 
@@ -162,9 +166,9 @@ cdef inline Spread spread_of(
     p.blocks = (c + MR_MAX - 1) // MR_MAX
     p.mr = (c + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
-    p.side = 7 - kernel
+    p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
-    p.chunk = HELD // (POINTS * f * p.lanes * <Py_ssize_t>sizeof(real))
+    p.chunk = HELD // (p.points * f * p.lanes * <Py_ssize_t>sizeof(real))
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
     batches = (n + p.lanes - 1) // p.lanes
     p.parts = min(p.blocks, (threads + batches - 1) // batches)

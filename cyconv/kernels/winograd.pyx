@@ -1,10 +1,10 @@
 # Convolution with stride 1 by Winograd's minimal filtering: F(4x4, 3x3) for 3x3 kernels, where a tile
-# of 4x4 outputs takes 36 multiplications instead of 144, and F(2x2, 5x5) for 5x5 kernels, where a
-# tile of 2x2 outputs takes 36 instead of 100.
+# of 4x4 outputs takes 36 multiplications instead of 144, and F(3x3, 5x5) for 5x5 kernels, where a
+# tile of 3x3 outputs takes 49 instead of 225.
 #
 #   U = G w Gt      of each kernel, once per call                    (pack_weights)
-#   V = Bt x B      of each 6x6 tile of the input and each channel   (transform_input)
-#   M = U V         summed over channels: 36 matrix products         (the micro-kernel of tile.pxd)
+#   V = Bt x B      of each tile of the input and each channel       (transform_input)
+#   M = U V         summed over channels: a product for each point   (the micro-kernel of tile.pxd)
 #   Y = At M A      the outputs of each channel                      (transform_output)
 #
 # Lanes are images, so each transform is plain sums of vectors. A job takes a few tiles of one row
@@ -18,7 +18,8 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport (
-    POINTS, check_tiles, evaluate_1d, fetch, interpolate_1d, store_some, transform_input,
+    ALONG, MOST, check_tiles, evaluate_1d, fetch, interpolate_1d, points_along, points_of, side_of,
+    store_some, transform_inputs,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, prefetch, real, rectified, store, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
@@ -34,11 +35,12 @@ cdef enum:
 
 cdef struct Problem:
     Planes x, out
-    const real* u        # of each block (POINTS, 1 + C, its channels); the first row of each is zeros
+    const real* u        # of each block (points, 1 + C, its channels); the first row of each is zeros
     const real* bias     # (F,) or NULL
     bint relu
     Py_ssize_t mr, blocks # of output channels: at most so many in each
-    Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles: 3 and 4, or 5 and 2
+    Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles
+    Py_ssize_t points    # of a tile
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
     Py_ssize_t chunk     # tiles in a job
@@ -50,22 +52,23 @@ cdef struct Problem:
 
 
 cdef inline inlined transform_output(
-    const int side, const Problem* p, const real* m, Py_ssize_t mstride, real bias,
+    const int kernel, const Problem* p, const real* m, Py_ssize_t mstride, real bias,
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, real* plane,
 ) noexcept nogil:
-    # one channel's tile of side x side outputs that begins at (top, left), as far as they lie in the
-    # image, for `count` <= VLEN images
-    cdef vreal t[24]  # t[column, output row]
+    # one channel's tile of outputs that begins at (top, left), as far as they lie in the image, for
+    # `count` <= VLEN images
+    cdef vreal t[ALONG * 4]  # t[column, output row]
     cdef vreal line[4]
     cdef Py_ssize_t i, j
+    cdef int side = side_of(kernel), along = points_along(kernel)
     cdef Py_ssize_t rows = min(p.out.h - top, <Py_ssize_t>side)
     cdef Py_ssize_t cols = min(p.out.w - left, <Py_ssize_t>side)
     cdef bint whole = count == VLEN and cols == side
     cdef real* dst = plane + (top * p.out.w + left) * p.out.n
-    for j in range(6):
-        interpolate_1d(side, m + j * mstride, 6 * mstride, t + j * side, 1)
+    for j in range(along):
+        interpolate_1d(kernel, side, m + j * mstride, along * mstride, t + j * side, 1)
     for i in range(rows):
-        interpolate_1d(side, <real*>(t + i), side * VLEN, line, 1)
+        interpolate_1d(kernel, side, <real*>(t + i), side * VLEN, line, 1)
         for j in range(side):
             line[j] = line[j] + bias
             if p.relu:
@@ -82,16 +85,16 @@ cdef void transform_tile(
     const Problem* p, const real* m, Py_ssize_t mstride, real bias, Py_ssize_t ty, Py_ssize_t tx,
     Py_ssize_t count, real* plane,
 ) noexcept nogil:
-    # the side of the tile becomes a constant
-    if p.side == 4: transform_output(4, p, m, mstride, bias, ty * 4, tx * 4, count, plane)
-    else: transform_output(2, p, m, mstride, bias, ty * 2, tx * 2, count, plane)
+    # the side of the kernels becomes a constant
+    if p.kernel == 3: transform_output(3, p, m, mstride, bias, ty * p.side, tx * p.side, count, plane)
+    else: transform_output(5, p, m, mstride, bias, ty * p.side, tx * p.side, count, plane)
 
 
 # ------------------------------------------------------------------ jobs
 
 
 cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    # scratch: v (chunk, POINTS, C, lanes), m (POINTS, mr, lanes)
+    # scratch: v (chunk, points, C, lanes), m (points, mr, lanes)
     cdef Py_ssize_t channels = p.x.c
     cdef Py_ssize_t chunk = job % p.chunks
     cdef Py_ssize_t ty = job // p.chunks % p.tile_rows
@@ -100,9 +103,10 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t first = chunk * p.chunk
     cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
-    cdef Py_ssize_t vsize = POINTS * channels * width
+    cdef Py_ssize_t vsize = p.points * channels * width
+    cdef Py_ssize_t size = p.kernel + p.side - 1  # of a tile of the input
     cdef real* v = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-    cdef real* m = v + p.chunk * POINTS * channels * p.lanes
+    cdef real* m = v + p.chunk * p.points * channels * p.lanes
     cdef Py_ssize_t c, tx, lane, block, f, start, count
     cdef const real* u
     cdef const real* plane
@@ -111,28 +115,28 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
         plane = p.x.data + c * p.x.stride + image
         for tx in range(first, last):
             if tx + 1 < last:  # what the next tile reads besides
-                fetch(&p.x, plane, ty * p.side - p.top, tx * p.side - p.left + 6, 6, p.side,
+                fetch(&p.x, plane, ty * p.side - p.top, tx * p.side - p.left + size, size, p.side,
                       lanes)
             else:
                 fetch(&p.x, plane + p.x.stride, ty * p.side - p.top, first * p.side - p.left,
-                      6, 6, lanes)
+                      size, size, lanes)
             lane = 0
             while lane < lanes:
-                transform_input(&p.x, plane + lane,
-                                ty * p.side - p.top, tx * p.side - p.left,
-                                min(<Py_ssize_t>VLEN, lanes - lane),
-                                v + (tx - first) * vsize + c * width + lane, channels * width)
+                transform_inputs(p.kernel, &p.x, plane + lane,
+                                 ty * p.side - p.top, tx * p.side - p.left,
+                                 min(<Py_ssize_t>VLEN, lanes - lane),
+                                 v + (tx - first) * vsize + c * width + lane, channels * width)
                 lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
         count = rows_in(block, p.out.c, p.blocks)
-        u = p.u + start * POINTS * (1 + channels)
+        u = p.u + start * p.points * (1 + channels)
         for tx in range(first, last):
             for f in range(count):
                 fetch(&p.out, p.out.data + (start + f) * p.out.stride + image,
                       ty * p.side, tx * p.side, p.side, p.side, lanes)
             packed_tiles(False, count, channels, v + (tx - first) * vsize, u, count, m, width, width,
-                         False, POINTS)
+                         False, p.points)
             for f in range(count):
                 bias = p.bias[start + f] if p.bias != NULL else 0
                 lane = 0
@@ -167,11 +171,11 @@ cdef Problem problem_of(
     p.blocks = (f + MR_MAX - 1) // MR_MAX
     p.mr = (f + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
-    p.kernel, p.side = kernel, 7 - kernel
+    p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     # a few tiles share each block of U while their V is in the cache; no more than leaves work for
     # all threads
-    p.chunk = CACHED // (POINTS * c * p.lanes * <Py_ssize_t>sizeof(real))
+    p.chunk = CACHED // (p.points * c * p.lanes * <Py_ssize_t>sizeof(real))
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
     p.chunks = (p.tile_cols + p.chunk - 1) // p.chunk
     return p
@@ -182,13 +186,13 @@ def scratch_size(
 ):
     """Numbers of scratch per thread for x (n, c, ., .), out (n, f, oh, ow), 3x3 or 5x5 kernels."""
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
-    return POINTS * p.lanes * (p.chunk * c + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+    return p.points * p.lanes * (p.chunk * c + p.mr) + 64 // <Py_ssize_t>sizeof(real)
 
 
-def packed_size(Py_ssize_t c, Py_ssize_t f):
+def packed_size(Py_ssize_t c, Py_ssize_t f, Py_ssize_t kernel):
     """How many numbers ``pack_weights`` fills."""
-    check_tiles(1, c, f, 1, 1, 3, 2**40)
-    return f * POINTS * (1 + c)
+    check_tiles(1, c, f, 1, 1, kernel, 2**40)
+    return f * points_of(kernel) * (1 + c)
 
 
 def correlate(
@@ -210,7 +214,7 @@ def correlate(
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
-    p.u = numbers(u, packed_size(a.c, o.c), False)
+    p.u = numbers(u, packed_size(a.c, o.c, kernel), False)
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
     cdef real* base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, o.data, extent(o))
@@ -228,7 +232,7 @@ def spread_scratch_size(
 ):
     """Numbers of scratch per thread for dout (n, f, oh, ow), dx (n, c, ., .), 3x3 or 5x5 kernels."""
     cdef Spread p = spread_of(n, c, f, oh, ow, kernel, 1)
-    return POINTS * p.lanes * (p.chunk * f + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+    return p.points * p.lanes * (p.chunk * f + p.mr) + 64 // <Py_ssize_t>sizeof(real)
 
 
 cdef struct Spreading:
@@ -264,7 +268,7 @@ def input_grad(
     if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.d, p.dx, p.top, p.left = d, x, top, left
-    p.u = numbers(u, packed_size(d.c, x.c), False)
+    p.u = numbers(u, packed_size(d.c, x.c, kernel), False)
     cdef real* base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, x.data, extent(x))
     call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
@@ -283,16 +287,17 @@ cdef inline inlined transform_weights(
     # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here; far:
     # u is not in the cache, and its points are more streams than the processor foresees
     cdef real g[25 * LANES]
-    cdef vreal t[6 * 5]
-    cdef vreal r[POINTS]
+    cdef vreal t[ALONG * 5]
+    cdef vreal r[MOST]
     cdef Py_ssize_t c, i, k, point, lane
+    cdef int along = points_along(kernel), points = along * along
     for k in range(kernel * kernel * LANES):
         g[k] = 0
-    for point in range(POINTS):
+    for point in range(points):
         for i in range(count):
             u[point * (1 + channels) * count + i] = 0
     for c in range(channels):
-        for point in range(POINTS if far else 0):
+        for point in range(points if far else 0):
             prefetch(u + (point * (1 + channels) + 1 + c + AHEAD) * count)
         for k in range(kernel * kernel):
             for i in range(count):
@@ -300,11 +305,13 @@ cdef inline inlined transform_weights(
                                      + (kernel * kernel - 1 - k if turned else k)]
         lane = 0
         while lane < count:
-            for k in range(kernel):  # columns: t (6, kernel)
-                evaluate_1d(kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel, scaled)
-            for k in range(6):  # rows: r (6, 6)
-                evaluate_1d(kernel, <real*>(t + k * kernel), VLEN, r + k * 6, 1, scaled)
-            for point in range(POINTS):
+            for k in range(kernel):  # columns: t (along, kernel)
+                evaluate_1d(
+                    kernel, kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel, scaled)
+            for k in range(along):  # rows: r (along, along)
+                evaluate_1d(
+                    kernel, kernel, <real*>(t + k * kernel), VLEN, r + k * along, 1, scaled)
+            for point in range(points):
                 # a whole vector may reach into the rows of the channels that come next
                 store_some(u + (point * (1 + channels) + 1 + c) * count + lane, r[point],
                            VLEN if (channels - c) * count >= lane + VLEN else count - lane)
@@ -321,8 +328,8 @@ cdef void pack_block(
     cdef Py_ssize_t cstride = rows * taps if swapped else taps
     cdef Py_ssize_t first = first_row(block, rows, p.blocks)
     cdef Py_ssize_t count = rows_in(block, rows, p.blocks)
-    cdef bint far = <double>rows * cols * POINTS * sizeof(real) > FAR, scaled = not spread
-    u = u + first * POINTS * (1 + cols)
+    cdef bint far = <double>rows * cols * p.points * sizeof(real) > FAR, scaled = not spread
+    u = u + first * p.points * (1 + cols)
     if p.kernel == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
     else: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
 
@@ -339,7 +346,7 @@ def pack_weights(
     check_threads(threads)
     cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel)
     cdef const real* src = numbers(w, rows * cols * kernel * kernel, False)
-    cdef real* dst = numbers(u, packed_size(cols, rows), True)
+    cdef real* dst = numbers(u, packed_size(cols, rows, kernel), True)
     cdef Py_ssize_t block
     with nogil:
         for block in prange(p.blocks, num_threads=threads, schedule="static"):

@@ -1,10 +1,10 @@
 # Gradient of a convolution of stride 1 by its weights, by Winograd's minimal filtering: F(3x3, 4x4)
 # for 3x3 kernels, where a tile of 4x4 output gradients takes 36 multiplications instead of 144, and
-# F(5x5, 2x2) for 5x5 kernels, where a tile of 2x2 takes 36 instead of 100.
+# F(5x5, 3x3) for 5x5 kernels, where a tile of 3x3 takes 49 instead of 225.
 #
-#   V = Bt x B      of each 6x6 tile of the input and each channel    (transform_input)
+#   V = Bt x B      of each tile of the input and each channel        (transform_input)
 #   D = G d Gt      of each tile of the output's gradient             (transform_grad)
-#   M = Dt V        summed over tiles and images: 36 matrix products  (the micro-kernel of tile.pxd)
+#   M = Dt V        summed over tiles and images, for each point      (the micro-kernel of tile.pxd)
 #   dw = At M A     the weights of each pair of channels              (transform_weights)
 #
 # The sum runs over tiles and images, so here the lanes of the products are channels: what the
@@ -19,7 +19,8 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport (
-    POINTS, check_tiles, fetch, interpolate_1d, transform_grad, transform_input,
+    ALONG, check_tiles, fetch, interpolate_1d, points_along, points_of, side_of, transform_grads,
+    transform_inputs,
 )
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
@@ -40,19 +41,27 @@ cdef enum:
 cdef struct Side:
     # the input or the output's gradient, and the panels of its transformed tiles
     Planes a
+    bint is_input             # whose channels are the lanes of the products
     Py_ssize_t width, blocks  # channels in a panel, and how many panels hold them all
-    real* panels              # (POINTS, blocks, steps * VLEN, width)
+    real* panels              # (points, blocks, steps * VLEN, width); the last block may be narrower
+
+
+cdef inline Py_ssize_t width_of(const Side* side, Py_ssize_t block) noexcept nogil:
+    # the lanes of a block's products: one vector of the two, if that holds what is left for the last
+    cdef Py_ssize_t left = side.a.c - block * side.width
+    return VLEN if side.is_input and left <= VLEN else side.width
 
 
 cdef struct Problem:
     Side x, d
-    Py_ssize_t kernel, side   # of the kernels and of the gradients' tiles: 3 and 4, or 5 and 2
+    Py_ssize_t kernel, side   # of the kernels and of the gradients' tiles
+    Py_ssize_t points         # of a tile
     Py_ssize_t top, left      # padding
     Py_ssize_t tile_rows, tile_cols
     Py_ssize_t total          # steps: a step is one tile of VLEN images
     Py_ssize_t slices         # of them, each with an M of its own
     Py_ssize_t steps          # in a chunk
-    real* m                   # (slices, POINTS, d.blocks * d.width, x.blocks * x.width)
+    real* m                   # (slices, points, d.blocks * d.width, x.blocks * x.width)
     real* dw                  # (F, C, kernel, kernel)
 
 
@@ -61,20 +70,22 @@ cdef struct Problem:
 
 cdef inline inlined transform_weights(const int kernel, const Problem* p, Py_ssize_t f) noexcept nogil:
     # the weights of output channel f, for VLEN input channels at a time
-    cdef vreal t[30]  # t[column, row of weights]
+    cdef vreal t[ALONG * 5]  # t[column, row of weights]
     cdef vreal line[25]
     cdef const real* lanes = <const real*>line
     cdef Py_ssize_t width = p.x.blocks * p.x.width
     cdef Py_ssize_t step = p.d.blocks * p.d.width * width  # from point to point
     cdef Py_ssize_t taps = kernel * kernel
     cdef Py_ssize_t c, i, k, lane
+    cdef int along = points_along(kernel)
     cdef real* dst
     c = 0
     while c < p.x.a.c:
-        for i in range(6):
-            interpolate_1d(kernel, p.m + i * step + f * width + c, 6 * step, t + i * kernel, 1)
+        for i in range(along):
+            interpolate_1d(
+                kernel, kernel, p.m + i * step + f * width + c, along * step, t + i * kernel, 1)
         for i in range(kernel):
-            interpolate_1d(kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
+            interpolate_1d(kernel, kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
         dst = p.dw + (f * p.x.a.c + c) * taps
         for lane in range(min(<Py_ssize_t>VLEN, p.x.a.c - c)):
             for k in range(taps):
@@ -87,7 +98,7 @@ cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
     cdef Py_ssize_t slice, point, c
     cdef real* m
     for slice in range(1, p.slices):
-        for point in range(POINTS):
+        for point in range(p.points):
             m = p.m + (point * p.d.blocks * p.d.width + f) * width
             for c in range(width):
                 m[c] = m[c] + m[slice * products_of(p) + c]
@@ -100,44 +111,45 @@ cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
 
 
 cdef void fill_panels(
-    const Problem* p, const Side* side, const bint is_input, Py_ssize_t step, Py_ssize_t place,
+    const Problem* p, const Side* side, Py_ssize_t step, Py_ssize_t place,
     Py_ssize_t block, real* stage,
 ) noexcept nogil:
-    # one block of channels of one step, the chunk's number `place`; stage: (POINTS, STAGE)
+    # one block of channels of one step, the chunk's number `place`; stage: (points, STAGE)
     cdef Py_ssize_t parts = (side.a.n + VLEN - 1) // VLEN  # of the batch
     cdef Py_ssize_t image = step % parts * VLEN
     cdef Py_ssize_t tx = step // parts % p.tile_cols
     cdef Py_ssize_t ty = step // parts // p.tile_cols
     cdef Py_ssize_t images = min(<Py_ssize_t>VLEN, side.a.n - image)
-    cdef Py_ssize_t width = side.width
+    cdef Py_ssize_t width = width_of(side, block)
     cdef Py_ssize_t rows = p.steps * VLEN
     cdef Py_ssize_t piece, count, c, n, point
     cdef const real* plane
     cdef real* dst
     cdef vreal square[VLEN]
-    cdef Py_ssize_t top = ty * p.side - p.top if is_input else ty * p.side
-    cdef Py_ssize_t left = tx * p.side - p.left if is_input else tx * p.side
-    cdef Py_ssize_t size = 6 if is_input else p.side
+    cdef Py_ssize_t top = ty * p.side - p.top if side.is_input else ty * p.side
+    cdef Py_ssize_t left = tx * p.side - p.left if side.is_input else tx * p.side
+    cdef Py_ssize_t size = p.kernel + p.side - 1 if side.is_input else p.side
     piece = 0
     while piece < width:
         count = min(<Py_ssize_t>VLEN, width - piece)
         # what lies in the lanes of channels that do not exist goes into products that nobody reads
-        for c in range(min(count, side.a.c - block * width - piece)):
-            plane = side.a.data + (block * width + piece + c) * side.a.stride + image
+        for c in range(min(count, side.a.c - block * side.width - piece)):
+            plane = side.a.data + (block * side.width + piece + c) * side.a.stride + image
             if image % LINE == 0:  # of the images beside these, too
                 fetch(&side.a, plane + AHEAD * side.a.stride, top, left, size, size,
                       min(side.a.n - image, <Py_ssize_t>LINE))
-            if is_input:
-                transform_input(&side.a, plane, top, left, images, stage + c * VLEN, STAGE)
-            elif p.side == 4:
-                transform_grad(4, &side.a, plane, top, left, images, stage + c * VLEN, STAGE)
+            if side.is_input:
+                transform_inputs(
+                    p.kernel, &side.a, plane, top, left, images, stage + c * VLEN, STAGE)
             else:
-                transform_grad(2, &side.a, plane, top, left, images, stage + c * VLEN, STAGE)
-        for point in range(POINTS):
+                transform_grads(
+                    p.kernel, &side.a, plane, top, left, images, stage + c * VLEN, STAGE)
+        for point in range(p.points):
             for c in range(VLEN):
                 square[c] = load(stage + point * STAGE + c * VLEN)
             transpose(square)  # square[channel] of images -> square[image] of channels
-            dst = side.panels + ((point * side.blocks + block) * rows + place * VLEN) * width + piece
+            dst = side.panels + (point * side.blocks + block) * rows * side.width
+            dst = dst + place * VLEN * width + piece
             for n in range(VLEN):
                 # a whole vector may reach into the next rows of this step, which come later
                 if count == VLEN or (width <= VLEN and n * width + VLEN <= VLEN * width):
@@ -155,9 +167,9 @@ cdef void fill_job(
     cdef Py_ssize_t block = job % blocks
     cdef Py_ssize_t place = job // blocks
     if block < p.x.blocks:
-        fill_panels(p, &p.x, True, first + place, place, block, stage)
+        fill_panels(p, &p.x, first + place, place, block, stage)
     else:
-        fill_panels(p, &p.d, False, first + place, place, block - p.x.blocks, stage)
+        fill_panels(p, &p.d, first + place, place, block - p.x.blocks, stage)
 
 
 # ------------------------------------------------------------------ products
@@ -180,7 +192,8 @@ cdef void product_job(
             m[i] = 0
     for block in range(p.x.blocks):
         x = p.x.panels + (point * p.x.blocks + block) * p.steps * VLEN * width
-        packed_tiles(True, mr, steps * VLEN, x, d, mr, m + block * width, outstride, width, False, 1)
+        packed_tiles(True, mr, steps * VLEN, x, d, mr, m + block * width, outstride,
+                     width_of(&p.x, block), False, 1)
 
 
 cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stages) noexcept nogil:
@@ -191,8 +204,8 @@ cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stage
     while first < end:
         steps = min(p.steps, end - first)
         for job in prange(steps * (p.x.blocks + p.d.blocks), num_threads=threads, schedule="static"):
-            fill_job(p, first, job, stages + threadid() * POINTS * STAGE)
-        for job in prange(POINTS * p.d.blocks, num_threads=threads, schedule="dynamic"):
+            fill_job(p, first, job, stages + threadid() * p.points * STAGE)
+        for job in prange(p.points * p.d.blocks, num_threads=threads, schedule="dynamic"):
             product_job(p, steps, first > begin, job)
         first = first + steps
 
@@ -215,14 +228,15 @@ cdef Problem problem_of(
     cdef Problem p
     cdef Py_ssize_t per_step, size
     check_tiles(n, c, f, oh, ow, kernel, 2**20)
+    p.x.is_input, p.d.is_input = True, False
     p.x.width = VLEN if c <= VLEN else 2 * VLEN
     p.x.blocks = (c + p.x.width - 1) // p.x.width
     p.d.blocks = (f + MR_MAX - 1) // MR_MAX
     p.d.width = (f + p.d.blocks - 1) // p.d.blocks
-    p.kernel, p.side = kernel, 7 - kernel
+    p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     p.total = (n + VLEN - 1) // VLEN * p.tile_rows * p.tile_cols
-    per_step = POINTS * VLEN * (p.x.blocks * p.x.width + p.d.blocks * p.d.width)
+    per_step = p.points * VLEN * (p.x.blocks * p.x.width + p.d.blocks * p.d.width)
     # M is read and written once in each chunk: the panels are to be larger, if need be
     p.slices, size = 1, max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p))
     if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN:
@@ -234,22 +248,22 @@ cdef Problem problem_of(
 
 cdef Py_ssize_t products_of(const Problem* p) noexcept nogil:
     # the numbers of M
-    return POINTS * p.d.blocks * p.d.width * p.x.blocks * p.x.width
+    return p.points * p.d.blocks * p.d.width * p.x.blocks * p.x.width
 
 
 cdef Py_ssize_t panels_of(const Problem* p, const Side* side) noexcept nogil:
     # the numbers of one side's panels
-    return POINTS * p.steps * VLEN * side.blocks * side.width
+    return p.points * p.steps * VLEN * side.blocks * side.width
 
 
 cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     # numbers of scratch of a thread that has its own panels
-    return panels_of(p, &p.x) + panels_of(p, &p.d) + POINTS * STAGE
+    return panels_of(p, &p.x) + panels_of(p, &p.d) + p.points * STAGE
 
 
 cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
     # numbers of scratch of all threads
-    cdef Py_ssize_t each = POINTS * STAGE if p.slices == 1 else thread_size(p)
+    cdef Py_ssize_t each = p.points * STAGE if p.slices == 1 else thread_size(p)
     cdef Py_ssize_t shared = panels_of(p, &p.x) + panels_of(p, &p.d) if p.slices == 1 else 0
     return p.slices * products_of(p) + shared + threads * each
 
