@@ -27,7 +27,7 @@ Array = Any
 
 SCRATCH_LIMIT = 256 * 2**20  # bytes of im2col columns at a time
 TILE = 4  # channels that a thread of a direct kernel makes, as in gpu_kernels.cu
-# Products at each position and group, up to which the direct kernels are the faster ones on an H100;
+# Products at each position and group, up to which the direct kernels are faster, on an H100;
 # the gradient by the input looks for the outputs that a tap has, which costs divisions
 FEW_PRODUCTS = {"forward": 1200, "input_grad": 600}
 FEW_CHANNELS = 8  # of a group, up to which its weight gradient is too small for a matrix product
