@@ -184,12 +184,25 @@ class Op:
     #: how many inputs, the first ones, forward's kernel calls read in place; 0 if forward does more
     #: than to call kernels of the backend and to take views
     kernel_inputs = 0
+    #: what forward returned, if the last thing that it did was max(., 0), and ...
+    rectified: Array | None = None
+    #: ... whether the gradient that backward gets is 0 already where that is not above 0
+    gated = False
+    #: True if backward takes a second argument: the one input, if it is a ``rectified``; where that
+    #: is not above 0 the gradient by it is to be 0
+    gates = False
 
     def forward(self, *arrays: Array) -> Array:
         raise RuntimeError(f"{type(self).__name__} does not define forward")
 
     def backward(self, dout: Array) -> Any:
         raise RuntimeError(f"{type(self).__name__} does not define backward")
+
+    def before_relu(self, dout: Array) -> Array:
+        """``dout`` on its way back through the ReLU that ended the op, if one did."""
+        if self.rectified is None or self.gated:
+            return dout
+        return backends.backend_of(dout).relu_backward(dout, self.rectified)
 
 
 class Uses:
@@ -258,7 +271,7 @@ def backward(root: Tensor, head: Array) -> None:
         else:
             if not target.op.any_layout:  # type: ignore[union-attr]
                 dout = backends.in_one_order(dout)
-            grads = target.op.backward(dout)  # type: ignore[union-attr]
+            grads = _backward_of(target, dout, gradients, waiting)
             if not isinstance(grads, tuple):
                 grads = (grads,)
         for source, grad in zip(sources, grads):
@@ -270,6 +283,21 @@ def backward(root: Tensor, head: Array) -> None:
                 ready.append(source)
         target.free()
     _store(leaves, head)
+
+
+def _backward_of(
+    target: Node, dout: Array, gradients: dict[Any, Array], waiting: dict[Any, int]
+) -> Any:
+    """What the op's backward gives; if it can, it does the work of the ReLU before it as well."""
+    op: Any = target.op
+    source = target.sources[0]
+    if op.gates and isinstance(source, Node):
+        before: Any = source.op
+        used_once = waiting[source] == 1 and source not in gradients
+        if used_once and before.rectified is not None:
+            before.gated = True
+            return op.backward(dout, before.rectified)
+    return op.backward(dout)
 
 
 def _store(leaves: dict[Tensor, Array | None], head: Array) -> None:

@@ -323,6 +323,14 @@ KERNEL_BUGS = [
         "winograd_weight_grad",
     ),
     kernel(
+        "a gate open at 0",
+        "pool.pyx",
+        "dst[n] = 0 if open_[n] <= 0 else dst[n]",
+        "dst[n] = 0 if open_[n] < 0 else dst[n]",
+        ("test_gates.py",),
+        "pool",
+    ),
+    kernel(
         "divisor beyond the padding",
         "pool.pyx",
         "min(first + a.kernel, size + after)",

@@ -71,7 +71,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     """One for each entry of the modules of one build; a few entries have two."""
     x, out = images(dtype, N, C, SIZE, SIZE), images(dtype, N, F, *OUT)
     same = images(dtype, N, F, SIZE, SIZE)
-    pooled = images(dtype, N, C, *POOLED)
+    pooled, rectified = images(dtype, N, C, *POOLED), images(dtype, N, C, SIZE, SIZE)
     taps = C // G * 6
     packed = line(dtype, k.conv.packed_size(G, F // G, taps)[0])
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
@@ -198,19 +198,26 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "pool.max_pool_backward": (
             k.pool.max_pool_backward,
-            {"dout": pooled, "argmax": argmax, "dx": x, **POOL, "threads": 2},
+            {
+                "dout": pooled,
+                "argmax": argmax,
+                "rectified": rectified,
+                "dx": x,
+                **POOL,
+                "threads": 2,
+            },
             ("dx",),
         ),
         "pool.avg_pool": (
             k.pool.avg_pool,
-            {"src": x, "dst": pooled, **average, "count_include_pad": True, "transposed": False}
-            | {"threads": 2},
+            {"src": x, "rectified": None, "dst": pooled, **average, "count_include_pad": True}
+            | {"transposed": False, "threads": 2},
             ("dst",),
         ),
         "pool.avg_pool transposed": (
             k.pool.avg_pool,
-            {"src": pooled, "dst": x, **average, "count_include_pad": False, "transposed": True}
-            | {"threads": 2},
+            {"src": pooled, "rectified": rectified, "dst": x, **average, "count_include_pad": False}
+            | {"transposed": True, "threads": 2},
             ("dst",),
         ),
         "norm.channel_sum": (

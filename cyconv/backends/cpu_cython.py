@@ -51,29 +51,36 @@ def _winners(shape: tuple[int, ...]) -> Array:
     return aligned_empty((c, h, w, n), np.dtype(np.int32)).transpose(3, 0, 1, 2)
 
 
-def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
-    """dout and argmax (N, C, OH, OW) -> dx (N, C, H, W)."""
+def max_pool2d_backward(
+    dout: Array, argmax: Array, g: Pool2dGeometry, rectified: Array | None = None
+) -> Array:
+    """dout and argmax (N, C, OH, OW) -> dx (N, C, H, W), 0 where ``rectified`` is not above 0."""
     dout, dx = images(dout), empty(g.x_shape, dout.dtype)
+    gate = None if rectified is None else images(rectified)
     options = (*sliding(g.window), threads_for(dx.size))
-    kernels_of(dout).pool.max_pool_backward(dout, argmax, dx, *options)
+    kernels_of(dout).pool.max_pool_backward(dout, argmax, gate, dx, *options)
     return dx
 
 
 def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
     """x (N, C, H, W) -> out (N, C, OH, OW)."""
-    return _average(x, g.out_shape, g, transposed=False)
+    return _average(x, None, g.out_shape, g, transposed=False)
 
 
-def avg_pool2d_backward(dout: Array, g: Pool2dGeometry) -> Array:
-    """dout (N, C, OH, OW) -> dx (N, C, H, W)."""
-    return _average(dout, g.x_shape, g, transposed=True)
+def avg_pool2d_backward(dout: Array, g: Pool2dGeometry, rectified: Array | None = None) -> Array:
+    """dout (N, C, OH, OW) -> dx (N, C, H, W), 0 where ``rectified`` is not above 0."""
+    return _average(dout, rectified, g.x_shape, g, transposed=True)
 
 
-def _average(src: Array, shape: tuple[int, ...], g: Pool2dGeometry, transposed: bool) -> Array:
+def _average(
+    src: Array, rectified: Array | None, shape: tuple[int, ...], g: Pool2dGeometry, transposed: bool
+) -> Array:
     src, w = images(src), g.window
+    gate = None if rectified is None else images(rectified)
     dst = empty(shape, src.dtype)
     options = (w.kernel, w.stride, w.padding, g.count_include_pad, transposed)
-    call(kernels_of(src).pool.avg_pool, src, dst, *options, threads_for(max(src.size, dst.size)))
+    threads = threads_for(max(src.size, dst.size))
+    call(kernels_of(src).pool.avg_pool, src, gate, dst, *options, threads)
     return dst
 
 

@@ -246,14 +246,19 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     return out, argmax
 
 
-def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
-    """dx (N, C, H, W): each dout (N, C, OH, OW) goes to the tap argmax."""
+def max_pool2d_backward(
+    dout: Array, argmax: Array, g: Pool2dGeometry, rectified: Array | None = None
+) -> Array:
+    """dx (N, C, H, W): each dout (N, C, OH, OW) goes to the tap argmax.
+
+    Where ``rectified`` (N, C, H, W) is not above 0, dx is 0, as before the ReLU that made it.
+    """
     d, a = _planes(as_batch_last(dout)), _planes(as_batch_last(argmax))
     dx = _filled(g.x_shape, d.dtype, 0)
     for i, j, oy, ox, iy, ix in _taps(g.window):
         here = i * g.window.kernel[1] + j
         _planes(dx)[:, iy, ix] += _where(a[:, oy, ox] == here, d[:, oy, ox])
-    return dx
+    return dx if rectified is None else relu_backward(dx, rectified)
 
 
 def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
@@ -267,14 +272,17 @@ def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
     return out
 
 
-def avg_pool2d_backward(dout: Array, g: Pool2dGeometry) -> Array:
-    """dx (N, C, H, W): an equal share of dout (N, C, OH, OW) goes to every tap."""
+def avg_pool2d_backward(dout: Array, g: Pool2dGeometry, rectified: Array | None = None) -> Array:
+    """dx (N, C, H, W): an equal share of dout (N, C, OH, OW) goes to every tap.
+
+    ``rectified`` as in ``max_pool2d_backward``.
+    """
     d = _planes(as_batch_last(dout))
     share = d / window_sizes(g, d.dtype)
     dx = _filled(g.x_shape, d.dtype, 0)
     for _, _, oy, ox, iy, ix in _taps(g.window):
         _planes(dx)[:, iy, ix] += share[:, oy, ox]
-    return dx
+    return dx if rectified is None else relu_backward(dx, rectified)
 
 
 def window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:

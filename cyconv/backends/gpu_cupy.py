@@ -69,13 +69,18 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     return out, argmax
 
 
-def max_pool2d_backward(dout: Array, argmax: Array, g: Pool2dGeometry) -> Array:
-    """dx (N, C, H, W): each dout (N, C, OH, OW) goes to the tap argmax."""
+def max_pool2d_backward(
+    dout: Array, argmax: Array, g: Pool2dGeometry, rectified: Array | None = None
+) -> Array:
+    """dx (N, C, H, W): each dout (N, C, OH, OW) goes to the tap argmax.
+
+    Where ``rectified`` (N, C, H, W) is not above 0, dx is 0.
+    """
     dx = empty(g.x_shape, dout.dtype)
     arguments = (planes_of(dx), lying(dout), lying(argmax), g.n, *window_sizes(g.window))
     wide = needs_wide(g.window, dx.size, dout.size)
     launch("max_pool_backward", dx.dtype, wide, dx.size, *arguments)
-    return dx
+    return dx if rectified is None else relu_backward(dx, rectified)
 
 
 def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
@@ -83,9 +88,13 @@ def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
     return _average("avg_pool", x, g.out_shape, g)
 
 
-def avg_pool2d_backward(dout: Array, g: Pool2dGeometry) -> Array:
-    """dx (N, C, H, W): an equal share of dout (N, C, OH, OW) goes to every tap."""
-    return _average("avg_pool_backward", dout, g.x_shape, g)
+def avg_pool2d_backward(dout: Array, g: Pool2dGeometry, rectified: Array | None = None) -> Array:
+    """dx (N, C, H, W): an equal share of dout (N, C, OH, OW) goes to every tap.
+
+    ``rectified`` as in ``max_pool2d_backward``.
+    """
+    dx = _average("avg_pool_backward", dout, g.x_shape, g)
+    return dx if rectified is None else relu_backward(dx, rectified)
 
 
 def _average(name: str, a: Array, shape: tuple[int, ...], g: Pool2dGeometry) -> Array:

@@ -14,6 +14,7 @@ def max_pool(
 def max_pool_backward(
     dout: Any,
     argmax: Any,
+    rectified: Any,
     dx: Any,
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
@@ -23,6 +24,7 @@ def max_pool_backward(
 ) -> None: ...
 def avg_pool(
     src: Any,
+    rectified: Any,
     dst: Any,
     kernel: tuple[int, ...],
     stride: tuple[int, ...],

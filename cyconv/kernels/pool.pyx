@@ -154,8 +154,29 @@ def max_pool(
     return finish(&p.task, sizeof(p), later)
 
 
+cdef inline void close_gate(
+    const Planes* gate, Py_ssize_t c, Py_ssize_t pixel, real* dst
+) noexcept nogil:
+    # 0 in the images of a pixel where the gate is not above 0, if there is one
+    cdef const real* open_
+    cdef Py_ssize_t n
+    if gate.data != NULL:
+        open_ = gate.data + c * gate.stride + pixel * gate.n
+        for n in range(gate.n):
+            dst[n] = 0 if open_[n] <= 0 else dst[n]
+
+
+cdef Planes gate_of(object rectified, Planes dx) except *:
+    cdef Planes gate = dx
+    gate.data = NULL
+    if rectified is not None:
+        gate = planes(rectified, False)
+        has_shape(gate, dx.n, dx.c, dx.h, dx.w)
+    return gate
+
+
 cdef void max_grad_row(
-    const Planes* dout, const Planes* dx, const Axis* rows, const Axis* cols,
+    const Planes* dout, const Planes* gate, const Planes* dx, const Axis* rows, const Axis* cols,
     Py_ssize_t c, Py_ssize_t ih, const int32_t* argmax,
 ) noexcept nogil:
     # each input row gathers from the windows that it lies under
@@ -183,16 +204,21 @@ cdef void max_grad_row(
                 tap = <int32_t>(kh * cols.kernel + kw)
                 for n in range(images):
                     dst[n] = dst[n] + (src[n] if where[n] == tap else 0)
+        close_gate(gate, c, ih * dx.w + iw, dst)
 
 
 def max_pool_backward(
-    object dout, object argmax, object dx, tuple kernel, tuple stride, tuple padding,
-    tuple dilation, int threads,
+    object dout, object argmax, object rectified, object dx, tuple kernel, tuple stride,
+    tuple padding, tuple dilation, int threads,
 ):
-    """Fill dx (N, C, H, W) from dout (N, C, OH, OW) and the forward pass's argmax, batch-last."""
+    """Fill dx (N, C, H, W) from dout (N, C, OH, OW) and the forward pass's argmax, batch-last.
+
+    Where rectified (N, C, H, W), if it is not None, is not above 0, dx is 0.
+    """
     check_window(kernel, stride, padding, dilation, threads)
     cdef Planes d = planes(dout, False)
     cdef Planes a = planes(dx, True)
+    cdef Planes gate = gate_of(rectified, a)
     has_shape(d, a.n, a.c, d.h, d.w)
     cdef int32_t* where = winners(argmax, d, False)
     cdef Axis rows = axis(d.h, a.h, kernel[0], stride[0], padding[0], dilation[0], True)
@@ -200,7 +226,7 @@ def max_pool_backward(
     cdef Py_ssize_t job
     with nogil:
         for job in prange(a.c * a.h if a.n * a.w else 0, num_threads=threads, schedule="static"):
-            max_grad_row(&d, &a, &rows, &cols, job // a.h, job % a.h, where)
+            max_grad_row(&d, &gate, &a, &rows, &cols, job // a.h, job % a.h, where)
 
 
 # ------------------------------------------------------------------ average
@@ -219,7 +245,7 @@ cdef Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bint padd
 
 cdef struct Average:
     Task task
-    Planes src, dst
+    Planes src, gate, dst
     Axis rows, cols
     Py_ssize_t bottom, right
     bint padded
@@ -282,6 +308,7 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
         if not a.rows.transposed:
             for n in range(images):
                 dst[n] = dst[n] * scale
+        close_gate(&a.gate, c, row * a.dst.w + col, dst)
 
 
 cdef void run_avg_pool(const void* task, int threads) noexcept nogil:
@@ -293,12 +320,12 @@ cdef void run_avg_pool(const void* task, int threads) noexcept nogil:
 
 
 def avg_pool(
-    object src, object dst, tuple kernel, tuple stride, tuple padding, bint count_include_pad,
-    bint transposed, int threads, bint later=False,
+    object src, object rectified, object dst, tuple kernel, tuple stride, tuple padding,
+    bint count_include_pad, bint transposed, int threads, bint later=False,
 ):
     """Fill dst from src, batch-last (N, C, H, W): the output from x or, ``transposed``, dx from dout.
 
-    padding is (top, bottom, left, right). ``later`` does nothing now but gives a task for a program.
+    Where rectified, of dx's shape, is not above 0, dx is 0; it is None for the output. padding is (top, bottom, left, right). ``later`` does nothing now but gives a task for a program.
     """
     cdef Average a
     check_window(kernel, stride, padding, (1, 1), threads)
@@ -306,6 +333,9 @@ def avg_pool(
         raise ValueError("kernel: padding is (top, bottom, left, right)")
     a.src = planes(src, False)
     a.dst = planes(dst, True)
+    if rectified is not None and not transposed:
+        raise ValueError("kernel: only gradients are gated")
+    a.gate = gate_of(rectified, a.dst)
     has_shape(a.src, a.dst.n, a.dst.c, a.src.h, a.src.w)
     a.rows = axis(a.src.h, a.dst.h, kernel[0], stride[0], padding[0], 1, transposed)
     a.cols = axis(a.src.w, a.dst.w, kernel[1], stride[1], padding[2], 1, transposed)

@@ -18,11 +18,11 @@ class ReLU(Op):
     kernel_inputs = 1
 
     def forward(self, x: Array) -> Array:
-        self.out = backend_of(x).relu(x)
-        return self.out
+        self.rectified = backend_of(x).relu(x)
+        return self.rectified
 
     def backward(self, dout: Array) -> Array:
-        return backend_of(dout).relu_backward(dout, self.out)
+        return self.before_relu(dout)
 
 
 class LeakyReLU(Op):

@@ -37,12 +37,11 @@ class Add(Op):
     def forward(self, a: Array, b: Array) -> Array:
         self.shapes = a.shape, b.shape
         out = backend_of(a).add(a, b, self.relu)
-        self.out = out if self.relu else None
+        self.rectified = out if self.relu else None
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        if self.relu:
-            dout = backend_of(dout).relu_backward(dout, self.out)
+        dout = self.before_relu(dout)
         return unbroadcast(dout, self.shapes[0]), unbroadcast(dout, self.shapes[1])
 
 

@@ -36,13 +36,11 @@ class Conv2d(Op):
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self.x, self.w = x, w
         out = backend_of(x).conv2d(x, w, b, self.geometry, self.algo, self.relu)
-        self.out = out if self.relu else None
+        self.rectified = out if self.relu else None
         return out
 
     def backward(self, dout: Array) -> tuple[Array | None, ...]:
-        backend, g = backend_of(dout), self.geometry
-        if self.relu:
-            dout = backend.relu_backward(dout, self.out)
+        backend, g, dout = backend_of(dout), self.geometry, self.before_relu(dout)
         dx = backend.conv2d_input_grad(dout, self.w, g, self.algo) if self.needs[0] else None
         dw = backend.conv2d_weight_grad(self.x, dout, g, self.algo) if self.needs[1] else None
         if len(self.needs) < 3:
@@ -86,13 +84,11 @@ class Linear(Op):
         n, c = x.shape
         self.geometry = Conv2dGeometry(n, c, w.shape[0], 1, _ONE_PIXEL)
         out = backend_of(x).conv2d(self.x, self.w, b, self.geometry, relu=self.relu)[:, :, 0, 0]
-        self.out = out if self.relu else None
+        self.rectified = out if self.relu else None
         return out
 
     def backward(self, dout: Array) -> tuple[Array | None, ...]:
-        backend, g = backend_of(dout), self.geometry
-        if self.relu:
-            dout = backend.relu_backward(dout, self.out)
+        backend, g, dout = backend_of(dout), self.geometry, self.before_relu(dout)
         dout = dout[:, :, None, None]
         dx = backend.conv2d_input_grad(dout, self.w, g)[:, :, 0, 0] if self.needs[0] else None
         dw = backend.conv2d_weight_grad(self.x, dout, g)[:, :, 0, 0] if self.needs[1] else None

@@ -28,12 +28,13 @@ class BatchNormTraining(Op):
         out, self.mean, self.var, self.inv_std = backend_of(x).batch_norm(
             x, gamma, beta, self.eps, self.relu
         )
-        self.out = out if self.relu else None
+        self.rectified = out if self.relu else None
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
         statistics = (self.gamma, self.mean, self.inv_std)
-        return backend_of(dout).batch_norm_backward(dout, self.x, *statistics, self.out)
+        rectified = None if self.gated else self.rectified
+        return backend_of(dout).batch_norm_backward(dout, self.x, *statistics, rectified)
 
 
 class BatchNormInference(Op):

@@ -19,6 +19,7 @@ class MaxPool2d(Op):
     any_layout = True
     kernel_inputs = 1
     keeps_inputs = False  # backward reads only where the largest values were
+    gates = True
 
     def __init__(self, geometry: Pool2dGeometry):
         self.geometry = geometry
@@ -27,14 +28,16 @@ class MaxPool2d(Op):
         out, self.argmax = backend_of(x).max_pool2d(x, self.geometry)
         return out
 
-    def backward(self, dout: Array) -> Array:
-        return backend_of(dout).max_pool2d_backward(dout, self.argmax, self.geometry)
+    def backward(self, dout: Array, rectified: Array | None = None) -> Array:
+        arguments = (dout, self.argmax, self.geometry, rectified)
+        return backend_of(dout).max_pool2d_backward(*arguments)
 
 
 class AvgPool2d(Op):
     any_layout = True
     kernel_inputs = 1
     keeps_inputs = False
+    gates = True
 
     def __init__(self, geometry: Pool2dGeometry, divisor: int | None = None):
         self.geometry, self.divisor = geometry, divisor
@@ -42,8 +45,9 @@ class AvgPool2d(Op):
     def forward(self, x: Array) -> Array:
         return self._divided(backend_of(x).avg_pool2d(x, self.geometry))
 
-    def backward(self, dout: Array) -> Array:
-        return backend_of(dout).avg_pool2d_backward(self._divided(dout), self.geometry)
+    def backward(self, dout: Array, rectified: Array | None = None) -> Array:
+        dout = self._divided(dout)
+        return backend_of(dout).avg_pool2d_backward(dout, self.geometry, rectified)
 
     def _divided(self, means: Array) -> Array:
         """By ``divisor`` instead of the size of the window, by which they are divided already."""

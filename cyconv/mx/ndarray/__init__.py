@@ -11,9 +11,9 @@ import numpy as np
 import cyconv
 from cyconv import ops
 from cyconv.autograd import Array, Op, source_of
+from cyconv.backends import backend_of
 from cyconv.nn import init
 from cyconv.ops import basic, elementwise, shape
-from cyconv.ops.activation import ReLU
 from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
 
@@ -79,15 +79,17 @@ class Elementwise(Op):
         )
 
 
-class Rectified(ReLU):
-    """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
+class Rectified(Op):
+    """As cyconv's ReLU, but the gradient at 0 is 1, as of ``maximum`` with zeros, the second."""
+
+    any_layout = True
 
     def forward(self, x: Array) -> Array:
-        self.x = x
-        return super().forward(x)
+        self.x, self.out = x, backend_of(x).relu(x)
+        return self.out
 
     def backward(self, dout: Array) -> Array:
-        dx, ties = super().backward(dout), self.x == 0
+        dx, ties = backend_of(dout).relu_backward(dout, self.out), self.x == 0
         if ties.any():
             np.copyto(dx, dout, where=ties)
         return dx
