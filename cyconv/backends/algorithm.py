@@ -76,6 +76,24 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     return "direct", f"a batch of {g.n} fills vectors of {vector} lanes well enough"
 
 
+def choose_width(
+    g: Conv2dGeometry, char: str, vectors: tuple[int, ...], direction: str
+) -> tuple[int, str, str]:
+    """(lanes, algorithm, why) where there are kernels for vectors of these lengths, longest first.
+
+    A batch that leaves half of a long vector's lanes idle fills a short one: that is better for
+    Winograd's tiles, and for the gradient by the input, which reads pixel lanes from all over dout.
+    """
+    longest, shortest = vectors[0], vectors[-1]
+    name, reason = choose(g, char, longest, direction)
+    if shortest < longest and g.n < longest:
+        other, why = choose(g, char, shortest, direction)
+        gathers = direction == "input_grad" and name == "im2col" and not g.window.is_pointwise
+        if (other == "winograd" and name != "winograd") or (gathers and other == "direct"):
+            return shortest, other, f"{why}, in vectors of {shortest}"
+    return longest, name, reason
+
+
 def _pixels(g: Conv2dGeometry) -> int:
     return g.window.in_size[0] * g.window.in_size[1]
 

@@ -16,6 +16,8 @@ SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as 
 
 isa = kernels.choose()
 all_kernels = kernels.Kernels(isa)
+narrower = kernels.narrower(isa)  # for convolutions of small batches
+sets = {name: kernels.Kernels(name) for name in (narrower,) if name} | {isa: all_kernels}
 _openmp = bool(kernels.processor().openmp)
 
 

@@ -8,41 +8,49 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Conv2dGeometry
-from .algorithm import choose, spreads_output_tiles
+from .algorithm import choose_width, spreads_output_tiles
 from .capture import call, constant, constant_empty
-from .cpu_cython_arrays import Array, all_kernels, images, kernels_of, sliding, threads_for
+from .cpu_cython_arrays import Array, all_kernels, images, isa, narrower, sets, sliding, threads_for
 from .memory import aligned_empty, empty, flat, flat_or_none
 
 
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
     """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
-    name, reason = _choose(g, dtype.char, algo, "forward")
-    size = _scratch_size(name, g, dtype.char, False, threads_for(g.macs))
+    chosen, name, reason = _choose(g, dtype.char, algo, "forward")
+    size = _scratch_size(chosen, name, g, dtype.char, False, threads_for(g.macs))
     return name, reason, size * dtype.itemsize
 
 
 @lru_cache(maxsize=4096)
-def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str]:
+def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str, str]:
+    """The instruction set, the algorithm and why that."""
+    if algo != "auto":
+        return isa, algo, "it was asked for"
     vector = all_kernels[char].conv.lanes // 2
-    return choose(g, char, vector, direction) if algo == "auto" else (algo, "it was asked for")
+    vectors = (vector, vector // 2) if narrower else (vector,)
+    lanes, name, reason = choose_width(g, char, vectors, direction)
+    return (isa if lanes == vector or narrower is None else narrower), name, reason
 
 
 @lru_cache(maxsize=4096)
-def _scratch_size(name: str, g: Conv2dGeometry, char: str, transposed: bool, threads: int) -> int:
+def _scratch_size(
+    chosen: str, name: str, g: Conv2dGeometry, char: str, transposed: bool, threads: int
+) -> int:
     """Numbers of scratch memory."""
+    kernels = sets[chosen][char]
     if name == "dense":
         return 0
     window = g.window
     read, written = (g.out_shape, g.x_shape) if transposed else (g.x_shape, g.out_shape)
     if name == "depthwise":
         options = (*sliding(window), transposed, threads)
-        return all_kernels[char].depthwise.scratch_size(read, written, *options)
+        return kernels.depthwise.scratch_size(read, written, *options)
     if name == "winograd":
         sizes = (g.n, read[1], *written[1:], window.kernel[0])
-        return all_kernels[char].winograd.scratch_size(*sizes) * threads
+        return kernels.winograd.scratch_size(*sizes) * threads
     options = (g.groups, *sliding(window), transposed, name == "direct", threads)
-    return all_kernels[char].conv.scratch_size(read, written, *options)
+    return kernels.conv.scratch_size(read, written, *options)
 
 
 def conv2d(
@@ -68,7 +76,6 @@ def _correlate(
 ) -> Array:
     x, w = images(x), flat(w)
     dtype = x.dtype
-    conv = kernels_of(x).conv
     window = g.window
     taps = window.kernel[0] * window.kernel[1]
     read, written = g.c // g.groups, g.f // g.groups
@@ -81,18 +88,21 @@ def _correlate(
         out[...] = 0 if b is None else b[:, None, None]
         return np.maximum(out, 0) if relu else out
     threads = threads_for(g.macs)
-    name = _choose(g, dtype.char, algo, "input_grad" if transposed else "forward")[0]
+    direction = "input_grad" if transposed else "forward"
+    chosen, name, _ = _choose(g, dtype.char, algo, direction)
+    kernels = sets[chosen][dtype.char]
+    conv = kernels.conv
     if name == "dense":
         w, bias = constant(w), constant(flat_or_none(b))
         ends = (relu, threads)
-        call(
-            kernels_of(x).dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias)
-        )
+        call(kernels.dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias))
         return out
     if name == "winograd":
-        _in_tiles(x, w, b, out, g, relu, transposed)
+        _in_tiles(chosen, x, w, b, out, g, relu, transposed)
         return out
-    scratch = aligned_empty((_scratch_size(name, g, dtype.char, transposed, threads),), dtype)
+    scratch = aligned_empty(
+        (_scratch_size(chosen, name, g, dtype.char, transposed, threads),), dtype
+    )
     bias = flat_or_none(b)
     packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
@@ -100,7 +110,7 @@ def _correlate(
     conv.pack_weights(w, bias, packed, *sizes, transposed, by_tap, threads_for(w.size))
     arrays, how = (x, packed, out, scratch), (*sliding(window), transposed)
     if name == "depthwise":
-        call(kernels_of(x).depthwise.correlate, *arrays, *how, relu, threads, constants=(packed,))
+        call(kernels.depthwise.correlate, *arrays, *how, relu, threads, constants=(packed,))
         return out
     options = (g.groups, *how, name == "direct", relu, threads)
     call(conv.correlate, *arrays, *options, constants=(packed,))
@@ -108,10 +118,17 @@ def _correlate(
 
 
 def _in_tiles(
-    x: Array, w: Array, b: Array | None, out: Array, g: Conv2dGeometry, relu: bool, transposed: bool
+    chosen: str,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    out: Array,
+    g: Conv2dGeometry,
+    relu: bool,
+    transposed: bool,
 ) -> None:
     """Fill out by Winograd's method, with tiles of out or, for some gradients, of what is read."""
-    winograd, side = kernels_of(x).winograd, g.window.kernel[0]
+    winograd, side = sets[chosen][x.dtype.char].winograd, g.window.kernel[0]
     read, written, threads = x.shape[1], out.shape[1], threads_for(g.macs)
     spread = transposed and spreads_output_tiles(g)
     packed = constant_empty((winograd.packed_size(read, written, side),), x.dtype)
@@ -124,7 +141,7 @@ def _in_tiles(
         return
     if transposed:  # a correlation with the turned kernel
         top, left = side - 1 - top, side - 1 - left
-    size = _scratch_size("winograd", g, x.dtype.char, transposed, threads)
+    size = _scratch_size(chosen, "winograd", g, x.dtype.char, transposed, threads)
     bias = constant(flat_or_none(b))
     scratch, place = aligned_empty((size,), x.dtype), (top, left, side)
     arrays = (x, packed, bias, out, scratch)
@@ -139,21 +156,22 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     window, threads = g.window, threads_for(g.macs)
     x, dout = images(x), images(dout)
     dw = np.empty(g.w_shape, dtype)
-    name = _choose(g, dtype.char, algo, "weight_grad")[0]
+    chosen, name, _ = _choose(g, dtype.char, algo, "weight_grad")
+    kernels = sets[chosen][dtype.char]
     if name == "dense":
-        dense = kernels_of(x).dense
+        dense = kernels.dense
         scratch = aligned_empty((dense.scratch_size(x, dout),), dtype)
         dense.weight_grad(x, dout, dw.reshape(-1), scratch, threads)
         return dw
     if name == "winograd":
-        winograd = kernels_of(x).winograd_weight_grad
+        winograd = kernels.winograd_weight_grad
         side = window.kernel[0]
         size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, side, threads)
         scratch = aligned_empty((size,), dtype)
         top, _, left, _ = window.padding
         winograd.weight_grad(x, dout, dw.reshape(-1), scratch, top, left, side, threads)
         return dw
-    kernel = kernels_of(x).conv_weight_grad
+    kernel = kernels.conv_weight_grad
     sizes = (g.groups, *sliding(window))
     scratch = aligned_empty((kernel.scratch_size(x, dout, *sizes) * threads,), dtype)
     kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)

@@ -19,6 +19,8 @@ MODULES = (
     *("conv", "conv_weight_grad", "dense", "depthwise", "elementwise", "loss", "norm", "peak"),
     *("pool", "winograd", "winograd_weight_grad"),
 )
+# For batches that fill half a vector only: the instruction set whose vectors are half as long.
+NARROWER = {"avx512": "avx2"}
 # How often a thread that waits for the others looks again before it sleeps: for about 0.05 to 0.15
 # ms, as long as Python takes from one kernel to the next. OpenMP's own 300,000 make a training step
 # ten times as long as it need be wherever something else keeps a processor busy.
@@ -57,6 +59,12 @@ def choose() -> str:
     if not usable():
         raise ImportError("no kernels were built for this processor")
     return wanted or usable()[0]
+
+
+def narrower(isa: str) -> str | None:
+    """The one of vectors half as long, for small batches; None if CYCONV_ISA says what runs."""
+    other = NARROWER.get(isa)
+    return other if other in usable() and not os.environ.get("CYCONV_ISA") else None
 
 
 class Kernels(dict[str, SimpleNamespace]):
