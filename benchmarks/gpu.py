@@ -1,7 +1,4 @@
-"""Measuring on a GPU: by CUDA events, and beside what the card could do at most.
-
-No card was there to try it on.
-"""
+"""Measuring on a GPU: by CUDA events, and beside what the card could do at most."""
 
 from __future__ import annotations
 
