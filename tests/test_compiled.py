@@ -51,6 +51,40 @@ def test_without_batch_norm_the_bits_are_the_nets() -> None:
         np.testing.assert_array_equal(cc.compile(net, x)(x).numpy(), net(x).numpy())
 
 
+class Mixing(nn.Module):
+    """Answers that depend on the other images of the batch."""
+
+    def forward(self, x: cc.Tensor) -> cc.Tensor:
+        return x - x.mean(axis=0, keepdims=True)
+
+
+class Fixed(nn.Module):
+    """For 128 images only."""
+
+    def forward(self, x: cc.Tensor) -> cc.Tensor:
+        return ops.relu(x).reshape(128, -1)
+
+
+class Turned(nn.Module):
+    """An output whose first axis is not the images."""
+
+    def forward(self, x: cc.Tensor) -> cc.Tensor:
+        return ops.relu(x.reshape(x.shape[0], -1)).T
+
+
+@pytest.mark.parametrize("net", [nn.models.lenet(image_size=14), Mixing(), Fixed(), Turned()])
+def test_a_large_batch_goes_through_in_parts_where_it_may(net: nn.Module) -> None:
+    x = cc.randn(128, 1, 14, 14)
+    run = cc.compile(net, cc.zeros(*x.shape))
+    assert run.shape == x.shape
+    assert (run._images == 64) is isinstance(net, nn.Sequential)
+    for images in (x, np.ascontiguousarray(x.numpy()), ops.relu(x)):
+        expected = net(cc.as_tensor(images)).numpy()
+        found = run(images)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-5)
+        assert found.shape == expected.shape
+
+
 def test_float64() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
     for parameter in net.parameters():
