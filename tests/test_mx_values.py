@@ -59,3 +59,15 @@ def test_a_mistake_is_refused_where_mxnet_refuses_it(record: dict[str, Any]) -> 
     ) as error:
         run(record["code"])
     assert len(str(error.value)) > 10 or error.type is KeyError
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_tie_with_zeros_passes_the_gradient_under_pooling(ties: bool) -> None:
+    values = np.arange(-18, 18, dtype=np.float32).reshape(1, 1, 6, 6) + (0 if ties else 0.5)
+    x = nd.array(values)
+    x.attach_grad()
+    with autograd.record():
+        rectified = nd.maximum(x, nd.zeros_like(x))
+        pooled = nd.Pooling(data=rectified, pool_type="avg", kernel=(2, 2), stride=(2, 2))
+    pooled.backward()
+    np.testing.assert_array_equal(x.grad.asnumpy(), (values >= 0) / 4)

@@ -14,6 +14,7 @@ from cyconv.autograd import Array, Op, source_of
 from cyconv.backends import backend_of
 from cyconv.nn import init
 from cyconv.ops import basic, elementwise, shape
+from cyconv.ops.activation import ReLU
 from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
 
@@ -79,19 +80,20 @@ class Elementwise(Op):
         )
 
 
-class Rectified(Op):
-    """As cyconv's ReLU, but the gradient at 0 is 1, as of ``maximum`` with zeros, the second."""
-
-    any_layout = True
+class Rectified(ReLU):
+    """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
 
     def forward(self, x: Array) -> Array:
-        self.x, self.out = x, backend_of(x).relu(x)
+        self.out, self.ties = super().forward(x), x == 0 if cyconv.is_recording() else None
+        if self.ties is not None and self.ties.any():
+            self.rectified = None  # no other op is to go back through it
         return self.out
 
     def backward(self, dout: Array) -> Array:
-        dx, ties = backend_of(dout).relu_backward(dout, self.out), self.x == 0
-        if ties.any():
-            np.copyto(dx, dout, where=ties)
+        if self.rectified is not None:
+            return super().backward(dout)
+        dx = backend_of(dout).relu_backward(dout, self.out)
+        np.copyto(dx, dout, where=self.ties)
         return dx
 
 
