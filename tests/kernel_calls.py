@@ -104,6 +104,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     pack |= {"by_tap": True, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
         "conv.scratch_size": (k.conv.scratch_size, forward, ()),
+        "conv.by_tap": (
+            k.conv.by_tap,
+            {"transposed": True, "direct": True, "stride": (2, 2)},
+            (),
+        ),
         "conv.packed_size": (k.conv.packed_size, {"groups": 2, "fg": 3, "taps": 4}, ()),
         "conv.correlate": (
             k.conv.correlate,

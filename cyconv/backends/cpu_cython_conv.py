@@ -106,7 +106,7 @@ def _correlate(
     bias = flat_or_none(b)
     packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
     sizes = (g.groups, written, read, taps)
-    by_tap = name == "direct" and transposed and window.stride != (1, 1)
+    by_tap = conv.by_tap(transposed, name == "direct", window.stride)
     conv.pack_weights(w, bias, packed, *sizes, transposed, by_tap, threads_for(w.size))
     arrays, how = (x, packed, out, scratch), (*sliding(window), transposed)
     if name == "depthwise":

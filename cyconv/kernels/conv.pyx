@@ -191,6 +191,16 @@ def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
     return groups * blocks * (1 + taps) * mr, mr
 
 
+def by_tap(bint transposed, bint direct, tuple stride):
+    """Whether ``correlate`` wants weights that lie tap by tap, see ``pack_weights``."""
+    # An output pixel of a strided gradient meets few of the taps: where the weights of each lie
+    # together, it reads no others. Panels have all taps of a channel together.
+    cdef Py_ssize_t rows, cols
+    check_window((1, 1), stride, (0, 0), (1, 1), 1)
+    rows, cols = stride
+    return transposed and direct and max(rows, cols) > 1
+
+
 cdef struct Correlation:
     Task task
     Problem p
@@ -253,9 +263,7 @@ cdef Problem problem_of(
     p.taps = p.rows.kernel * p.cols.kernel
     p.mr = packed_size(groups, p.fg, p.cg * p.taps)[1]
     p.blocks = (p.fg + p.mr - 1) // p.mr
-    # An output pixel of a strided gradient meets few of the taps: where the weights of each lie
-    # together, it reads no others. Panels have all taps of a channel together.
-    p.by_tap = direct and transposed and max(p.rows.stride, p.cols.stride) > 1
+    p.by_tap = by_tap(transposed, direct, stride)
     cut_direct(&p, threads)
     p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
     p.direct = direct or not lay_out_padded(&p)
@@ -347,8 +355,7 @@ def pack_weights(
 
     w: 1-d, as (groups, rows, cols, taps), or as (groups, cols, rows, taps) if ``swapped``; bias:
     1-d (groups * rows) or None; out: 1-d of ``packed_size``. Blocks have mr rows or one less and
-    zeros. In a block lie (cols, taps) or, if ``by_tap``, which is for ``correlate`` with ``direct``,
-    ``transposed`` and a stride above 1, (taps, cols).
+    zeros. In a block lie (cols, taps) or, if ``by_tap``, (taps, cols).
     """
     check_threads(threads)
     if min(groups, rows, cols, taps) < 1 \
