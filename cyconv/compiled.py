@@ -114,7 +114,7 @@ def compile(net: Module, example: Any) -> Compiled:
     ``Compiled``: a callable from such an input to the net's output as outside of training, equal up
     to rounding. Weights are those of now, and so is the way that the net takes where it
     branches. ReLUs run with the layer before them; buffers are used again as soon as they are free.
-    Of a batch of several times 64, 64 go through the net at a time, if the net lets them.
+    Of a batch of several times 64, 64 go through a net of kernels alone at a time.
 
     Raises
     ------
@@ -132,17 +132,23 @@ def compile(net: Module, example: Any) -> Compiled:
     module_in("compile: net", net)
     sample = as_tensor(example)
     folded = fold_batch_norm(net)
-    n = sample.shape[0] if sample.ndim and sample.device == "cpu" else 0
-    if n > IMAGES and n % IMAGES == 0:
-        try:
-            compiled = Compiled(folded, sample, IMAGES)
-            _check(folded, compiled, sample)
-            return compiled
-        except (TypeError, ValueError):
-            pass  # a net that mixes images, or expects so many
-    compiled = Compiled(folded, sample)
+    compiled = _in_parts(folded, sample) or Compiled(folded, sample)
     _check(folded, compiled, sample)
     return compiled
+
+
+def _in_parts(net: Module, example: Tensor) -> Compiled | None:
+    """A program for some images of a large batch at a time, if the net lets them go alone."""
+    n = example.shape[0] if example.ndim and example.device == "cpu" else 0
+    if n <= IMAGES or n % IMAGES:
+        return None
+    try:
+        compiled = Compiled(net, example, IMAGES)
+        _check(net, compiled, example)
+    except Exception:  # a net for so many images; an error of its own comes again with all of them
+        return None
+    # kernels and views treat each image alone; what other steps do, statistics say, nobody knows
+    return compiled if all(isinstance(step, _Kernels) for step in compiled._steps) else None
 
 
 def _check(net: Module, compiled: Compiled, example: Tensor) -> None:

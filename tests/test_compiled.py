@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,38 +52,53 @@ def test_without_batch_norm_the_bits_are_the_nets() -> None:
         np.testing.assert_array_equal(cc.compile(net, x)(x).numpy(), net(x).numpy())
 
 
-class Mixing(nn.Module):
-    """Answers that depend on the other images of the batch."""
+class Net(nn.Module):
+    """A function of the images as a net."""
+
+    def __init__(self, function: Callable[[cc.Tensor], cc.Tensor]):
+        super().__init__()
+        self.function = function
 
     def forward(self, x: cc.Tensor) -> cc.Tensor:
-        return x - x.mean(axis=0, keepdims=True)
+        return self.function(x)
 
 
-class Fixed(nn.Module):
-    """For 128 images only."""
-
-    def forward(self, x: cc.Tensor) -> cc.Tensor:
-        return ops.relu(x).reshape(128, -1)
+def of_128(x: cc.Tensor) -> cc.Tensor:
+    assert x.shape[0] == 128
+    return ops.relu(x)
 
 
-class Turned(nn.Module):
-    """An output whose first axis is not the images."""
+MIXING = {
+    "mean over images": lambda x: x - x.mean(axis=0, keepdims=True),
+    "largest of all": lambda x: x / x.max(),
+    "statistics of all": lambda x: (x - x.mean()) / ((x * x).mean() + 1.0),
+    "another image": lambda x: x + x[100],
+    "a fixed number": lambda x: ops.relu(x).reshape(128, -1),
+    "an assertion": of_128,
+    "turned": lambda x: ops.relu(x.reshape(x.shape[0], -1)).T,
+}
 
-    def forward(self, x: cc.Tensor) -> cc.Tensor:
-        return ops.relu(x.reshape(x.shape[0], -1)).T
 
-
-@pytest.mark.parametrize("net", [nn.models.lenet(image_size=14), Mixing(), Fixed(), Turned()])
-def test_a_large_batch_goes_through_in_parts_where_it_may(net: nn.Module) -> None:
+@pytest.mark.parametrize("name", MIXING)
+def test_a_net_that_needs_the_whole_batch_gets_it(name: str) -> None:
+    net = Net(MIXING[name])
     x = cc.randn(128, 1, 14, 14)
+    x[64:] *= 3.0
     run = cc.compile(net, cc.zeros(*x.shape))
-    assert run.shape == x.shape
-    assert (run._images == 64) is isinstance(net, nn.Sequential)
+    assert run._images is None
+    np.testing.assert_allclose(run(x).numpy(), net(x).numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="for the compiled kernels")
+def test_a_large_batch_goes_through_in_parts() -> None:
+    net = nn.models.lenet(image_size=14)
+    x = cc.randn(192, 1, 14, 14)
+    run = cc.compile(net, cc.zeros(*x.shape))
+    assert run.shape == x.shape and run._images == 64
     for images in (x, np.ascontiguousarray(x.numpy()), ops.relu(x)):
         expected = net(cc.as_tensor(images)).numpy()
-        found = run(images)
-        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-5)
-        assert found.shape == expected.shape
+        np.testing.assert_allclose(run(images).numpy(), expected, rtol=0, atol=1e-5)
+    assert cc.compile(net, x[:100])._images is None
 
 
 def test_float64() -> None:

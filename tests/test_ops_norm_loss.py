@@ -108,6 +108,18 @@ def test_statistics_of_values_far_from_zero_that_drift(seed: int) -> None:
     np.testing.assert_allclose(var.numpy(), exact.var((0, 2, 3), ddof=1), rtol=1e-6)
 
 
+def test_a_first_value_far_from_the_others_costs_no_digits() -> None:
+    x = np.random.default_rng(0).standard_normal((32, 1, 8, 8)).astype(np.float32)
+    x[0, 0, 0, 0] = 1e4
+    mean, var = cc.zeros(1, device=running.device), cc.zeros(1, device=running.device)
+    with cc.record():
+        tensor = cc.tensor(x, device=running.device)
+        cc.ops.batch_norm(tensor, running_mean=mean, running_var=var, momentum=1)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean.numpy(), exact.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(var.numpy(), exact.var((0, 2, 3), ddof=1), rtol=1e-6)
+
+
 def test_batch_norm_in_inference_leaves_the_statistics_alone() -> None:
     mean, var = cc.ones(3), cc.ones(3)
     with cc.record(train=False):

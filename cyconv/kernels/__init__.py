@@ -19,7 +19,7 @@ MODULES = (
     *("conv", "conv_weight_grad", "dense", "depthwise", "elementwise", "loss", "norm", "peak"),
     *("pool", "winograd", "winograd_weight_grad"),
 )
-# For batches that fill half a vector only: the instruction set whose vectors are half as long.
+# For batches that fill at most half a vector: the instruction set of vectors half as long.
 NARROWER = {"avx512": "avx2"}
 # How often a thread that waits for the others looks again before it sleeps: for about 0.05 to 0.15
 # ms, as long as Python takes from one kernel to the next. OpenMP's own 300,000 make a training step

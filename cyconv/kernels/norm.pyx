@@ -57,13 +57,16 @@ cdef double squares_of(const real* x, Py_ssize_t count, real mean) noexcept nogi
 
 
 cdef void moments_of(const real* x, Py_ssize_t count, double* mean, double* var) noexcept nogil:
-    # of all numbers; each run is read twice while it is in the cache. Both times a number near the mean
-    # is subtracted, so that few digits are lost to a large one. Source: Chan, Golub and LeVeque,
+    # of all numbers; each run is read twice while it is in the cache, the first one three times. A
+    # number near the mean is subtracted, so that few digits are lost to a large one. Source: Chan, Golub and LeVeque,
     # "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
     cdef double squares = 0, run_mean, beside, shift
     cdef Py_ssize_t i = 0, run
     cdef real origin
-    mean[0] = x[0]
+    run = min(<Py_ssize_t>RUN, count)
+    mean[0] = sum_of(x, run, 0) / run
+    if not mean[0] - mean[0] == 0:  # infinite or NaN
+        mean[0] = 0
     while i < count:
         run = min(<Py_ssize_t>RUN, count - i)
         origin = <real>mean[0]

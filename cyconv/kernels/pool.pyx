@@ -325,7 +325,8 @@ def avg_pool(
 ):
     """Fill dst from src, batch-last (N, C, H, W): the output from x or, ``transposed``, dx from dout.
 
-    Where rectified, of dx's shape, is not above 0, dx is 0; it is None for the output. padding is (top, bottom, left, right). ``later`` does nothing now but gives a task for a program.
+    Where rectified, of dx's shape, is not above 0, dx is 0; it is None for the output. padding is (top,
+    bottom, left, right). ``later`` does nothing now but gives a task for a program.
     """
     cdef Average a
     check_window(kernel, stride, padding, (1, 1), threads)

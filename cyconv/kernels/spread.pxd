@@ -43,8 +43,8 @@ cdef struct Spread:
 
 
 cdef inline inlined add_tile(
-    const int kernel, const Planes* dx, real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, const real* m,
-    Py_ssize_t mstride,
+    const int kernel, const Planes* dx, real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count,
+    const real* m, Py_ssize_t mstride,
 ) noexcept nogil:
     # dx += B M Bt of one channel's tile that begins at (top, left), as far as it lies in the image,
     # for `count` <= VLEN images

@@ -84,13 +84,15 @@ class Rectified(ReLU):
     """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
 
     def forward(self, x: Array) -> Array:
-        self.out, self.ties = super().forward(x), x == 0 if cyconv.is_recording() else None
-        if self.ties is not None and self.ties.any():
+        out, ties = super().forward(x), x == 0 if cyconv.is_recording() else None
+        self.ties = None
+        if ties is not None and ties.any():
+            self.out, self.ties = out, ties
             self.rectified = None  # no other op is to go back through it
-        return self.out
+        return out
 
     def backward(self, dout: Array) -> Array:
-        if self.rectified is not None:
+        if self.ties is None:
             return super().backward(dout)
         dx = backend_of(dout).relu_backward(dout, self.out)
         np.copyto(dx, dout, where=self.ties)
