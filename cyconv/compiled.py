@@ -132,8 +132,10 @@ def compile(net: Module, example: Any) -> Compiled:
     module_in("compile: net", net)
     sample = as_tensor(example)
     folded = fold_batch_norm(net)
-    compiled = _in_parts(folded, sample) or Compiled(folded, sample)
-    _check(folded, compiled, sample)
+    compiled = _in_parts(folded, sample)
+    if compiled is None:
+        compiled = Compiled(folded, sample)
+        _check(folded, compiled, sample)
     return compiled
 
 
@@ -144,11 +146,13 @@ def _in_parts(net: Module, example: Tensor) -> Compiled | None:
         return None
     try:
         compiled = Compiled(net, example, IMAGES)
+        # kernels and views treat each image alone; other steps, statistics say, may look at all
+        if not all(isinstance(step, _Kernels) for step in compiled._steps):
+            return None
         _check(net, compiled, example)
+        return compiled
     except Exception:  # a net for so many images; an error of its own comes again with all of them
         return None
-    # kernels and views treat each image alone; what other steps do, statistics say, nobody knows
-    return compiled if all(isinstance(step, _Kernels) for step in compiled._steps) else None
 
 
 def _check(net: Module, compiled: Compiled, example: Tensor) -> None:

@@ -13,6 +13,7 @@ from .cpu_cython_arrays import (  # noqa: F401  (part of the contract)
     copy_batch_last,
     describe,
     images,
+    images_or_none,
     isa,
     kernels_of,
     sliding,
@@ -56,7 +57,7 @@ def max_pool2d_backward(
 ) -> Array:
     """dout and argmax (N, C, OH, OW) -> dx (N, C, H, W), 0 where ``rectified`` is not above 0."""
     dout, dx = images(dout), empty(g.x_shape, dout.dtype)
-    gate = None if rectified is None else images(rectified)
+    gate = images_or_none(rectified)
     options = (*sliding(g.window), threads_for(dx.size))
     kernels_of(dout).pool.max_pool_backward(dout, argmax, gate, dx, *options)
     return dx
@@ -76,7 +77,7 @@ def _average(
     src: Array, rectified: Array | None, shape: tuple[int, ...], g: Pool2dGeometry, transposed: bool
 ) -> Array:
     src, w = images(src), g.window
-    gate = None if rectified is None else images(rectified)
+    gate = images_or_none(rectified)
     dst = empty(shape, src.dtype)
     options = (w.kernel, w.stride, w.padding, g.count_include_pad, transposed)
     threads = threads_for(max(src.size, dst.size))
@@ -114,7 +115,7 @@ def batch_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """dout and x (N, C, ...) -> dx, dgamma (C,), dbeta (C,); out is given if it is ReLU's."""
     a, d = images(x), images(dout)
-    rectified = None if out is None else images(out)
+    rectified = images_or_none(out)
     dx = empty(a.shape, x.dtype)
     dgamma, dbeta = np.zeros((2, x.shape[1]), x.dtype)
     if x.size:

@@ -17,7 +17,7 @@ SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as 
 isa = kernels.choose()
 all_kernels = kernels.Kernels(isa)
 narrower = kernels.narrower(isa)  # for convolutions of small batches
-sets = {name: kernels.Kernels(name) for name in (narrower,) if name} | {isa: all_kernels}
+sets = {isa: all_kernels} | ({narrower: kernels.Kernels(narrower)} if narrower else {})
 _openmp = bool(kernels.processor().openmp)
 
 
@@ -65,6 +65,10 @@ def images(a: Array) -> Array:
     if a.ndim == 2:
         return a[:, :, None, None]
     return as_batch_last(a.reshape(*a.shape[:2], -1, 1))
+
+
+def images_or_none(a: Array | None) -> Array | None:
+    return None if a is None else images(a)
 
 
 def sliding(window: Window) -> tuple[tuple[int, int], ...]:

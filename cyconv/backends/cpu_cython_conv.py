@@ -28,9 +28,9 @@ def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[st
     if algo != "auto":
         return isa, algo, "it was asked for"
     vector = all_kernels[char].conv.lanes // 2
-    vectors = (vector, vector // 2) if narrower else (vector,)
-    lanes, name, reason = choose_width(g, char, vectors, direction)
-    return (isa if lanes == vector or narrower is None else narrower), name, reason
+    by_lanes = {vector: isa} | ({vector // 2: narrower} if narrower else {})
+    lanes, name, reason = choose_width(g, char, tuple(by_lanes), direction)
+    return by_lanes[lanes], name, reason
 
 
 @lru_cache(maxsize=4096)

@@ -58,8 +58,9 @@ cdef double squares_of(const real* x, Py_ssize_t count, real mean) noexcept nogi
 
 cdef void moments_of(const real* x, Py_ssize_t count, double* mean, double* var) noexcept nogil:
     # of all numbers; each run is read twice while it is in the cache, the first one three times. A
-    # number near the mean is subtracted, so that few digits are lost to a large one. Source: Chan, Golub and LeVeque,
-    # "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    # number near the mean is subtracted, so that few digits are lost to a large one. Source: Chan,
+    # Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
+    # 1979.
     cdef double squares = 0, run_mean, beside, shift
     cdef Py_ssize_t i = 0, run
     cdef real origin

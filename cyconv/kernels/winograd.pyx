@@ -104,7 +104,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t first = chunk * p.chunk
     cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
     cdef Py_ssize_t vsize = p.points * channels * width
-    cdef Py_ssize_t size = p.kernel + p.side - 1  # of a tile of the input
+    cdef Py_ssize_t size = points_along(p.kernel)  # of a tile of the input
     cdef real* v = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
     cdef real* m = v + p.chunk * p.points * channels * p.lanes
     cdef Py_ssize_t c, tx, lane, block, f, start, count

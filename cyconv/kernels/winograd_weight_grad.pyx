@@ -128,7 +128,7 @@ cdef void fill_panels(
     cdef vreal square[VLEN]
     cdef Py_ssize_t top = ty * p.side - p.top if side.is_input else ty * p.side
     cdef Py_ssize_t left = tx * p.side - p.left if side.is_input else tx * p.side
-    cdef Py_ssize_t size = p.kernel + p.side - 1 if side.is_input else p.side
+    cdef Py_ssize_t size = points_along(p.kernel) if side.is_input else p.side
     piece = 0
     while piece < width:
         count = min(<Py_ssize_t>VLEN, width - piece)
