@@ -61,9 +61,9 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         pytest.skip("no kernels with vectors half as long run here")
     monkeypatch.setattr(cpu_cython_conv, "narrower", others[0])
     monkeypatch.setitem(cpu_cython_arrays.sets, others[0], kernels.Kernels(others[0]))
-    cpu_cython_conv._choose.cache_clear()
+    cpu_cython_conv._plan.cache_clear()
     yield mine // 2
-    cpu_cython_conv._choose.cache_clear()
+    cpu_cython_conv._plan.cache_clear()
 
 
 @pytest.mark.parametrize(

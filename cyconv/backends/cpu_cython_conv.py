@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from .. import config
 from ..geometry import Conv2dGeometry
 from .algorithm import choose_width, spreads_output_tiles
 from .capture import call, constant, constant_empty
@@ -17,9 +20,9 @@ from .memory import aligned_empty, empty, flat, flat_or_none
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
     """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
     dtype = np.dtype(dtype)
-    chosen, name, reason = _choose(g, dtype.char, algo, "forward")
-    size = _scratch_size(chosen, name, g, dtype.char, False, threads_for(g.macs))
-    return name, reason, size * dtype.itemsize
+    _, name, reason = _choose(g, dtype.char, algo, "forward")
+    plan = _plan(g, dtype.char, algo, "forward", config.get_num_threads())
+    return name, reason, plan.scratch * dtype.itemsize
 
 
 @lru_cache(maxsize=4096)
@@ -34,118 +37,139 @@ def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[st
 
 
 @lru_cache(maxsize=4096)
-def _scratch_size(
-    chosen: str, name: str, g: Conv2dGeometry, char: str, transposed: bool, threads: int
-) -> int:
-    """Numbers of scratch memory."""
+def _plan(g: Conv2dGeometry, char: str, algo: str, direction: str, threads: int) -> Any:
+    """How a convolution runs; ``threads``, those set now, are there as what it depends on."""
+    chosen, name, _ = _choose(g, char, algo, direction)
     kernels = sets[chosen][char]
+    if direction == "weight_grad":
+        by_weights = {"dense": _MatrixProduct, "winograd": _TileProducts}
+        return by_weights.get(name, _PixelProducts)(kernels, g)
+    transposed = direction == "input_grad"
     if name == "dense":
-        return 0
-    window = g.window
-    read, written = (g.out_shape, g.x_shape) if transposed else (g.x_shape, g.out_shape)
-    if name == "depthwise":
-        options = (*sliding(window), transposed, threads)
-        return kernels.depthwise.scratch_size(read, written, *options)
+        return _Dense(kernels, g)
     if name == "winograd":
-        sizes = (g.n, read[1], *written[1:], window.kernel[0])
-        return kernels.winograd.scratch_size(*sizes) * threads
-    options = (g.groups, *sliding(window), transposed, name == "direct", threads)
-    return kernels.conv.scratch_size(read, written, *options)
+        spread = transposed and spreads_output_tiles(g)
+        return _SpreadTiles(kernels, g) if spread else _Tiles(kernels, g, transposed)
+    return _Panels(kernels, g, transposed, name)
+
+
+# ------------------------------------------------------------------ forward, and by the input
 
 
 def conv2d(
     x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str = "auto", relu: bool = False
 ) -> Array:
     """x (N, C, H, W) and w (F, C/G, KH, KW) -> out (N, F, OH, OW); with ``relu``, max(out, 0)."""
-    return _correlate(x, w, b, g, algo, relu, transposed=False)
+    return _correlate(x, w, b, g, algo, relu, "forward")
 
 
 def conv2d_input_grad(dout: Array, w: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
     """dout (N, F, OH, OW) and w (F, C/G, KH, KW) -> dx (N, C, H, W)."""
-    return _correlate(dout, w, None, g, algo, False, transposed=True)
+    return _correlate(dout, w, None, g, algo, False, "input_grad")
 
 
 def _correlate(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    g: Conv2dGeometry,
-    algo: str,
-    relu: bool,
-    transposed: bool,
+    x: Array, w: Array, b: Array | None, g: Conv2dGeometry, algo: str, relu: bool, direction: str
 ) -> Array:
-    x, w = images(x), flat(w)
+    x = images(x)
     dtype = x.dtype
-    window = g.window
-    taps = window.kernel[0] * window.kernel[1]
-    read, written = g.c // g.groups, g.f // g.groups
-    if transposed:
-        read, written = written, read
-    out = empty(g.x_shape if transposed else g.out_shape, dtype)
+    out = empty(g.out_shape if direction == "forward" else g.x_shape, dtype)
     if not out.size:
         return out
     if not x.size:
         out[...] = 0 if b is None else b[:, None, None]
         return np.maximum(out, 0) if relu else out
-    threads = threads_for(g.macs)
-    direction = "input_grad" if transposed else "forward"
-    chosen, name, _ = _choose(g, dtype.char, algo, direction)
-    kernels = sets[chosen][dtype.char]
-    conv = kernels.conv
-    if name == "dense":
-        w, bias = constant(w), constant(flat_or_none(b))
-        ends = (relu, threads)
-        call(kernels.dense.dense, flat(x), w, bias, out.reshape(-1), *ends, constants=(w, bias))
-        return out
-    if name == "winograd":
-        _in_tiles(chosen, x, w, b, out, g, relu, transposed)
-        return out
-    scratch = aligned_empty(
-        (_scratch_size(chosen, name, g, dtype.char, transposed, threads),), dtype
-    )
-    bias = flat_or_none(b)
-    packed = constant_empty(conv.packed_size(g.groups, written, read * taps)[:1], dtype)
-    sizes = (g.groups, written, read, taps)
-    by_tap = conv.by_tap(transposed, name == "direct", window.stride)
-    conv.pack_weights(w, bias, packed, *sizes, transposed, by_tap, threads_for(w.size))
-    arrays, how = (x, packed, out, scratch), (*sliding(window), transposed)
-    if name == "depthwise":
-        call(kernels.depthwise.correlate, *arrays, *how, relu, threads, constants=(packed,))
-        return out
-    options = (g.groups, *how, name == "direct", relu, threads)
-    call(conv.correlate, *arrays, *options, constants=(packed,))
+    plan = _plan(g, dtype.char, algo, direction, config.get_num_threads())
+    plan.fill(x, flat(w), flat_or_none(b), out, relu)
     return out
 
 
-def _in_tiles(
-    chosen: str,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    out: Array,
-    g: Conv2dGeometry,
-    relu: bool,
-    transposed: bool,
-) -> None:
-    """Fill out by Winograd's method, with tiles of out or, for some gradients, of what is read."""
-    winograd, side = sets[chosen][x.dtype.char].winograd, g.window.kernel[0]
-    read, written, threads = x.shape[1], out.shape[1], threads_for(g.macs)
-    spread = transposed and spreads_output_tiles(g)
-    packed = constant_empty((winograd.packed_size(read, written, side),), x.dtype)
-    winograd.pack_weights(w, packed, written, read, side, transposed, spread, threads_for(w.size))
-    top, _, left, _ = g.window.padding
-    if spread:
-        size = winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side) * threads
-        scratch, place = aligned_empty((size,), x.dtype), (top, left, side)
-        call(winograd.input_grad, x, packed, out, scratch, *place, threads, constants=(packed,))
-        return
-    if transposed:  # a correlation with the turned kernel
-        top, left = side - 1 - top, side - 1 - left
-    size = _scratch_size(chosen, "winograd", g, x.dtype.char, transposed, threads)
-    bias = constant(flat_or_none(b))
-    scratch, place = aligned_empty((size,), x.dtype), (top, left, side)
-    arrays = (x, packed, bias, out, scratch)
-    call(winograd.correlate, *arrays, *place, relu, threads, constants=(packed, bias))
+class _Dense:
+    """A single pixel: the weights are a matrix, and lanes are their rows."""
+
+    scratch = 0
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
+        self.module, self.threads = kernels.dense, threads_for(g.macs)
+
+    def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
+        w, b = constant(w), constant(b)
+        ends = (relu, self.threads)
+        call(self.module.dense, flat(x), w, b, out.reshape(-1), *ends, constants=(w, b))
+
+
+class _Panels:
+    """Lanes of images or pixels, read in place or from copies; a depthwise kernel's of all."""
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool, name: str):
+        window, self.conv, self.threads = g.window, kernels.conv, threads_for(g.macs)
+        taps, filters = math.prod(window.kernel), g.f // g.groups
+        read, written = g.c // g.groups, filters
+        shapes = g.x_shape, g.out_shape
+        if transposed:
+            read, written, shapes = written, read, shapes[::-1]
+        direct = name == "direct"
+        self.module = kernels.depthwise if name == "depthwise" else kernels.conv
+        self.how = (*sliding(window), transposed)
+        if name != "depthwise":
+            self.how = (g.groups, *self.how, direct)
+        self.scratch = self.module.scratch_size(*shapes, *self.how, self.threads)
+        self.packed = self.conv.packed_size(g.groups, written, read * taps)[0]
+        by_tap = self.conv.by_tap(transposed, direct, window.stride)
+        packers = threads_for(math.prod(g.w_shape))
+        self.layout = (g.groups, written, read, taps, transposed, by_tap, packers)
+
+    def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
+        scratch = aligned_empty((self.scratch,), x.dtype)
+        packed = constant_empty((self.packed,), x.dtype)
+        self.conv.pack_weights(w, b, packed, *self.layout)
+        arrays, how = (x, packed, out, scratch), (*self.how, relu, self.threads)
+        call(self.module.correlate, *arrays, *how, constants=(packed,))
+
+
+class _Tiles:
+    """Winograd's method, with tiles of what is written."""
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool):
+        self.winograd, self.threads = kernels.winograd, threads_for(g.macs)
+        side, (top, _, left, _) = g.window.kernel[0], g.window.padding
+        read, written, size = g.c, g.f, g.window.out_size
+        if transposed:  # a correlation with the turned kernel
+            read, written, size = g.f, g.c, g.window.in_size
+            top, left = side - 1 - top, side - 1 - left
+        self.scratch = self.winograd.scratch_size(g.n, read, written, *size, side) * self.threads
+        self.packed = self.winograd.packed_size(read, written, side)
+        self.layout = (written, read, side, transposed, False, threads_for(math.prod(g.w_shape)))
+        self.place = top, left, side
+
+    def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
+        packed = constant_empty((self.packed,), x.dtype)
+        self.winograd.pack_weights(w, packed, *self.layout)
+        bias, scratch = constant(b), aligned_empty((self.scratch,), x.dtype)
+        arrays, how = (x, packed, bias, out, scratch), (*self.place, relu, self.threads)
+        call(self.winograd.correlate, *arrays, *how, constants=(packed, bias))
+
+
+class _SpreadTiles:
+    """Winograd's method for a gradient by the input, with tiles of dout."""
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
+        self.winograd, self.threads = kernels.winograd, threads_for(g.macs)
+        side, (top, _, left, _) = g.window.kernel[0], g.window.padding
+        size = self.winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
+        self.scratch = size * self.threads
+        self.packed = self.winograd.packed_size(g.f, g.c, side)
+        self.layout = (g.c, g.f, side, True, True, threads_for(math.prod(g.w_shape)))
+        self.place = top, left, side
+
+    def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
+        packed = constant_empty((self.packed,), x.dtype)
+        self.winograd.pack_weights(w, packed, *self.layout)
+        arrays = x, packed, out, aligned_empty((self.scratch,), x.dtype)
+        call(self.winograd.input_grad, *arrays, *self.place, self.threads, constants=(packed,))
+
+
+# ------------------------------------------------------------------ by the weights
 
 
 def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "auto") -> Array:
@@ -153,26 +177,45 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     dtype = x.dtype
     if not dout.size:
         return np.zeros(g.w_shape, dtype)
-    window, threads = g.window, threads_for(g.macs)
-    x, dout = images(x), images(dout)
     dw = np.empty(g.w_shape, dtype)
-    chosen, name, _ = _choose(g, dtype.char, algo, "weight_grad")
-    kernels = sets[chosen][dtype.char]
-    if name == "dense":
-        dense = kernels.dense
-        scratch = aligned_empty((dense.scratch_size(x, dout),), dtype)
-        dense.weight_grad(x, dout, dw.reshape(-1), scratch, threads)
-        return dw
-    if name == "winograd":
-        winograd = kernels.winograd_weight_grad
-        side = window.kernel[0]
-        size = winograd.scratch_size(g.n, g.c, g.f, *window.out_size, side, threads)
-        scratch = aligned_empty((size,), dtype)
-        top, _, left, _ = window.padding
-        winograd.weight_grad(x, dout, dw.reshape(-1), scratch, top, left, side, threads)
-        return dw
-    kernel = kernels.conv_weight_grad
-    sizes = (g.groups, *sliding(window))
-    scratch = aligned_empty((kernel.scratch_size(x, dout, *sizes) * threads,), dtype)
-    kernel.weight_grad(x, dout, dw.reshape(-1), scratch, *sizes, threads)
+    plan = _plan(g, dtype.char, algo, "weight_grad", config.get_num_threads())
+    plan.fill(images(x), images(dout), dw.reshape(-1))
     return dw
+
+
+class _MatrixProduct:
+    """Of 1x1 kernels: a product of two matrices, lanes are channels."""
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
+        self.dense, self.threads = kernels.dense, threads_for(g.macs)
+
+    def fill(self, x: Array, dout: Array, dw: Array) -> None:
+        scratch = aligned_empty((self.dense.scratch_size(x, dout),), x.dtype)
+        self.dense.weight_grad(x, dout, dw, scratch, self.threads)
+
+
+class _TileProducts:
+    """Winograd's method: for each point of the tiles a product of two matrices."""
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
+        self.winograd, threads = kernels.winograd_weight_grad, threads_for(g.macs)
+        side, (top, _, left, _) = g.window.kernel[0], g.window.padding
+        self.scratch = self.winograd.scratch_size(g.n, g.c, g.f, *g.window.out_size, side, threads)
+        self.how = top, left, side, threads
+
+    def fill(self, x: Array, dout: Array, dw: Array) -> None:
+        scratch = aligned_empty((self.scratch,), x.dtype)
+        self.winograd.weight_grad(x, dout, dw, scratch, *self.how)
+
+
+class _PixelProducts:
+    """Lanes are images and output pixels, summed up at the end."""
+
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
+        self.kernel, self.threads = kernels.conv_weight_grad, threads_for(g.macs)
+        self.how = (g.groups, *sliding(g.window))
+
+    def fill(self, x: Array, dout: Array, dw: Array) -> None:
+        size = self.kernel.scratch_size(x, dout, *self.how) * self.threads
+        scratch = aligned_empty((size,), x.dtype)
+        self.kernel.weight_grad(x, dout, dw, scratch, *self.how, self.threads)

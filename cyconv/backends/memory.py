@@ -11,16 +11,19 @@ most 512 MB, counts as the process's memory and is given back at its end.
 
 from __future__ import annotations
 
+import math
 import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 Array = Any
 
+BYTE = np.dtype(np.uint8)
 SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
 HUGE = 2 * 2**20  # bytes of a huge page
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
@@ -75,21 +78,23 @@ class _Block(np.ndarray):
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """As ``np.empty`` in C order, beginning at a page."""
+    return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize))
+
+
+def _memory(size: int) -> np.ndarray:
+    """So many bytes; small ones from the system's allocator."""
     global _kept
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
     arena = _state.arena
     if size < (SMALL if arena is None else 1):
-        return np.empty(shape, dtype)
+        return np.empty(size, BYTE)
     memory = _take(_free if arena is None else arena.free, size)
     if memory is None:
         memory = _map(size)
     elif arena is None:
         _kept -= len(memory)
-    block = _Block(size, np.uint8, memory)
+    block = _Block(size, BYTE, memory)
     block.memory, block.arena = memory, arena
-    return np.ndarray(shape, dtype, block)
+    return block
 
 
 def _take(free: dict[int, list[mmap.mmap]], size: int) -> mmap.mmap | None:
@@ -126,27 +131,34 @@ def _give_back(memory: mmap.mmap) -> None:
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """A new array of arbitrary values; shapes (N, C) and (N, C, H, W) lie batch-last."""
     dtype = np.dtype(dtype)
-    if len(shape) == 2:
-        return aligned_empty(shape[::-1], dtype).T
-    if len(shape) != 4:
+    if len(shape) not in (2, 4):
         return aligned_empty(shape, dtype)
-    n, c, h, w = shape
-    plane = h * w * n
+    size, strides = _batch_last(shape, dtype.itemsize)
+    return np.ndarray(shape, dtype, _memory(size), 0, strides)
+
+
+@lru_cache(maxsize=4096)
+def _batch_last(shape: tuple[int, ...], itemsize: int) -> tuple[int, tuple[int, ...]]:
+    """Bytes and strides of a new array (N, C) or (N, C, H, W)."""
+    n, c, *image = shape
+    pixel = n * itemsize
+    plane = math.prod(image) * pixel
     # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache
-    crowded = plane and plane * dtype.itemsize % CACHE_PERIOD == 0
-    gap = CACHE_GAP // dtype.itemsize if crowded else 0
-    memory = aligned_empty((c, plane + gap), dtype)
-    return memory[:, :plane].reshape(c, h, w, n).transpose(3, 0, 1, 2)
+    if image and plane % CACHE_PERIOD == 0:
+        plane += CACHE_GAP
+    if not image:
+        return c * plane, (itemsize, plane)
+    return c * plane, (itemsize, plane, image[1] * pixel, pixel)
 
 
 def is_batch_last(a: Array) -> bool:
     """True if each channel's plane (H, W, N) is contiguous and planes do not overlap."""
-    expected = a.itemsize
-    for axis in (0, 3, 2) if a.ndim == 4 else (0,):
-        if a.shape[axis] != 1 and a.strides[axis] != expected:
+    shape, strides, expected = a.shape, a.strides, a.itemsize
+    for axis in (0, 3, 2) if len(shape) == 4 else (0,):
+        if shape[axis] != 1 and strides[axis] != expected:
             return a.size == 0
-        expected *= a.shape[axis]
-    return a.shape[1] == 1 or a.strides[1] >= expected or a.size == 0
+        expected *= shape[axis]
+    return shape[1] == 1 or strides[1] >= expected or a.size == 0
 
 
 def native(a: Array) -> Array:
