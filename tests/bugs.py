@@ -9,6 +9,7 @@ CONV = ("test_recorded.py", "test_integers.py")
 POOL = ("test_recorded.py", "test_ops_pool.py")
 NORM = ("test_recorded.py", "test_ops_norm_loss.py")
 OPTIM = ("test_optim.py",)
+TILES = ("test_ops_conv.py::test_winograd",)
 LAYOUTS = ("test_recorded.py", "test_layouts.py")
 
 
@@ -231,11 +232,7 @@ KERNEL_BUGS = [
         ("test_single_image.py",),
     ),
     kernel(
-        "later positions begin anew",
-        "dense.pyx",
-        "rows_tile(first > 0,",
-        "rows_tile(False,",
-        CONV,
+        "later positions begin anew", "dense.pyx", "rows_tile(first > 0,", "rows_tile(False,", CONV
     ),
     kernel(
         "a lower value wins for one image",
@@ -244,9 +241,7 @@ KERNEL_BUGS = [
         "(src[ow * cols.stride] < best[ow])",
         ("test_single_image.py", *POOL),
     ),
-    kernel(
-        "tail of a row skipped", "conv_weight_grad.pyx", "if whole < length:", "if False:", CONV
-    ),
+    kernel("tail skipped", "sums.pxd", "if whole < length:", "if False:", CONV, "conv_weight_grad"),
     kernel(
         "top for left",
         "conv_weight_grad.pyx",
@@ -280,47 +275,56 @@ KERNEL_BUGS = [
         "points.pxd",
         "term = (even if k % 2 == 0 else odd) * power",
         "term = (even if k % 2 == 0 else odd) * point",
-        ("test_ops_conv.py::test_winograd",),
-        "winograd",
+        *(TILES, "winograd"),
     ),
     kernel(
         "overlapping tiles not added up",
         "spread.pxd",
         "store_some(dst, load_some(dst, count) + line[j], count)",
         "store_some(dst, line[j], count)",
-        ("test_ops_conv.py::test_winograd",),
-        "winograd",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "sums of earlier tiles forgotten",
+        "rows.pxd",
+        "sum_rows(r, steps, first > 0, job",
+        "sum_rows(r, steps, False, job",
+        *(TILES, "winograd_weight_grad"),
+    ),
+    kernel(
+        "the last output channels where others would be",
+        "rows.pxd",
+        "(f - first_in(block, r.fr, r.d.c)) * r.tr",
+        "(f - block * r.fr) * r.tr",
+        *(TILES, "winograd_weight_grad"),
     ),
     kernel(
         "products of earlier tiles forgotten",
         "winograd_weight_grad.pyx",
         "if not add:",
         "if True:",
-        ("test_ops_conv.py::test_winograd",),
+        TILES,
     ),
     kernel(
         "the last weight without the point at infinity",
         "points.pxd",
         "cdef const real* last = m + (points_along(kernel) - 1) * step",
         "cdef const real* last = m + (points_along(kernel) - 2) * step",
-        ("test_ops_conv.py::test_winograd",),
-        "winograd_weight_grad",
+        *(TILES, "winograd_weight_grad"),
     ),
     kernel(
         "a point of 5x5 kernels at another place",
         "points.pxd",
         "input_pair(d, step, <real>0.5, 5, 4,",
         "input_pair(d, step, <real>0.5, 5, 1,",
-        ("test_ops_conv.py::test_winograd",),
-        "winograd",
+        *(TILES, "winograd"),
     ),
     kernel(
         "half of the last channels' products left out",
         "winograd_weight_grad.pyx",
         "VLEN if side.is_input and left <= VLEN",
         "VLEN if side.is_input and left <= 2 * VLEN",
-        ("test_ops_conv.py::test_winograd",),
-        "winograd_weight_grad",
+        *(TILES, "winograd_weight_grad"),
     ),
     kernel(
         "a gate open at 0",
@@ -363,10 +367,7 @@ KERNEL_BUGS = [
     ),
     kernel(
         "label smoothing not shared out",
-        "loss.pyx",
-        "wanted = smoothing / lp.c",
-        "wanted = smoothing",
-        RECORDED,
+        *("loss.pyx", "wanted = smoothing / lp.c", "wanted = smoothing", RECORDED),
     ),
     kernel(
         "sums without their ReLU",
@@ -377,9 +378,7 @@ KERNEL_BUGS = [
     ),
     kernel(
         "gradient at zero",
-        "elementwise.pyx",
-        "if out[i] <= 0",
-        "if out[i] < 0",
+        *("elementwise.pyx", "if out[i] <= 0", "if out[i] < 0"),
         ("test_ops_activation.py",),
     ),
     kernel(

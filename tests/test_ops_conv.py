@@ -245,8 +245,12 @@ def test_bias_gradient_alone(algo: str) -> None:
         ((17, 40, 12, 13), 33, 0, 3),
         ((48, 16, 3, 3), 16, 3, 3),
         ((33, 18, 10, 14), 40, 0, 3),  # the gradient by x spreads tiles of the output
-        ((32, 32, 20, 20), 40, 1, 3),  # the weight gradient takes these tiles in chunks, ...
-        ((32, 68, 16, 16), 68, 1, 3),  # ... and all threads work on each of these
+        # the weight gradient takes these tiles in chunks: sums along lanes, products with channels
+        # as lanes, each thread's own, and of all threads
+        ((32, 32, 20, 20), 40, 1, 3),
+        ((40, 19, 14, 13), 47, 2, 5),
+        ((32, 52, 16, 16), 52, 1, 3),
+        ((32, 68, 16, 16), 68, 1, 3),
         ((16, 33, 8, 8), 40, 2, 5),
         ((35, 34, 7, 9), 50, 0, 5),
         ((17, 20, 13, 13), 50, 0, 5),

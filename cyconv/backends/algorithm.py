@@ -13,7 +13,7 @@ from ..geometry import Conv2dGeometry
 LEAST_CHANNELS = {
     "forward": {3: 16, 5: 8},
     "input_grad": {3: 16, 5: 8},
-    "weight_grad": {1: 32, 3: 24, 5: 20},
+    "weight_grad": {1: 32, 3: 16, 5: 12},
 }
 # What Winograd's tiles may compute, relative to the outputs of the convolution.
 MOST_WASTE = {"forward": 1.5, "input_grad": 1.5, "weight_grad": 1.35}

@@ -211,6 +211,20 @@ cdef inline inlined spread_1d(
         d[6 * dstep] = last
 
 
+cdef inline void load_line(
+    const real* src, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t rows,
+    Py_ssize_t count, vreal* line,
+) noexcept nogil:
+    # the rows from `first` to `end`, `step` numbers apart, and zeros in the others
+    cdef Py_ssize_t i
+    for i in range(first):
+        line[i] = broadcast(0)
+    for i in range(first, end):
+        line[i] = load_some(src + i * step, count)
+    for i in range(end, rows):
+        line[i] = broadcast(0)
+
+
 cdef inline inlined transform_input(
     const int kernel, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
@@ -219,23 +233,21 @@ cdef inline inlined transform_input(
     # outside the image, for `count` <= VLEN images
     cdef vreal t[MOST]  # t[column, point]
     cdef vreal line[ALONG]
-    cdef Py_ssize_t i, j, ih, iw
+    cdef Py_ssize_t i, j, iw
     cdef Py_ssize_t rowstep = x.w * x.n
     cdef int along = points_along(kernel)
-    cdef bint whole = count == VLEN and top >= 0 and top + along <= x.h
+    cdef Py_ssize_t first = max(<Py_ssize_t>0, -top)  # row of the tile that the image has, ...
+    cdef Py_ssize_t end = min(<Py_ssize_t>along, x.h - top)  # ... and the one behind its last
+    cdef bint whole = count == VLEN and first == 0 and end == along
     for j in range(along):
         iw = left + j
-        if not 0 <= iw < x.w:
+        if not 0 <= iw < x.w or first >= end:
             for i in range(along):
                 t[j * along + i] = broadcast(0)
         elif whole:
             input_1d(kernel, plane + top * rowstep + iw * x.n, rowstep, t + j * along, 1)
         else:
-            for i in range(along):
-                ih = top + i
-                line[i] = broadcast(0)
-                if 0 <= ih < x.h:
-                    line[i] = load_some(plane + ih * rowstep + iw * x.n, count)
+            load_line(plane + top * rowstep + iw * x.n, rowstep, first, end, along, count, line)
             input_1d(kernel, <real*>line, VLEN, t + j * along, 1)
     for i in range(along):
         input_1d(kernel, <real*>(t + i), along * VLEN, line, 1)
@@ -260,10 +272,8 @@ cdef inline inlined transform_grad(
         if whole:
             evaluate_1d(kernel, side, first + j * d.n, rowstep, t + j * along, 1, True)
             continue
-        for i in range(side):
-            line[i] = broadcast(0)
-            if top + i < d.h and left + j < d.w:
-                line[i] = load_some(first + i * rowstep + j * d.n, count)
+        load_line(first + j * d.n, rowstep, 0, min(<Py_ssize_t>side, d.h - top) if left + j < d.w else 0,
+                  side, count, line)
         evaluate_1d(kernel, side, <real*>line, VLEN, t + j * along, 1, True)
     for i in range(along):
         evaluate_1d(kernel, side, <real*>(t + i), along * VLEN, line, 1, True)
@@ -271,7 +281,36 @@ cdef inline inlined transform_grad(
             store(v + (i * along + j) * vstride, line[j])
 
 
+cdef inline inlined transform_weight(
+    const int kernel, const real* m, Py_ssize_t step, Py_ssize_t channels, real* dw
+) noexcept nogil:
+    # dw (channels, kernel, kernel) = At M A for VLEN input channels at a time; m: one number for each of
+    # them, in whole vectors, and so for each point, `step` numbers apart
+    cdef vreal t[ALONG * 5]  # t[column, row of weights]
+    cdef vreal line[25]
+    cdef const real* lanes = <const real*>line
+    cdef Py_ssize_t c, i, k, lane, taps = kernel * kernel
+    cdef int along = points_along(kernel)
+    c = 0
+    while c < channels:
+        for i in range(along):
+            interpolate_1d(kernel, kernel, m + i * step + c, along * step, t + i * kernel, 1)
+        for i in range(kernel):
+            interpolate_1d(kernel, kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
+        for lane in range(min(<Py_ssize_t>VLEN, channels - c)):
+            for k in range(taps):
+                dw[(c + lane) * taps + k] = lanes[k * VLEN + lane]
+        c = c + VLEN
+
+
 # The side of the kernels becomes a constant.
+
+
+cdef inline void transform_weights(
+    Py_ssize_t kernel, const real* m, Py_ssize_t step, Py_ssize_t channels, real* dw
+) noexcept nogil:
+    if kernel == 3: transform_weight(3, m, step, channels, dw)
+    else: transform_weight(5, m, step, channels, dw)
 
 
 cdef inline void transform_inputs(

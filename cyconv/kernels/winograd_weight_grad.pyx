@@ -7,8 +7,9 @@
 #   M = Dt V        summed over tiles and images, for each point      (the micro-kernel of tile.pxd)
 #   dw = At M A     the weights of each pair of channels              (transform_weights)
 #
-# The sum runs over tiles and images, so here the lanes of the products are channels: what the
-# transforms compute with images as lanes is transposed on its way to the panels of V and D. Tiles
+# The sum runs over tiles and images. With few channels it takes lanes of images and adds these up at the
+# end (rows.pxd). With more, the lanes of the products are channels: what the transforms compute with
+# images as lanes is transposed on its way to the panels of V and D. Tiles
 # are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Where M
 # is small, threads share the tiles, each with panels and an M of its own in its own cache. Else they
 # share the work on one chunk after the other.
@@ -17,14 +18,13 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.points cimport (
-    ALONG, check_tiles, fetch, interpolate_1d, points_along, points_of, side_of, transform_grads,
-    transform_inputs,
+    check_tiles, fetch, points_along, points_of, side_of, transform_grads, transform_inputs,
+    transform_weights,
 )
-from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, load, real, store, store_first, transpose, vreal,
-)
+from cyconv.kernels.rows cimport Rows, along_lanes, place_rows, row_sums, rows_of, rows_scratch
+from cyconv.kernels.simd cimport MR_MAX, VLEN, load, real, store, store_first, transpose, vreal
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 
 cdef enum:
@@ -63,48 +63,6 @@ cdef struct Problem:
     Py_ssize_t steps          # in a chunk
     real* m                   # (slices, points, d.blocks * d.width, x.blocks * x.width)
     real* dw                  # (F, C, kernel, kernel)
-
-
-# ------------------------------------------------------------------ transforms
-
-
-cdef inline inlined transform_weights(const int kernel, const Problem* p, Py_ssize_t f) noexcept nogil:
-    # the weights of output channel f, for VLEN input channels at a time
-    cdef vreal t[ALONG * 5]  # t[column, row of weights]
-    cdef vreal line[25]
-    cdef const real* lanes = <const real*>line
-    cdef Py_ssize_t width = p.x.blocks * p.x.width
-    cdef Py_ssize_t step = p.d.blocks * p.d.width * width  # from point to point
-    cdef Py_ssize_t taps = kernel * kernel
-    cdef Py_ssize_t c, i, k, lane
-    cdef int along = points_along(kernel)
-    cdef real* dst
-    c = 0
-    while c < p.x.a.c:
-        for i in range(along):
-            interpolate_1d(
-                kernel, kernel, p.m + i * step + f * width + c, along * step, t + i * kernel, 1)
-        for i in range(kernel):
-            interpolate_1d(kernel, kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
-        dst = p.dw + (f * p.x.a.c + c) * taps
-        for lane in range(min(<Py_ssize_t>VLEN, p.x.a.c - c)):
-            for k in range(taps):
-                dst[lane * taps + k] = lanes[k * VLEN + lane]
-        c = c + VLEN
-
-
-cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
-    cdef Py_ssize_t width = p.x.blocks * p.x.width
-    cdef Py_ssize_t slice, point, c
-    cdef real* m
-    for slice in range(1, p.slices):
-        for point in range(p.points):
-            m = p.m + (point * p.d.blocks * p.d.width + f) * width
-            for c in range(width):
-                m[c] = m[c] + m[slice * products_of(p) + c]
-    # the side of the kernels becomes a constant
-    if p.kernel == 3: transform_weights(3, p, f)
-    else: transform_weights(5, p, f)
 
 
 # ------------------------------------------------------------------ panels
@@ -219,6 +177,19 @@ cdef void own_slice_job(const Problem* p, Py_ssize_t slice, int thread) noexcept
     slice_job(&own, slice, 1, own.d.panels + panels_of(p, &p.d))
 
 
+cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
+    cdef Py_ssize_t width = p.x.blocks * p.x.width
+    cdef Py_ssize_t slice, point, c
+    cdef real* m
+    for slice in range(1, p.slices):
+        for point in range(p.points):
+            m = p.m + (point * p.d.blocks * p.d.width + f) * width
+            for c in range(width):
+                m[c] = m[c] + m[slice * products_of(p) + c]
+    transform_weights(p.kernel, p.m + f * width, p.d.blocks * p.d.width * width, p.x.a.c,
+                      p.dw + f * p.x.a.c * p.kernel * p.kernel)
+
+
 # ------------------------------------------------------------------ the work, cut into jobs
 
 
@@ -274,7 +245,11 @@ def scratch_size(
 ):
     """Numbers of scratch, of all threads, for x (n, c, ., .) and dout (n, f, oh, ow)."""
     check_threads(threads)
+    cdef Rows r
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
+    if along_lanes(c, f, p.total):
+        r = rows_of(n, c, f, oh, ow, kernel)
+        return rows_scratch(&r, threads)
     return size_of(&p, threads)
 
 
@@ -291,12 +266,24 @@ def weight_grad(
     cdef Planes d = planes(dout, False)
     check_threads(threads)
     cdef Problem p = problem_of(d.n, a.c, d.c, d.h, d.w, kernel)
-    cdef Py_ssize_t job
+    cdef Rows r
+    cdef real* base
+    cdef Py_ssize_t job, size
     if a.n != d.n or min(a.h, a.w) < 1 or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
     p.x.a, p.d.a, p.top, p.left = a, d, top, left
-    p.dw = numbers(dw, p.d.a.c * p.x.a.c * kernel * kernel, True)
-    p.m = numbers(scratch, size_of(&p, threads), True)
+    p.dw = numbers(dw, d.c * a.c * kernel * kernel, True)
+    if along_lanes(a.c, d.c, p.total):
+        r = rows_of(d.n, a.c, d.c, d.h, d.w, kernel)
+        size = rows_scratch(&r, threads)
+        base = numbers(scratch, size, True)
+        check_apart(base, size, p.dw, d.c * a.c * kernel * kernel)
+        place_rows(&r, a, d, top, left, p.dw, base)
+        with nogil:
+            row_sums(&r, threads)
+        return
+    size = size_of(&p, threads)
+    p.m = numbers(scratch, size, True)
     p.x.panels = p.m + p.slices * products_of(&p)
     p.d.panels = p.x.panels + panels_of(&p, &p.x)
     with nogil:
@@ -305,5 +292,5 @@ def weight_grad(
         else:
             for job in prange(p.slices, num_threads=threads, schedule="dynamic"):
                 own_slice_job(&p, job, threadid())
-        for job in prange(p.d.a.c, num_threads=threads, schedule="static"):
+        for job in prange(d.c, num_threads=threads, schedule="static"):
             weights_job(&p, job)
