@@ -3,13 +3,14 @@
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
+from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
 
 cdef enum:
     CHUNK = 16384  # numbers per job
-    SQUARE = 16    # side of the squares in which images are transposed
+    SQUARE = 32    # pixels of all images that a job transposes
 
 
 cdef void relu_run(const real* x, real* out, Py_ssize_t count) noexcept nogil:
@@ -204,21 +205,6 @@ def adam_step(
 # ------------------------------------------------------------------ layout
 
 
-cdef void transpose_block(
-    const real* src, real* dst, Py_ssize_t images, Py_ssize_t step, Py_ssize_t count,
-) noexcept nogil:
-    # dst[pixel, image] = src[image * step + pixel] for `count` pixels, a few images at a time, so
-    # that what is read stays in the cache
-    cdef Py_ssize_t i, j, first, last
-    first = 0
-    while first < images:
-        last = min(images, first + SQUARE)
-        for j in range(count):
-            for i in range(first, last):
-                dst[j * images + i] = src[i * step + j]
-        first = last
-
-
 def to_batch_last(object src, object dst, int threads):
     """Fill dst, batch-last (N, C, H, W), from src, 1-d: the same images in C order."""
     check_threads(threads)
@@ -226,12 +212,12 @@ def to_batch_last(object src, object dst, int threads):
     cdef Py_ssize_t pixels = d.h * d.w
     cdef const real* a = numbers(src, d.n * d.c * pixels, False)
     cdef Py_ssize_t blocks = (pixels + SQUARE - 1) // SQUARE
-    cdef Py_ssize_t job
+    cdef Py_ssize_t job, first
     if d.n == 0:
         return
     with nogil:
         for job in prange(d.c * blocks, num_threads=threads, schedule="static"):
-            transpose_block(a + job // blocks * pixels + job % blocks * SQUARE,
-                            d.data + job // blocks * d.stride + job % blocks * SQUARE * d.n,
-                            d.n, d.c * pixels,
-                            min(<Py_ssize_t>SQUARE, pixels - job % blocks * SQUARE))
+            first = job % blocks * SQUARE
+            pack_rows(a + job // blocks * pixels + first, d.c * pixels, d.n,
+                      min(<Py_ssize_t>SQUARE, pixels - first),
+                      d.data + job // blocks * d.stride + first * d.n, d.n)

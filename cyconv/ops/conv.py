@@ -34,8 +34,9 @@ class Conv2d(Op):
         self.geometry, self.algo, self.relu = geometry, algo, relu
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        self.x, self.w = x, w
-        out = backend_of(x).conv2d(x, w, b, self.geometry, self.algo, self.relu)
+        backend = backend_of(x)
+        self.x, self.w = backend.as_batch_last(x), w  # copied once, not by each kernel
+        out = backend.conv2d(self.x, w, b, self.geometry, self.algo, self.relu)
         self.rectified = out if self.relu else None
         return out
 
