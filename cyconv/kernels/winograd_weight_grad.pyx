@@ -9,10 +9,10 @@
 #
 # The sum runs over tiles and images. With few channels it takes lanes of images and adds these up at the
 # end (rows.pxd). With more, the lanes of the products are channels: what the transforms compute with
-# images as lanes is transposed on its way to the panels of V and D. Tiles
-# are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Where M
-# is small, threads share the tiles, each with panels and an M of its own in its own cache. Else they
-# share the work on one chunk after the other.
+# images as lanes is transposed on its way to the panels of V and D. Tiles are taken in chunks, so that
+# the panels stay in the cache; M is added up from chunk to chunk. Where M is small, threads share the
+# tiles, each with panels and an M of its own in its own cache. Else they share the work on one chunk
+# after the other.
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
