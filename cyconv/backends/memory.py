@@ -142,12 +142,12 @@ def _batch_last(shape: tuple[int, ...], itemsize: int) -> tuple[int, tuple[int, 
     """Bytes and strides of a new array (N, C) or (N, C, H, W)."""
     n, c, *image = shape
     pixel = n * itemsize
+    if not image:
+        return c * pixel, (itemsize, pixel)
     plane = math.prod(image) * pixel
     # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache
-    if image and plane % CACHE_PERIOD == 0:
+    if plane and plane % CACHE_PERIOD == 0:
         plane += CACHE_GAP
-    if not image:
-        return c * plane, (itemsize, plane)
     return c * plane, (itemsize, plane, image[1] * pixel, pixel)
 
 
