@@ -85,7 +85,7 @@ class Compiled:
                 f"compiled for shape {self.shape} and {self.dtype}, got shape {array.shape} and "
                 f"{array.dtype}"
             )
-        with self._lock, np.errstate(all="ignore"):
+        with self._lock:
             if self._images is None:
                 self._run(array)
                 return Tensor(self._output.copy(order="K"))
@@ -226,6 +226,7 @@ def _call(op: Op, inputs: list[Array], out: Array) -> Step:
 
     def step() -> None:
         arrays = inputs if op.any_layout else [backends.in_one_order(a) for a in inputs]
-        out[...] = op.forward(*arrays)
+        with np.errstate(all="ignore"):
+            out[...] = op.forward(*arrays)
 
     return step

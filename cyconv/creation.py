@@ -104,9 +104,9 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """
     if isinstance(data, Tensor):
         return data
-    if isinstance(data, np.ndarray) and data.dtype.name in FLOATS:
+    if isinstance(data, np.ndarray) and data.dtype.char in "fd":
         plain = np.asarray(data)  # a matrix or a masked array has operators of its own
-        return Tensor(plain.astype(data.dtype.newbyteorder("="), order="K", copy=False))
+        return Tensor(plain if data.dtype.isnative else plain.astype(data.dtype.newbyteorder("=")))
     if backends.is_gpu_array(data) and data.dtype.name in DTYPES:
         return Tensor(data)
     return tensor(data, np.float32 if dtype is None else dtype)

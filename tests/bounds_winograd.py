@@ -15,9 +15,6 @@ import oracle
 from bounds import eps
 from numpy.typing import NDArray
 
-from cyconv.backends.algorithm import spreads_output_tiles
-from cyconv.geometry import conv2d_geometry
-
 Array = NDArray[Any]
 
 # points but infinity, by the side of the kernels, and the side of the outputs' tiles
@@ -121,15 +118,18 @@ def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int], kernel: in
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any]
+    x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any], spread: bool
 ) -> dict[str, Array]:
-    """Bounds of out and of the gradients x and w of conv2d with stride 1."""
+    """Bounds of out and of the gradients x and w of conv2d with stride 1.
+
+    ``spread``: the gradient by x takes tiles of dout, which overlap, and not of dx.
+    """
     kernel, side = w.shape[2], SIDES[w.shape[2]]
     (top, _), (left, _) = oracle.sides(options.get("padding", 0))
     shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
     forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift
     turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
-    if spreads_output_tiles(conv2d_geometry(x.shape, w.shape, **options)):
+    if spread:
         backward = spread_magnitude(dout, w, (top, left), x.shape[2:])
     else:
         backward = magnitude(dout, turned, (kernel - 1 - top, kernel - 1 - left), x.shape[2:])

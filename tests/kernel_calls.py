@@ -77,7 +77,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
     winograd = {"n": N, "c": C, "f": F, "oh": OUT[0], "ow": OUT[1], "kernel": 5}
     turned = line(dtype, k.winograd.packed_size(C, F, 3))
-    tiles = line(dtype, 2 * k.winograd.scratch_size(*winograd.values()))
+    sizes_of_tiles = [k.winograd.scratch_size(*winograd.values(), lanes, 2) for lanes in (0, 1)]
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
@@ -152,7 +152,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             ("dw", "scratch"),
         ),
         "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),
-        "winograd.scratch_size": (k.winograd.scratch_size, winograd, ()),
+        "winograd.scratch_size": (
+            k.winograd.scratch_size,
+            {**winograd, "tiles": True, "threads": 2},
+            (),
+        ),
         "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F, "kernel": 3}, ()),
         "winograd.pack_weights": (
             k.winograd.pack_weights,
@@ -162,8 +166,16 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "winograd.correlate": (
             k.winograd.correlate,
-            {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "scratch": tiles}
-            | {"top": 1, "left": 1, "kernel": 5, "relu": True, "threads": 2},
+            {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "top": 1, "left": 1}
+            | {"kernel": 5, "tiles": False, "relu": True, "threads": 2}
+            | {"scratch": line(dtype, sizes_of_tiles[False])},
+            ("out", "scratch"),
+        ),
+        "winograd.correlate tiles": (
+            k.winograd.correlate,
+            {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "top": 1, "left": 1}
+            | {"kernel": 5, "tiles": True, "relu": True, "threads": 2}
+            | {"scratch": line(dtype, sizes_of_tiles[True])},
             ("out", "scratch"),
         ),
         "winograd.spread_scratch_size": (k.winograd.spread_scratch_size, winograd, ()),

@@ -5,6 +5,8 @@ It looks at sizes only, never at a clock, so that the same call always computes 
 
 from __future__ import annotations
 
+import math
+
 from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by the side of the kernels, Winograd's transforms
@@ -22,6 +24,9 @@ OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Winograd's, which makes up for more.
 MOST_IDLE = 1.25
 MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
+# Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the outputs;
+# by the side of the kernels.
+MOST_WASTE_OF_LANES = {3: 1.9, 5: 2.2}
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and multiply so many numbers at each
 # output pixel; or if the images fill one vector only, while pixels fill the two of a tile
@@ -50,13 +55,19 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
     if g.c == g.groups == g.f > 1 and fills and _padded(g) <= MOST_PADDED * (oh * ow + _pixels(g)):
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
-    idle = -(-g.n // vector) * vector / max(g.n, 1)
+    idle = _idle(g.n, vector)
     if g.allows_winograd and char == "f" and channels >= least.get(kernel, 2**31):
         side = _tile_side(g)
-        on_input = direction == "input_grad" and not spreads_output_tiles(g)
-        count = _tiles(g.window.in_size if on_input else (oh, ow), side)
-        waste = count * side**2 / (oh * ow)
-        fits = waste <= MOST_WASTE[direction] and idle <= MOST_IDLE_IN_TILES[direction]
+        on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
+        rows, cols = _tiles(g.window.in_size if on_input else (oh, ow), side)
+        waste = rows * cols * side**2 / (oh * ow)
+        if direction != "weight_grad" and lanes_are_tiles(g, vector):
+            between = (kernel + side - 2) // side  # lanes between two rows of tiles
+            lanes = ((rows - 1) * (cols + between) + cols) * g.n
+            lanes_to_tiles = _idle(lanes, vector) * lanes / (rows * cols * g.n)
+            fits = waste * lanes_to_tiles <= MOST_WASTE_OF_LANES[kernel]
+        else:
+            fits = waste <= MOST_WASTE[direction] and idle <= MOST_IDLE_IN_TILES[direction]
         if fits and max(g.window.padding) < kernel:
             taken = f"{(side + kernel - 1) ** 2} instead of {(side * kernel) ** 2} multiplications"
             return "winograd", f"its tiles of {side}x{side} outputs take {taken}"
@@ -89,7 +100,8 @@ def choose_width(
     if shortest < longest and g.n < longest:
         other, why = choose(g, char, shortest, direction)
         gathers = direction == "input_grad" and name == "im2col" and not g.window.is_pointwise
-        if (other == "winograd" and name != "winograd") or (gathers and other == "direct"):
+        tiles = name == other == "winograd" and not lanes_are_tiles(g, shortest)
+        if tiles or (other == "winograd" != name) or (gathers and other == "direct"):
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason
 
@@ -109,15 +121,27 @@ def _padded(g: Conv2dGeometry) -> int:
     return rows * -(-cols // w.stride[1]) * w.stride[1]
 
 
-def spreads_output_tiles(g: Conv2dGeometry) -> bool:
+def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
+    """Whether the lanes of Winograd's convolution are tiles: its images would leave too many idle."""
+    return _idle(g.n, vector) > MOST_IDLE_IN_TILES["forward"]
+
+
+def spreads_output_tiles(g: Conv2dGeometry, vector: int) -> bool:
     """Whether Winograd's gradient by the input takes tiles of dout, which overlap in dx.
 
     Tiles of dx do not overlap, but without padding they are more.
     """
-    if not g.allows_winograd:
+    if not g.allows_winograd or lanes_are_tiles(g, vector):
         return False
     side = _tile_side(g)
-    return OVERLAP * _tiles(g.window.out_size, side) <= _tiles(g.window.in_size, side)
+    return OVERLAP * math.prod(_tiles(g.window.out_size, side)) <= math.prod(
+        _tiles(g.window.in_size, side)
+    )
+
+
+def _idle(images: int, vector: int) -> float:
+    """Lanes of the vectors that they take up, relative to them."""
+    return -(-images // vector) * vector / max(images, 1)
 
 
 def _tile_side(g: Conv2dGeometry) -> int:
@@ -125,5 +149,6 @@ def _tile_side(g: Conv2dGeometry) -> int:
     return {3: 4, 5: 3}[g.window.kernel[0]]
 
 
-def _tiles(size: tuple[int, int], side: int) -> int:
-    return -(-size[0] // side) * -(-size[1] // side)
+def _tiles(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Rows and columns of them."""
+    return -(-size[0] // side), -(-size[1] // side)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import config
 from ..geometry import Conv2dGeometry
-from .algorithm import choose_width, spreads_output_tiles
+from .algorithm import choose_width, lanes_are_tiles, spreads_output_tiles
 from .capture import call, constant, constant_empty
 from .cpu_cython_arrays import Array, all_kernels, images, isa, narrower, sets, sliding, threads_for
 from .memory import aligned_empty, empty, flat, flat_or_none
@@ -48,7 +48,7 @@ def _plan(g: Conv2dGeometry, char: str, algo: str, direction: str, threads: int)
     if name == "dense":
         return _Dense(kernels, g)
     if name == "winograd":
-        spread = transposed and spreads_output_tiles(g)
+        spread = transposed and spreads_output_tiles(g, kernels.conv.lanes // 2)
         return _SpreadTiles(kernels, g) if spread else _Tiles(kernels, g, transposed)
     return _Panels(kernels, g, transposed, name)
 
@@ -137,7 +137,9 @@ class _Tiles:
         if transposed:  # a correlation with the turned kernel
             read, written, size = g.f, g.c, g.window.in_size
             top, left = side - 1 - top, side - 1 - left
-        self.scratch = self.winograd.scratch_size(g.n, read, written, *size, side) * self.threads
+        self.tiles = lanes_are_tiles(g, kernels.conv.lanes // 2)
+        sizes = (g.n, read, written, *size, side)
+        self.scratch = self.winograd.scratch_size(*sizes, self.tiles, self.threads)
         self.packed = self.winograd.packed_size(read, written, side)
         self.layout = (written, read, side, transposed, False, threads_for(math.prod(g.w_shape)))
         self.place = top, left, side
@@ -146,7 +148,7 @@ class _Tiles:
         packed = constant_empty((self.packed,), x.dtype)
         self.winograd.pack_weights(w, packed, *self.layout)
         bias, scratch = constant(b), aligned_empty((self.scratch,), x.dtype)
-        arrays, how = (x, packed, bias, out, scratch), (*self.place, relu, self.threads)
+        arrays, how = (x, packed, bias, out, scratch), (*self.place, self.tiles, relu, self.threads)
         call(self.winograd.correlate, *arrays, *how, constants=(packed, bias))
 
 

@@ -14,7 +14,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport (
-    VLEN, broadcast, inlined, load, load_first, prefetch, real, store, store_first, vreal,
+    VLEN, broadcast, inlined, load, load_first, prefetch, real, rectified, store, store_first, vreal,
 )
 
 cdef enum:
@@ -249,10 +249,40 @@ cdef inline inlined transform_input(
         else:
             load_line(plane + top * rowstep + iw * x.n, rowstep, first, end, along, count, line)
             input_1d(kernel, <real*>line, VLEN, t + j * along, 1)
+    input_lines(kernel, t, v, vstride)
+
+
+cdef inline inlined input_lines(
+    const int kernel, const vreal* t, real* v, Py_ssize_t vstride
+) noexcept nogil:
+    # v[point * vstride] from t[column, point], what the columns of a tile of the input gave
+    cdef vreal line[ALONG]
+    cdef int i, j, along = points_along(kernel)
     for i in range(along):
         input_1d(kernel, <real*>(t + i), along * VLEN, line, 1)
         for j in range(along):
             store(v + (i * along + j) * vstride, line[j])
+
+
+cdef inline inlined output_columns(
+    const int kernel, const real* m, Py_ssize_t mstride, vreal* t
+) noexcept nogil:
+    # t[column, output row] of At M of the tile m[point * mstride]
+    cdef int j, side = side_of(kernel), along = points_along(kernel)
+    for j in range(along):
+        interpolate_1d(kernel, side, m + j * mstride, along * mstride, t + j * side, 1)
+
+
+cdef inline inlined output_line(
+    const int kernel, const vreal* t, Py_ssize_t i, real bias, bint relu, vreal* line
+) noexcept nogil:
+    # row i of a tile of the outputs, from its columns
+    cdef int j, side = side_of(kernel)
+    interpolate_1d(kernel, side, <real*>(t + i), side * VLEN, line, 1)
+    for j in range(side):
+        line[j] = line[j] + bias
+        if relu:
+            line[j] = rectified(line[j])
 
 
 cdef inline inlined transform_grad(

@@ -6,9 +6,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
-from cyconv.kernels.simd cimport real
+from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, source
+from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source
 
 
 
@@ -46,6 +46,37 @@ cdef inline Py_ssize_t end_col(const Axis* cols, Py_ssize_t kw) noexcept nogil:
     return min(cols.out, room // cols.stride + 1) if room >= 0 else 0
 
 
+cdef inline bint are_halves(const Axis* rows, const Axis* cols) noexcept nogil:
+    # windows of 2x2 side by side, the most common ones, no column of them outside of the image
+    return rows.kernel == rows.stride == cols.kernel == cols.stride == 2 \
+        and rows.dilation == cols.dilation == 1 and not rows.transposed \
+        and is_inner(cols, 0) and is_inner(cols, cols.out - 1)
+
+
+cdef inline bint wins(real value, real best) noexcept nogil:
+    return (value > best) | (value != value)  # NaN wins: it is not equal to itself
+
+
+cdef inline inlined max_windows(
+    const int kernel, const int stride, const real* src, Py_ssize_t width, Py_ssize_t count,
+    real* best, int32_t* where,
+) noexcept nogil:
+    # of windows beside each other that lie in the image
+    cdef Py_ssize_t col, kh, kw
+    cdef real most, value
+    cdef int32_t tap
+    for col in range(count):
+        most = src[col * stride]
+        tap = 0
+        for kh in range(kernel):
+            for kw in range(kernel):
+                value = src[kh * width + col * stride + kw]
+                tap = <int32_t>(kh * kernel + kw) if wins(value, most) else tap
+                most = value if wins(value, most) else most
+        best[col] = most
+        where[col] = tap
+
+
 cdef void max_row_of_one(
     const Planes* x, const Axis* rows, const Axis* cols, Py_ssize_t c, Py_ssize_t oh, real* best,
     int32_t* where,
@@ -55,6 +86,10 @@ cdef void max_row_of_one(
     cdef const real* src
     cdef Py_ssize_t first = first_k(rows, oh), end = end_k(rows, oh), ow, kh, kw
     cdef int32_t tap
+    cdef real value
+    if are_halves(rows, cols) and is_inner(rows, oh):
+        max_windows(2, 2, plane + source(rows, oh, 0) * x.w - cols.before, x.w, cols.out, best, where)
+        return
     for ow in range(cols.out):
         kw = first_k(cols, ow)
         if first < end and kw < end_k(cols, ow):
@@ -68,9 +103,9 @@ cdef void max_row_of_one(
             src = plane + source(rows, oh, kh) * x.w + kw * cols.dilation - cols.before
             tap = <int32_t>(kh * cols.kernel + kw)
             for ow in range(first_col(cols, kw), end_col(cols, kw)):
-                if (src[ow * cols.stride] > best[ow]) | (src[ow * cols.stride] != src[ow * cols.stride]):
-                    best[ow] = src[ow * cols.stride]
-                    where[ow] = tap
+                value = src[ow * cols.stride]
+                where[ow] = tap if wins(value, best[ow]) else where[ow]
+                best[ow] = value if wins(value, best[ow]) else best[ow]
 
 
 cdef void max_row(
@@ -110,9 +145,9 @@ cdef void max_row(
                         best[n] = src[n]
                         where[n] = tap
                 else:
-                    for n in range(images):  # NaN wins: it is not equal to itself
-                        where[n] = tap if (src[n] > best[n]) | (src[n] != src[n]) else where[n]
-                        best[n] = src[n] if (src[n] > best[n]) | (src[n] != src[n]) else best[n]
+                    for n in range(images):
+                        where[n] = tap if wins(src[n], best[n]) else where[n]
+                        best[n] = src[n] if wins(src[n], best[n]) else best[n]
         if first:  # the whole window, dilated, lies in padding
             for n in range(images):
                 best[n] = -<real>INFINITY
@@ -251,6 +286,20 @@ cdef struct Average:
     bint padded
 
 
+cdef inline inlined average_windows(
+    const int kernel, const int stride, const real* src, Py_ssize_t width, Py_ssize_t count, real* dst
+) noexcept nogil:
+    # of windows beside each other that lie in the image
+    cdef Py_ssize_t col, kh, kw
+    cdef real total
+    for col in range(count):
+        total = 0
+        for kh in range(kernel):
+            for kw in range(kernel):
+                total = total + src[kh * width + col * stride + kw]
+        dst[col] = total * (<real>1 / <real>(kernel * kernel))
+
+
 cdef void avg_row_of_one(
     const Average* a, Py_ssize_t c, Py_ssize_t row, real* dst
 ) noexcept nogil:
@@ -259,6 +308,10 @@ cdef void avg_row_of_one(
     cdef const real* src
     cdef Py_ssize_t col, kh, kw, stride = a.cols.stride
     cdef Py_ssize_t height = covered(&a.rows, row, a.bottom, a.padded)
+    if are_halves(&a.rows, &a.cols) and is_inner(&a.rows, row):
+        src = plane + source(&a.rows, row, 0) * a.src.w - a.cols.before
+        average_windows(2, 2, src, a.src.w, a.dst.w, dst)
+        return
     for col in range(a.dst.w):
         dst[col] = 0
     for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):

@@ -1,6 +1,8 @@
 from typing import Any
 
-def scratch_size(n: int, c: int, f: int, oh: int, ow: int, kernel: int) -> int: ...
+def scratch_size(
+    n: int, c: int, f: int, oh: int, ow: int, kernel: int, tiles: bool, threads: int
+) -> int: ...
 def packed_size(c: int, f: int, kernel: int) -> int: ...
 def correlate(
     x: Any,
@@ -11,6 +13,7 @@ def correlate(
     top: int,
     left: int,
     kernel: int,
+    tiles: bool,
     relu: bool,
     threads: int,
     later: bool = False,

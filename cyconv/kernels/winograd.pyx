@@ -18,34 +18,24 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport (
-    ALONG, MOST, check_tiles, evaluate_1d, fetch, interpolate_1d, points_along, points_of, side_of,
-    store_some, transform_inputs,
+    ALONG, MOST, check_tiles, evaluate_1d, fetch, output_columns, output_line, points_along, points_of,
+    side_of, store_some, transform_inputs,
 )
-from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, prefetch, real, rectified, store, vreal
+from cyconv.kernels.panel cimport from_cache_line
+from cyconv.kernels.simd cimport VLEN, inlined, prefetch, real, store, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
+from cyconv.kernels.tile_lanes cimport (
+    blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
+)
+from cyconv.kernels.tiling cimport Problem, problem_of
 
 cdef enum:
-    CACHED = 524288      # bytes of V in a job
     LANES = 16           # no less than MR_MAX, and whole vectors
     FAR = 2097152        # bytes of U that lie outside of a core's own cache
     AHEAD = 8            # channels between where such memory is asked for and where it is written
-
-
-cdef struct Problem:
-    Planes x, out
-    const real* u        # of each block (points, 1 + C, its channels); the first row of each is zeros
-    const real* bias     # (F,) or NULL
-    bint relu
-    Py_ssize_t mr, blocks # of output channels: at most so many in each
-    Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles
-    Py_ssize_t points    # of a tile
-    Py_ssize_t top, left # padding
-    Py_ssize_t tile_rows, tile_cols
-    Py_ssize_t chunk     # tiles in a job
-    Py_ssize_t chunks    # jobs along a row of tiles
-    Py_ssize_t lanes     # of a block of images, a multiple of VLEN
+    LINE = 64 // sizeof(real)  # numbers in a line of the cache
 
 
 # ------------------------------------------------------------------ transforms
@@ -60,19 +50,14 @@ cdef inline inlined transform_output(
     cdef vreal t[ALONG * 4]  # t[column, output row]
     cdef vreal line[4]
     cdef Py_ssize_t i, j
-    cdef int side = side_of(kernel), along = points_along(kernel)
+    cdef int side = side_of(kernel)
     cdef Py_ssize_t rows = min(p.out.h - top, <Py_ssize_t>side)
     cdef Py_ssize_t cols = min(p.out.w - left, <Py_ssize_t>side)
     cdef bint whole = count == VLEN and cols == side
     cdef real* dst = plane + (top * p.out.w + left) * p.out.n
-    for j in range(along):
-        interpolate_1d(kernel, side, m + j * mstride, along * mstride, t + j * side, 1)
+    output_columns(kernel, m, mstride, t)
     for i in range(rows):
-        interpolate_1d(kernel, side, <real*>(t + i), side * VLEN, line, 1)
-        for j in range(side):
-            line[j] = line[j] + bias
-            if p.relu:
-                line[j] = rectified(line[j])
+        output_line(kernel, t, i, bias, p.relu, line)
         for j in range(side):
             if whole:
                 store(dst + j * p.out.n, line[j])
@@ -105,7 +90,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
     cdef Py_ssize_t vsize = p.points * channels * width
     cdef Py_ssize_t size = points_along(p.kernel)  # of a tile of the input
-    cdef real* v = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+    cdef real* v = scratch
     cdef real* m = v + p.chunk * p.points * channels * p.lanes
     cdef Py_ssize_t c, tx, lane, block, f, start, count
     cdef const real* u
@@ -151,42 +136,56 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
 cdef struct Correlation:
     Task task
     Problem p
-    Py_ssize_t jobs
-    real* scratch
-    Py_ssize_t per_thread  # numbers of scratch
+    real* v         # where lanes are tiles: V of a strip of them
+    real* scratch   # of each thread, ...
+    Py_ssize_t each # ... so many numbers
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
+    cdef const Problem* p = &c.p
+    cdef Py_ssize_t jobs = (p.out.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks
     cdef Py_ssize_t job
-    for job in prange(c.jobs, num_threads=threads, schedule="dynamic"):
-        run_job(&c.p, job, c.scratch + threadid() * c.per_thread)
+    for job in prange(jobs, num_threads=threads, schedule="dynamic"):
+        run_job(p, job, c.scratch + threadid() * c.each)
 
 
-cdef Problem problem_of(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
-) except *:
-    cdef Problem p
-    check_tiles(n, c, f, oh, ow, kernel, 2**40)
-    p.blocks = (f + MR_MAX - 1) // MR_MAX
-    p.mr = (f + p.blocks - 1) // p.blocks
-    p.lanes = VLEN if n <= VLEN else 2 * VLEN
-    p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
-    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
-    # a few tiles share each block of U while their V is in the cache; no more than leaves work for
-    # all threads
-    p.chunk = CACHED // (p.points * c * p.lanes * <Py_ssize_t>sizeof(real))
-    p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
-    p.chunks = (p.tile_cols + p.chunk - 1) // p.chunk
-    return p
+cdef void run_tiles(const void* task, int threads) noexcept nogil:
+    cdef const Correlation* c = <const Correlation*>task
+    cdef const Problem* p = &c.p
+    cdef Py_ssize_t strip = strip_of(p)
+    cdef Py_ssize_t first, rows, jobs, job
+    first = 0
+    while first < p.tile_rows:
+        rows = min(strip, p.tile_rows - first)
+        for job in prange(p.x.c, num_threads=threads, schedule="static"):
+            fill_channel(p, job, first, rows, c.v, c.scratch + threadid() * c.each)
+        jobs = blocks_of(lanes_of(p, rows)) * p.blocks
+        for job in prange(jobs, num_threads=threads, schedule="dynamic",
+                          chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
+            multiply(p, job, first, rows, c.v, c.scratch + threadid() * c.each)
+        first = first + rows
+
+
+cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
+    # numbers of scratch that all threads use
+    return LINE + (filled_size(p) if p.tiles else 0)
+
+
+cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
+    # numbers of scratch of each thread, in whole lines of the cache
+    cdef Py_ssize_t size = own_size(p) if p.tiles else p.points * p.lanes * (p.chunk * p.x.c + p.mr)
+    return (size + LINE - 1) // LINE * LINE
 
 
 def scratch_size(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
+    bint tiles, int threads,
 ):
-    """Numbers of scratch per thread for x (n, c, ., .), out (n, f, oh, ow), 3x3 or 5x5 kernels."""
-    cdef Problem p = problem_of(n, c, f, oh, ow, kernel)
-    return p.points * p.lanes * (p.chunk * c + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+    """Numbers of scratch for x (n, c, ., .), out (n, f, oh, ow), 3x3 or 5x5 kernels."""
+    check_threads(threads)
+    cdef Problem p = problem_of(n, c, f, oh, ow, kernel, tiles)
+    return shared_size(&p) + threads * each_size(&p)
 
 
 def packed_size(Py_ssize_t c, Py_ssize_t f, Py_ssize_t kernel):
@@ -197,30 +196,31 @@ def packed_size(Py_ssize_t c, Py_ssize_t f, Py_ssize_t kernel):
 
 def correlate(
     object x, object u, object bias, object out, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, bint relu, int threads, bint later=False,
+    Py_ssize_t kernel, bint tiles, bint relu, int threads, bint later=False,
 ):
     """Fill ``out`` (N, F, OH, OW) from x (N, C, H, W), batch-last, and u from ``pack_weights``.
 
-    bias: 1-d (F,) or None; scratch: 1-d of ``threads * scratch_size(...)``; output (i, j) reads
+    bias: 1-d (F,) or None; scratch: 1-d of ``scratch_size(...)``; output (i, j) reads
     inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside. ``relu``
     replaces what is below 0 by 0. ``later`` does nothing now but gives a task for a program.
     """
     check_threads(threads)
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
-    cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel)
+    cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel, tiles)
     cdef Correlation call
-    cdef Py_ssize_t per_thread = scratch_size(o.n, a.c, o.c, o.h, o.w, kernel)
+    cdef Py_ssize_t size = shared_size(&p) + threads * each_size(&p)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
     p.u = numbers(u, packed_size(a.c, o.c, kernel), False)
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
-    cdef real* base = numbers(scratch, threads * per_thread, True)
-    check_apart(base, threads * per_thread, o.data, extent(o))
-    call.jobs = (o.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks
-    call.p, call.scratch, call.per_thread = p, base, per_thread
-    call.task.run, call.task.threads = run, threads
+    cdef real* base = numbers(scratch, size, True)
+    check_apart(base, size, o.data, extent(o))
+    call.v = from_cache_line(base)
+    call.scratch = call.v + shared_size(&p) - LINE
+    call.p, call.each = p, each_size(&p)
+    call.task.run, call.task.threads = run_tiles if p.tiles else run, threads
     return finish(&call.task, sizeof(call), later)
 
 
@@ -344,7 +344,7 @@ def pack_weights(
     kernel is turned by 180 degrees; or not, if ``spread``, which is for ``input_grad``.
     """
     check_threads(threads)
-    cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel)
+    cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel, False)
     cdef const real* src = numbers(w, rows * cols * kernel * kernel, False)
     cdef real* dst = numbers(u, packed_size(cols, rows, kernel), True)
     cdef Py_ssize_t block

@@ -1,0 +1,238 @@
+# Winograd's convolution of few images: lanes are tiles, and the images of each.
+#
+# What element (i, j) of the tiles reads lies `side` pixels apart from tile to tile. So a channel is
+# first laid out with its rows and columns sorted by their number modulo `side`, zeros around it:
+# there, an element of neighbouring tiles is one stretch of memory, from tile to tile of a row and on
+# to the next row. (Between two rows lie `reach` lanes that are no tile.)
+#
+#   V   a job transforms one channel, of a strip of rows of tiles     (fill_channel)
+#   M   a job takes a block of lanes and a block of output channels   (multiply)
+#   Y   is turned back from lanes to rows of pixels                   (write_tiles)
+
+from cyconv.kernels.panel cimport clear, copy
+from cyconv.kernels.points cimport (
+    ALONG, MOST, input_1d, input_lines, output_columns, output_line, points_along, side_of,
+)
+from cyconv.kernels.simd cimport VLEN, broadcast, inlined, load, real, store, transpose, vreal
+from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
+from cyconv.kernels.tiling cimport Problem
+
+cdef enum:
+    WIDTH = 2 * VLEN                         # lanes of a block
+    OUTPUTS = 16                             # of a tile, at most
+    ROW = (OUTPUTS + VLEN - 1) // VLEN * VLEN  # of a tile's outputs: whole vectors
+    STRIP = 1048576                          # bytes of V that are used together
+
+
+cdef struct Place:  # of a lane
+    Py_ssize_t ty, tx, image
+
+
+cdef inline Place place_of(const Problem* p, Py_ssize_t first, Py_ssize_t lane) noexcept nogil:
+    # behind the first lane of the row `first` of tiles
+    cdef Place at
+    at.ty, lane = first + lane // across(p), lane % across(p)
+    at.tx, at.image = lane // p.out.n, lane % p.out.n
+    return at
+
+
+cdef inline Py_ssize_t reach(const Problem* p) noexcept nogil:
+    # how many tiles further the inputs of a tile lie
+    return (points_along(p.kernel) - 1) // p.side
+
+
+cdef inline Py_ssize_t across(const Problem* p) noexcept nogil:
+    # lanes from a row of tiles to the next
+    return (p.tile_cols + reach(p)) * p.out.n
+
+
+cdef inline Py_ssize_t lanes_of(const Problem* p, Py_ssize_t rows) noexcept nogil:
+    # of so many rows of tiles, from the first tile to the last
+    return (rows - 1) * across(p) + p.tile_cols * p.out.n
+
+
+cdef inline Py_ssize_t strip_of(const Problem* p) noexcept nogil:
+    # rows of tiles in a strip
+    cdef Py_ssize_t row = p.points * p.x.c * across(p) * <Py_ssize_t>sizeof(real)
+    return max(<Py_ssize_t>1, min(STRIP // row, p.tile_rows))
+
+
+cdef inline Py_ssize_t blocks_of(Py_ssize_t lanes) noexcept nogil:
+    return (lanes + WIDTH - 1) // WIDTH
+
+
+cdef inline Py_ssize_t filled_size(const Problem* p) noexcept nogil:
+    # numbers of V
+    return blocks_of(lanes_of(p, strip_of(p))) * p.points * p.x.c * WIDTH
+
+
+cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
+    # numbers of scratch of each thread: a channel, padded and laid out, and what is read behind it; or M
+    cdef Py_ssize_t laid = p.side * p.side * (strip_of(p) + reach(p)) * across(p)
+    return max(2 * laid + WIDTH, p.points * p.mr * WIDTH)
+
+
+# ------------------------------------------------------------------ V
+
+
+cdef inline inlined lay_out(
+    const int side, const Problem* p, const real* plane, Py_ssize_t first, Py_ssize_t rows,
+    real* padded, real* dst,
+) noexcept nogil:
+    # what so many rows of tiles from `first` on read of a channel: dst (side, side, rows, across), of
+    # column and row modulo `side`, by way of padded (side, rows, across, side)
+    cdef Py_ssize_t n = p.out.n, size = rows * across(p), length = side * across(p)
+    cdef Py_ssize_t begin = min(max(p.left, <Py_ssize_t>0), length // n)  # where the image's row is
+    cdef Py_ssize_t skipped = max(-p.left, <Py_ssize_t>0)
+    cdef Py_ssize_t count = max(min(p.x.w - skipped, length // n - begin), <Py_ssize_t>0) * n
+    cdef Py_ssize_t row, i, j, k, ih
+    cdef real* to
+    clear(padded, side * rows * length)
+    for row in range(rows):
+        for i in range(side):
+            ih = (first + row) * side + i - p.top
+            if 0 <= ih < p.x.h:
+                copy(padded + (i * rows + row) * length + begin * n,
+                     plane + (ih * p.x.w + skipped) * n, count)
+    if n == 1:
+        for i in range(side * rows * across(p)):
+            for j in range(side):
+                dst[j * side * size + i] = padded[i * side + j]
+        return
+    for j in range(side):
+        to = dst + j * side * size
+        for i in range(side * rows * (across(p) // n)):
+            # whole vectors: what they bring too much is overwritten by what comes next
+            k = 0
+            while k < n:
+                store(to + i * n + k, load(padded + (i * side + j) * n + k))
+                k = k + VLEN
+
+
+cdef inline inlined transform_lanes(
+    const int kernel, const Problem* p, const real* laid, Py_ssize_t size, real* v, Py_ssize_t vstride
+) noexcept nogil:
+    # v[point * vstride] = Bt d B of VLEN tiles of one channel
+    cdef vreal t[MOST]  # t[column, point]
+    cdef vreal line[ALONG]
+    cdef Py_ssize_t i, j
+    cdef int side = side_of(kernel), along = points_along(kernel)
+    cdef Py_ssize_t row = across(p)
+    for j in range(along):
+        for i in range(along):
+            line[i] = load(laid + (j % side * side + i % side) * size + i // side * row
+                           + j // side * p.out.n)
+        input_1d(kernel, <real*>line, VLEN, t + j * along, 1)
+    input_lines(kernel, t, v, vstride)
+
+
+cdef inline inlined fill_of(
+    const int kernel, const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v,
+    real* own,
+) noexcept nogil:
+    cdef Py_ssize_t total = lanes_of(p, rows), size = (rows + reach(p)) * across(p)
+    cdef Py_ssize_t begin = 0, width, lane
+    cdef int side = side_of(kernel)
+    cdef real* laid = own + side * side * size
+    lay_out(side, p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
+    while begin < total:
+        width = VLEN if total - begin <= VLEN else WIDTH
+        lane = 0
+        while lane < width:
+            transform_lanes(kernel, p, laid + begin + lane, size, v + c * width + lane, p.x.c * width)
+            lane = lane + VLEN
+        v = v + p.points * p.x.c * width
+        begin = begin + width
+
+
+cdef inline void fill_channel(
+    const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v, real* own
+) noexcept nogil:
+    # v (blocks of lanes, points, C, lanes) of one channel; the side of the kernels becomes a constant
+    if p.kernel == 3: fill_of(3, p, c, first, rows, v, own)
+    else: fill_of(5, p, c, first, rows, v, own)
+
+
+# ------------------------------------------------------------------ M and Y
+
+
+cdef inline inlined write_tiles(
+    const int kernel, const Problem* p, const real* m, Py_ssize_t mstride, real bias, Place at,
+    Py_ssize_t count, real* plane,
+) noexcept nogil:
+    # one channel's outputs of `count` <= VLEN lanes, of which the first is at a place
+    cdef vreal t[ALONG * 4]  # t[column, output row]
+    cdef vreal y[ROW]
+    cdef real tiles[VLEN * ROW]
+    cdef Py_ssize_t n = p.out.n, wide = p.tile_cols + reach(p), i, lane, rows, cols
+    cdef int side = side_of(kernel)
+    cdef real* dst
+    output_columns(kernel, m, mstride, t)
+    for i in range(side):
+        output_line(kernel, t, i, bias, p.relu, y + i * side)
+    for i in range(side * side, ROW):
+        y[i] = broadcast(0)
+    i = 0
+    while i < side * side:
+        transpose(y + i)
+        for lane in range(VLEN):
+            store(tiles + lane * ROW + i, y[i + lane])
+        i = i + VLEN
+    for lane in range(count):
+        if at.tx < p.tile_cols:
+            rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
+            cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
+            dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
+            write_tile(side, tiles + lane * ROW, rows, cols, n, dst, p.out.w * n)
+        at.image = at.image + 1
+        if at.image == n:
+            at.image, at.tx = 0, at.tx + 1
+        if at.tx == wide:
+            at.tx, at.ty = 0, at.ty + 1
+
+
+cdef inline inlined write_tile(
+    const int side, const real* tile, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t n, real* dst,
+    Py_ssize_t step,
+) noexcept nogil:
+    # rows of pixels, `step` numbers apart, of one of n images
+    cdef Py_ssize_t i, j
+    if n == 1 and cols == side:
+        for i in range(rows):
+            for j in range(side):
+                dst[i * step + j] = tile[i * side + j]
+        return
+    for i in range(rows):
+        for j in range(cols):
+            dst[i * step + j * n] = tile[i * side + j]
+
+
+cdef inline void write_tiles_of(
+    const Problem* p, const real* m, Py_ssize_t mstride, Py_ssize_t f, Place at, Py_ssize_t count
+) noexcept nogil:
+    # the side of the kernels becomes a constant
+    cdef real bias = p.bias[f] if p.bias != NULL else 0
+    cdef real* plane = p.out.data + f * p.out.stride
+    if p.kernel == 3: write_tiles(3, p, m, mstride, bias, at, count, plane)
+    else: write_tiles(5, p, m, mstride, bias, at, count, plane)
+
+
+cdef inline void multiply(
+    const Problem* p, Py_ssize_t job, Py_ssize_t first, Py_ssize_t rows, const real* v, real* m
+) noexcept nogil:
+    # outputs of one block of channels for one block of lanes
+    cdef Py_ssize_t block = job % p.blocks, begin = job // p.blocks * WIDTH
+    cdef Py_ssize_t total = lanes_of(p, rows), lanes = min(total - begin, <Py_ssize_t>WIDTH)
+    cdef Py_ssize_t width = VLEN if lanes <= VLEN else WIDTH
+    cdef Py_ssize_t start = first_row(block, p.out.c, p.blocks)
+    cdef Py_ssize_t channels = rows_in(block, p.out.c, p.blocks), f, lane, count
+    cdef Place at
+    packed_tiles(False, channels, p.x.c, v + begin * p.points * p.x.c,
+                 p.u + start * p.points * (1 + p.x.c), channels, m, width, width, False, p.points)
+    lane = 0
+    while lane < lanes:
+        at = place_of(p, first, begin + lane)
+        count = min(<Py_ssize_t>VLEN, lanes - lane)
+        for f in range(channels):
+            write_tiles_of(p, m + f * width + lane, channels * width, start + f, at, count)
+        lane = lane + VLEN
