@@ -24,8 +24,8 @@ OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Winograd's, which makes up for more.
 MOST_IDLE = 1.25
 MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
-# Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the outputs;
-# by the side of the kernels.
+# Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the pixels that
+# are written; by the side of the kernels.
 MOST_WASTE_OF_LANES = {3: 1.9, 5: 2.2}
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and multiply so many numbers at each
@@ -59,13 +59,14 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if g.allows_winograd and char == "f" and channels >= least.get(kernel, 2**31):
         side = _tile_side(g)
         on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
-        rows, cols = _tiles(g.window.in_size if on_input else (oh, ow), side)
+        written = g.window.in_size if on_input else (oh, ow)
+        rows, cols = _tiles(written, side)
         waste = rows * cols * side**2 / (oh * ow)
         if direction != "weight_grad" and lanes_are_tiles(g, vector):
             between = (kernel + side - 2) // side  # lanes between two rows of tiles
             lanes = ((rows - 1) * (cols + between) + cols) * g.n
-            lanes_to_tiles = _idle(lanes, vector) * lanes / (rows * cols * g.n)
-            fits = waste * lanes_to_tiles <= MOST_WASTE_OF_LANES[kernel]
+            computed = _idle(lanes, vector) * lanes / g.n * side**2
+            fits = computed <= MOST_WASTE_OF_LANES[kernel] * math.prod(written)
         else:
             fits = waste <= MOST_WASTE[direction] and idle <= MOST_IDLE_IN_TILES[direction]
         if fits and max(g.window.padding) < kernel:
