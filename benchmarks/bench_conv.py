@@ -36,7 +36,7 @@ def rows() -> list[tuple[str, str, str]]:
             algorithms = ["direct", "im2col", "winograd"]
             if direction == "weight_grad":
                 algorithms.remove("im2col")
-            if not layer(name).g.allows_winograd:
+            if not layer(name).g.allows_winograd():
                 algorithms.remove("winograd")
             found += [(name, direction, who) for who in (*algorithms, "numpy", "cupy", *PEERS)]
     return found

@@ -36,7 +36,7 @@ def candidates(layer: Layer, direction: str, backend: Any) -> dict[str, Callable
     algorithms = ["auto", "direct", "im2col", "winograd"]
     if direction == "weight_grad":
         algorithms.remove("im2col")
-    if not layer.g.allows_winograd:
+    if not layer.g.allows_winograd():
         algorithms.remove("winograd")
     return {algo: layer.cyconv(backend, direction, algo) for algo in algorithms}
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# points but infinity, by the side of the kernels, and the side of the outputs' tiles
-POINTS = {3: (0, 1, -1, 2, -2), 5: (1, -1, 2, -2, 0.5, -0.5)}
+# points but infinity, by the side of the kernels, and the side of the outputs' tiles; two taps are
+# those of 3x3 kernels with stride 2 that meet every second row
+POINTS = {2: (0, 1, -1, 2), 3: (0, 1, -1, 2, -2), 5: (1, -1, 2, -2, 0.5, -0.5)}
 SIDES = {3: 4, 5: 3}
 
 
@@ -59,22 +60,46 @@ def window(a: Array, padding: tuple[int, int], rows: int, columns: int) -> Array
     return moved
 
 
-def magnitude(x: Array, w: Array, padding: tuple[int, int], size: tuple[int, int]) -> Array:
+def matrices(kernel: int, stride: int, transposed: bool) -> tuple[Array, Array, Array, int]:
+    """At, G, Bt, and how far apart the tiles read."""
+    if stride == 1:
+        side = SIDES[kernel]
+        return interpolate(kernel, side), evaluate(kernel, kernel), transform(kernel), side
+    four = np.eye(4)
+    g, bt, at = np.zeros((9, 3)), np.zeros((9, 5 if transposed else 9)), np.zeros((4, 9))
+    g[:5, ::2], g[5:, 1] = evaluate(2, 2), 1
+    at[:, :5] = interpolate(2, 4)
+    if transposed:
+        bt[:5], bt[5:, :4] = transform(2), four
+        return np.stack([np.hstack([np.zeros((4, 5)), four]), at], 1).reshape(8, 9), g, bt, 4
+    bt[:5, ::2], bt[5:, 1::2] = transform(2), four
+    at[:, 5:] = four
+    return at, g, bt, 8
+
+
+def magnitude(
+    x: Array,
+    w: Array,
+    padding: tuple[int, int],
+    size: tuple[int, int],
+    stride: int = 1,
+    transposed: bool = False,
+) -> Array:
     """The formula in absolute values: (N, F, OH, OW) of this size, from (top, left) padding."""
-    kernel, w = w.shape[2], abs(w.astype(np.float64))
-    side, along = SIDES[kernel], SIDES[kernel] + kernel - 1
-    g, at = abs(evaluate(kernel, kernel)), abs(interpolate(kernel, side))
-    bt = abs(transform(kernel))
-    rows, columns = (-(-length // side) * side for length in size)
-    padded = window(x, padding, rows + kernel - 1, columns + kernel - 1)
-    u = np.einsum("pk,fckl,ql->fcpq", g, w, g)
-    out = np.zeros((len(x), len(w), rows, columns))
-    for i in range(0, rows, side):
-        for j in range(0, columns, side):
-            tile = padded[:, :, i : i + along, j : j + along]
+    *transforms, step = matrices(w.shape[2], stride, transposed)
+    at, g, bt = (abs(a) for a in transforms)
+    side, along = len(at), bt.shape[1]
+    rows, columns = (-(-length // side) for length in size)
+    padded = window(x, padding, rows * step + along, columns * step + along)
+    u = np.einsum("pk,fckl,ql->fcpq", g, abs(w.astype(np.float64)), g)
+    out = np.zeros((len(x), len(w), rows * side, columns * side))
+    for i in range(rows):
+        for j in range(columns):
+            tile = padded[:, :, i * step : i * step + along, j * step : j * step + along]
             v = np.einsum("pk,nckl,ql->ncpq", bt, tile, bt)
             m = np.einsum("fcpq,ncpq->nfpq", u, v)
-            out[:, :, i : i + side, j : j + side] = np.einsum("ip,nfpq,jq->nfij", at, m, at)
+            y = np.einsum("ip,nfpq,jq->nfij", at, m, at)
+            out[:, :, i * side : (i + 1) * side, j * side : (j + 1) * side] = y
     return out[:, :, : size[0], : size[1]]
 
 
@@ -120,19 +145,21 @@ def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int], kernel: in
 def conv2d(
     x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any], spread: bool
 ) -> dict[str, Array]:
-    """Bounds of out and of the gradients x and w of conv2d with stride 1.
+    """Bounds of out and of the gradients x and w of conv2d with stride 1; of out and x with 2.
 
     ``spread``: the gradient by x takes tiles of dout, which overlap, and not of dx.
     """
     kernel, side = w.shape[2], SIDES[w.shape[2]]
     (top, _), (left, _) = oracle.sides(options.get("padding", 0))
     shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
-    forward = magnitude(x, w, (top, left), dout.shape[2:]) + shift
+    stride = options.get("stride", 1)
+    forward = magnitude(x, w, (top, left), dout.shape[2:], stride) + shift
     turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
     if spread:
         backward = spread_magnitude(dout, w, (top, left), x.shape[2:])
     else:
-        backward = magnitude(dout, turned, (kernel - 1 - top, kernel - 1 - left), x.shape[2:])
+        back = (kernel - stride - top) // stride, (kernel - stride - left) // stride
+        backward = magnitude(dout, turned, back, x.shape[2:], stride, True)
     tiles = -(-dout.shape[2] // side) * -(-dout.shape[3] // side)
     weights = weight_magnitude(x, dout, (top, left), kernel)
     return {

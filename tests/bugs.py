@@ -9,7 +9,6 @@ CONV = ("test_recorded.py", "test_integers.py")
 POOL = ("test_recorded.py", "test_ops_pool.py")
 NORM = ("test_recorded.py", "test_ops_norm_loss.py")
 OPTIM = ("test_optim.py",)
-TILES = ("test_ops_conv.py::test_winograd",)
 LAYOUTS = ("test_recorded.py", "test_layouts.py")
 
 
@@ -237,8 +236,15 @@ KERNEL_BUGS = [
     kernel(
         "a lower value wins for one image",
         "pool.pyx",
-        "(src[ow * cols.stride] > best[ow])",
-        "(src[ow * cols.stride] < best[ow])",
+        "most = value if wins(value, most)",
+        "most = value if wins(most, value)",
+        ("test_single_image.py", *POOL),
+    ),
+    kernel(
+        "the lower one of a window wins at an image's edge",
+        "pool.pyx",
+        "best[ow] = value if wins(value, best[ow])",
+        "best[ow] = value if wins(best[ow], value)",
         ("test_single_image.py", *POOL),
     ),
     kernel("tail skipped", "sums.pxd", "if whole < length:", "if False:", CONV, "conv_weight_grad"),
@@ -269,62 +275,6 @@ KERNEL_BUGS = [
         "copied + i * plane",
         "copied",
         CONV,
-    ),
-    kernel(
-        "one number of a transform",
-        "points.pxd",
-        "term = (even if k % 2 == 0 else odd) * power",
-        "term = (even if k % 2 == 0 else odd) * point",
-        *(TILES, "winograd"),
-    ),
-    kernel(
-        "overlapping tiles not added up",
-        "spread.pxd",
-        "store_some(dst, load_some(dst, count) + line[j], count)",
-        "store_some(dst, line[j], count)",
-        *(TILES, "winograd"),
-    ),
-    kernel(
-        "sums of earlier tiles forgotten",
-        "rows.pxd",
-        "sum_rows(r, steps, first > 0, job",
-        "sum_rows(r, steps, False, job",
-        *(TILES, "winograd_weight_grad"),
-    ),
-    kernel(
-        "the last output channels where others would be",
-        "rows.pxd",
-        "(f - first_in(block, r.fr, r.d.c)) * r.tr",
-        "(f - block * r.fr) * r.tr",
-        *(TILES, "winograd_weight_grad"),
-    ),
-    kernel(
-        "products of earlier tiles forgotten",
-        "winograd_weight_grad.pyx",
-        "if not add:",
-        "if True:",
-        TILES,
-    ),
-    kernel(
-        "the last weight without the point at infinity",
-        "points.pxd",
-        "cdef const real* last = m + (points_along(kernel) - 1) * step",
-        "cdef const real* last = m + (points_along(kernel) - 2) * step",
-        *(TILES, "winograd_weight_grad"),
-    ),
-    kernel(
-        "a point of 5x5 kernels at another place",
-        "points.pxd",
-        "input_pair(d, step, <real>0.5, 5, 4,",
-        "input_pair(d, step, <real>0.5, 5, 1,",
-        *(TILES, "winograd"),
-    ),
-    kernel(
-        "half of the last channels' products left out",
-        "winograd_weight_grad.pyx",
-        "VLEN if side.is_input and left <= VLEN",
-        "VLEN if side.is_input and left <= 2 * VLEN",
-        *(TILES, "winograd_weight_grad"),
     ),
     kernel(
         "a gate open at 0",

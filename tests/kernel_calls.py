@@ -76,8 +76,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     packed = line(dtype, k.conv.packed_size(G, F // G, taps)[0])
     back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
     winograd = {"n": N, "c": C, "f": F, "oh": OUT[0], "ow": OUT[1], "kernel": 5}
-    turned = line(dtype, k.winograd.packed_size(C, F, 3))
-    sizes_of_tiles = [k.winograd.scratch_size(*winograd.values(), lanes, 2) for lanes in (0, 1)]
+    turned = line(dtype, k.winograd.packed_size(C, F, 5, 1))
+    once = {"stride": 1, "transposed": False}
+    sizes_of_tiles = [
+        k.winograd.scratch_size(*winograd.values(), *once.values(), lanes, 2) for lanes in (0, 1)
+    ]
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
@@ -154,34 +157,38 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),
         "winograd.scratch_size": (
             k.winograd.scratch_size,
-            {**winograd, "tiles": True, "threads": 2},
+            {**winograd, **once, "tiles": True, "threads": 2},
             (),
         ),
-        "winograd.packed_size": (k.winograd.packed_size, {"c": C, "f": F, "kernel": 3}, ()),
+        "winograd.packed_size": (
+            k.winograd.packed_size,
+            {"c": C, "f": F, "kernel": 3, "stride": 2},
+            (),
+        ),
         "winograd.pack_weights": (
             k.winograd.pack_weights,
             {"w": line(dtype, F * C * 25), "u": turned, "rows": F, "cols": C}
-            | {"kernel": 5, "swapped": False, "spread": False, "threads": 2},
+            | {"kernel": 5, "stride": 1, "swapped": False, "spread": False, "threads": 2},
             ("u",),
         ),
         "winograd.correlate": (
             k.winograd.correlate,
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "top": 1, "left": 1}
-            | {"kernel": 5, "tiles": False, "relu": True, "threads": 2}
+            | {"kernel": 5, **once, "tiles": False, "relu": True, "threads": 2}
             | {"scratch": line(dtype, sizes_of_tiles[False])},
             ("out", "scratch"),
         ),
         "winograd.correlate tiles": (
             k.winograd.correlate,
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "top": 1, "left": 1}
-            | {"kernel": 5, "tiles": True, "relu": True, "threads": 2}
+            | {"kernel": 5, **once, "tiles": True, "relu": True, "threads": 2}
             | {"scratch": line(dtype, sizes_of_tiles[True])},
             ("out", "scratch"),
         ),
         "winograd.spread_scratch_size": (k.winograd.spread_scratch_size, winograd, ()),
         "winograd.input_grad": (
             k.winograd.input_grad,
-            {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C, 3)), "dx": x}
+            {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C, 5, 1)), "dx": x}
             | {"scratch": line(dtype, 2 * k.winograd.spread_scratch_size(*winograd.values()))}
             | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dx", "scratch"),

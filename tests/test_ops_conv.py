@@ -291,9 +291,33 @@ def test_winograd(
     check_conv(case, algo=algo)
 
 
+@pytest.mark.parametrize("algo", WINOGRAD)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "f", "padding"),
+    [
+        ((16, 16, 16, 16), 16, 1),
+        ((33, 17, 15, 31), 29, 1),
+        ((64, 20, 6, 9), 14, ((1, 2), (3, 0))),
+        ((35, 34, 32, 30), 17, 0),  # the gradient by x is direct
+        ((3, 2, 5, 6), 3, 3),
+        # lanes are tiles
+        ((1, 20, 32, 32), 50, 1),
+        ((2, 17, 63, 31), 29, 1),
+        ((3, 40, 33, 100), 16, ((1, 2), (1, 3))),
+    ],
+)
+def test_winograd_of_stride_2(
+    algo: str, dtype: str, x_shape: tuple[int, ...], f: int, padding: Any
+) -> None:
+    options = {"stride": 2, "padding": padding}
+    case = Conv(x_shape, (f, x_shape[1], 3, 3), True, options, dtype, seed=3)
+    check_conv(case, algo=algo)
+
+
 def test_winograd_needs_3x3_or_5x5_kernels() -> None:
     x, w = np.zeros((2, 3, 8, 8), np.float32), np.zeros((4, 3, 5, 7), np.float32)
     with pytest.raises(ValueError, match=r"algo='winograd' needs 3x3 or 5x5 .*\(4, 3, 5, 7\)"):
         cc.ops.conv2d(x, w, algo="winograd")
     with pytest.raises(ValueError, match=r"algo='winograd'.*stride \(2, 2\)"):
-        cc.ops.conv2d(x, w[..., :5], stride=2, algo="winograd")
+        cc.ops.conv2d(x, np.zeros((4, 3, 5, 5), np.float32), stride=2, algo="winograd")

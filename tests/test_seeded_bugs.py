@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 from bugs import KERNEL_BUGS
 from bugs_numpy import NUMPY_BUGS
+from bugs_winograd import WINOGRAD_BUGS
 from seeding import Bug, build, caught, plant, settings, why_not
 
 if os.environ.get("CYCONV_NO_EXTENSIONS") or os.environ.get("CYCONV_ISA"):
     pytest.skip("runs once, with all extensions", allow_module_level=True)
 
+IN_KERNELS = [*KERNEL_BUGS, *WINOGRAD_BUGS]
 Verdicts = dict[Bug, Future[bool]]
 
 
@@ -56,7 +58,7 @@ def test_a_bug_in_the_numpy_backend_is_caught(bug: Bug, verdicts: Verdicts) -> N
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
-@pytest.mark.parametrize("bug", KERNEL_BUGS, ids=str)
+@pytest.mark.parametrize("bug", IN_KERNELS, ids=str)
 def test_a_bug_in_a_kernel_is_caught(bug: Bug, verdicts: Verdicts) -> None:
     assert verdicts[bug].result(), f"nothing in {bug.caught_by} failed"
 
@@ -65,6 +67,6 @@ def test_a_bug_in_a_kernel_is_caught(bug: Bug, verdicts: Verdicts) -> None:
 def test_without_a_bug_nothing_fails(tmp_path: Path) -> None:
     """Else the copy, the build or the tests would be what fails above."""
     plant(None, tmp_path)
-    build(tmp_path, tuple(sorted({m for bug in KERNEL_BUGS for m in bug.modules})))
+    build(tmp_path, tuple(sorted({m for bug in IN_KERNELS for m in bug.modules})))
     tests = ("test_recorded.py", "test_activation.py", "test_compiled.py")
     assert not caught(tmp_path, tests, "cython")

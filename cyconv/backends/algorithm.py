@@ -9,24 +9,32 @@ import math
 
 from ..geometry import Conv2dGeometry
 
-# From so many channels of input and output on, by the side of the kernels, Winograd's transforms
-# cost less than they save; the weight gradient transforms both sides each time. For 1x1 kernels it
-# only transposes one.
+# From so many channels of input and output on, by (side of the kernels, stride), Winograd's
+# transforms cost less than they save; the weight gradient transforms both sides each time. For 1x1
+# kernels it only transposes one.
 LEAST_CHANNELS = {
-    "forward": {3: 16, 5: 8},
-    "input_grad": {3: 16, 5: 8},
-    "weight_grad": {1: 32, 3: 16, 5: 12},
+    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 16},
+    "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 16},
+    "weight_grad": {(1, 1): 32, (3, 1): 16, (5, 1): 12},
 }
-# What Winograd's tiles may compute, relative to the outputs of the convolution.
-MOST_WASTE = {"forward": 1.5, "input_grad": 1.5, "weight_grad": 1.35}
+# What Winograd's tiles may compute, relative to the outputs of the convolution; by the stride.
+MOST_WASTE = {
+    "forward": {1: 1.5, 2: 1.35},
+    "input_grad": {1: 1.5, 2: 1.35},
+    "weight_grad": {1: 1.35},
+}
 OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Lanes of the vectors that images take up, relative to the images: of the direct algorithm, and of
 # Winograd's, which makes up for more.
 MOST_IDLE = 1.25
 MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
-# Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the pixels that
-# are written; by the side of the kernels.
-MOST_WASTE_OF_LANES = {3: 1.9, 5: 2.2}
+# Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the pixels
+# that are written; by (side of the kernels, stride). Otherwise a strided gradient would multiply
+# mostly zeros, see im2col.
+MOST_WASTE_OF_LANES = {
+    "forward": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 1.3},
+    "input_grad": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 6.0},
+}
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and multiply so many numbers at each
 # output pixel; or if the images fill one vector only, while pixels fill the two of a tile
@@ -47,31 +55,34 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
         return "dense", "a single pixel: lanes are channels"
-    (oh, ow), kernel = g.window.out_size, g.window.kernel[0]
+    (oh, ow), sizes = g.window.out_size, (g.window.kernel[0], g.window.stride[0])
     least, channels = LEAST_CHANNELS[direction], min(g.c, g.f)
     product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
-    if product and (one_pixel or channels >= least[1]):
+    if product and (one_pixel or channels >= least[1, 1]):
         return "dense", "a product of two matrices: lanes are channels"
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
     if g.c == g.groups == g.f > 1 and fills and _padded(g) <= MOST_PADDED * (oh * ow + _pixels(g)):
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
     idle = _idle(g.n, vector)
-    if g.allows_winograd and char == "f" and channels >= least.get(kernel, 2**31):
-        side = _tile_side(g)
+    allowed = g.allows_winograd(direction) and char == "f"
+    if allowed and channels >= least[sizes] and max(g.window.padding) < sizes[0]:
         on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
         written = g.window.in_size if on_input else (oh, ow)
+        side, taken = _tile(g, on_input)
         rows, cols = _tiles(written, side)
-        waste = rows * cols * side**2 / (oh * ow)
         if direction != "weight_grad" and lanes_are_tiles(g, vector):
-            between = (kernel + side - 2) // side  # lanes between two rows of tiles
+            between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
             lanes = ((rows - 1) * (cols + between) + cols) * g.n
             computed = _idle(lanes, vector) * lanes / g.n * side**2
-            fits = computed <= MOST_WASTE_OF_LANES[kernel] * math.prod(written)
+            fits = computed <= MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
         else:
-            fits = waste <= MOST_WASTE[direction] and idle <= MOST_IDLE_IN_TILES[direction]
-        if fits and max(g.window.padding) < kernel:
-            taken = f"{(side + kernel - 1) ** 2} instead of {(side * kernel) ** 2} multiplications"
-            return "winograd", f"its tiles of {side}x{side} outputs take {taken}"
+            stride = sizes[1] if on_input else 1
+            waste = rows * cols * (side // stride) ** 2 / (oh * ow)
+            fits = (
+                idle <= MOST_IDLE_IN_TILES[direction] and waste <= MOST_WASTE[direction][sizes[1]]
+            )
+        if fits:
+            return "winograd", f"its tiles of {side}x{side} outputs take {taken} multiplications"
     if idle > MOST_IDLE or (g.window.is_pointwise and not one_pixel and idle > 1):
         reason = f"a batch of {g.n} would idle lanes of vectors of {vector}"
         return "im2col", f"{reason}, pixels fill them"
@@ -123,7 +134,7 @@ def _padded(g: Conv2dGeometry) -> int:
 
 
 def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
-    """Whether the lanes of Winograd's convolution are tiles: its images would leave too many idle."""
+    """Whether Winograd's lanes are tiles, as images would leave too many idle."""
     return _idle(g.n, vector) > MOST_IDLE_IN_TILES["forward"]
 
 
@@ -132,9 +143,9 @@ def spreads_output_tiles(g: Conv2dGeometry, vector: int) -> bool:
 
     Tiles of dx do not overlap, but without padding they are more.
     """
-    if not g.allows_winograd or lanes_are_tiles(g, vector):
+    if g.window.stride != (1, 1) or not g.allows_winograd() or lanes_are_tiles(g, vector):
         return False
-    side = _tile_side(g)
+    side, _ = _tile(g, False)
     return OVERLAP * math.prod(_tiles(g.window.out_size, side)) <= math.prod(
         _tiles(g.window.in_size, side)
     )
@@ -145,9 +156,11 @@ def _idle(images: int, vector: int) -> float:
     return -(-images // vector) * vector / max(images, 1)
 
 
-def _tile_side(g: Conv2dGeometry) -> int:
-    """Of Winograd's tiles: 6x6 inputs give 4x4 outputs of 3x3 kernels, 7x7 give 3x3 of 5x5 ones."""
-    return {3: 4, 5: 3}[g.window.kernel[0]]
+def _tile(g: Conv2dGeometry, on_input: bool) -> tuple[int, str]:
+    """The side of Winograd's tiles of the output, or of the input, and what each multiplies."""
+    if g.window.stride == (2, 2):
+        return 8 if on_input else 4, "81 instead of 144"
+    return (4, "36 instead of 144") if g.window.kernel == (3, 3) else (3, "49 instead of 225")
 
 
 def _tiles(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -28,7 +28,7 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
 @lru_cache(maxsize=4096)
 def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str, str]:
     """The instruction set, the algorithm and why that."""
-    if algo != "auto":
+    if algo != "auto" and (algo != "winograd" or g.allows_winograd(direction)):
         return isa, algo, "it was asked for"
     vector = all_kernels[char].conv.lanes // 2
     by_lanes = {vector: isa} | ({vector // 2: narrower} if narrower else {})
@@ -132,23 +132,25 @@ class _Tiles:
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool):
         self.winograd, self.threads = kernels.winograd, threads_for(g.macs)
-        side, (top, _, left, _) = g.window.kernel[0], g.window.padding
+        side, stride, (top, _, left, _) = g.window.kernel[0], g.window.stride[0], g.window.padding
         read, written, size = g.c, g.f, g.window.out_size
         if transposed:  # a correlation with the turned kernel
             read, written, size = g.f, g.c, g.window.in_size
-            top, left = side - 1 - top, side - 1 - left
+            top, left = ((side - stride - pad) // stride for pad in (top, left))
+        method = side, stride, transposed
         self.tiles = lanes_are_tiles(g, kernels.conv.lanes // 2)
-        sizes = (g.n, read, written, *size, side)
+        sizes = (g.n, read, written, *size, *method)
         self.scratch = self.winograd.scratch_size(*sizes, self.tiles, self.threads)
-        self.packed = self.winograd.packed_size(read, written, side)
-        self.layout = (written, read, side, transposed, False, threads_for(math.prod(g.w_shape)))
-        self.place = top, left, side
+        self.packed = self.winograd.packed_size(read, written, side, stride)
+        packers = threads_for(math.prod(g.w_shape))
+        self.layout = (written, read, side, stride, transposed, False, packers)
+        self.how = (top, left, *method, self.tiles)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         packed = constant_empty((self.packed,), x.dtype)
         self.winograd.pack_weights(w, packed, *self.layout)
         bias, scratch = constant(b), aligned_empty((self.scratch,), x.dtype)
-        arrays, how = (x, packed, bias, out, scratch), (*self.place, self.tiles, relu, self.threads)
+        arrays, how = (x, packed, bias, out, scratch), (*self.how, relu, self.threads)
         call(self.winograd.correlate, *arrays, *how, constants=(packed, bias))
 
 
@@ -160,8 +162,8 @@ class _SpreadTiles:
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
         size = self.winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
         self.scratch = size * self.threads
-        self.packed = self.winograd.packed_size(g.f, g.c, side)
-        self.layout = (g.c, g.f, side, True, True, threads_for(math.prod(g.w_shape)))
+        self.packed = self.winograd.packed_size(g.f, g.c, side, 1)
+        self.layout = (g.c, g.f, side, 1, True, True, threads_for(math.prod(g.w_shape)))
         self.place = top, left, side
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:

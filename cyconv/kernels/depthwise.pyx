@@ -37,11 +37,11 @@ cdef void one_filter(
 ) noexcept nogil:
     # the micro-kernel for one output channel: placed_tile would bring those for many along
     if lanes > 2 * VLEN:
-        tile(1, 4, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1)
+        tile(1, 4, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1, False)
     elif lanes > VLEN:
-        tile(1, 2, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1)
+        tile(1, 2, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1, False)
     else:
-        tile(1, 1, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1)
+        tile(1, 1, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1, False)
 
 
 cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept nogil:

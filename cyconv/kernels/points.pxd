@@ -9,42 +9,59 @@
 #   Bt  the input's tile               (input_1d)
 #   B   back to the input's tile       (spread_1d: input gradients)
 #   At  back from values at the points (interpolate_1d: outputs, or weight gradients)
+# Kernels of 3x3 with stride 2 (STRIDED) read every second row with taps 0 and 2, and the rows between
+# with tap 1. The former is a sum of 2 products at 4 places, for which five points are enough, 0, 1, -1, 2
+# and infinity; the latter takes 4 products, at "points" 5 to 8, all with the same weights. The gradient
+# by the input (WIDENED) has the same sums, where the two kinds of rows are written.
+#
 # The scale of a point is one over the product of its distances from the others; where it is negative
 # for -2, say, and not for 2, the input's values have the other sign instead.
 
-from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.simd cimport (
-    VLEN, broadcast, inlined, load, load_first, prefetch, real, rectified, store, store_first, vreal,
-)
+from cyconv.kernels.simd cimport inlined, load, real, vreal
 
 cdef enum:
-    MOST = 49  # points of a tile
-    ALONG = 7  # of them, along an axis
+    # methods, besides 3 and 5: kernels of so many rows and columns, with stride 1
+    STRIDED = 6  # 3x3 kernels with stride 2, and ...
+    WIDENED = 7  # ... their gradient by the input, where the padding is odd
+    MOST = 81    # points of a tile
+    ALONG = 9    # of them, along an axis
+    SIDE = 8     # of a tile that is written, at most
 
 
-cdef inline int side_of(const int kernel) noexcept nogil:
-    # of the outputs' tiles
-    return 4 if kernel == 3 else 3
+cdef inline int taps_of(const int method) noexcept nogil:
+    # along an axis of the kernels
+    return 5 if method == 5 else 3
 
 
-cdef inline int points_along(const int kernel) noexcept nogil:
-    # of a tile, along an axis: as many as its inputs
-    return side_of(kernel) + kernel - 1
+cdef inline int side_of(const int method) noexcept nogil:
+    # of the tiles that are written
+    return 3 if method == 5 else 8 if method == WIDENED else 4
 
 
-cdef inline Py_ssize_t points_of(const int kernel) noexcept nogil:
-    return points_along(kernel) * points_along(kernel)
+cdef inline int step_of(const int method) noexcept nogil:
+    # from what a tile reads to what the next one reads, ...
+    return 3 if method == 5 else 8 if method == STRIDED else 4
 
 
-cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
-    return load(p) if count == VLEN else load_first(p, count)
+cdef inline int reads_along(const int method) noexcept nogil:
+    # ... and how much that is, along an axis
+    if method == WIDENED:
+        return 5
+    return 9 if method == STRIDED else side_of(method) + method - 1
 
 
-cdef inline void store_some(real* p, vreal v, Py_ssize_t count) noexcept nogil:
-    if count == VLEN:
-        store(p, v)
-    else:
-        store_first(p, v, count)
+cdef inline int points_along(const int method) noexcept nogil:
+    # of a tile, along an axis
+    return 9 if method == STRIDED or method == WIDENED else reads_along(method)
+
+
+cdef inline int weights_along(const int method) noexcept nogil:
+    # points at which weights differ, along an axis; the last ones are of all points from there on
+    return 6 if method == STRIDED or method == WIDENED else points_along(method)
+
+
+cdef inline Py_ssize_t points_of(const int method) noexcept nogil:
+    return points_along(method) * points_along(method)
 
 
 cdef inline int check_tiles(
@@ -57,20 +74,6 @@ cdef inline int check_tiles(
     if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= most:
         raise ValueError("kernel: winograd got a size out of range")
     return 0
-
-
-cdef inline void fetch(
-    const Planes* a, const real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows,
-    Py_ssize_t cols, Py_ssize_t images,
-) noexcept nogil:
-    # ask for so many images of these pixels: they lie too far apart for the processor to foresee them
-    cdef Py_ssize_t i, j, image
-    for i in range(top, top + rows):
-        for j in range(left, left + cols):
-            image = 0
-            while image < images:
-                prefetch(plane + (i * a.w + j) * a.n + image)
-                image = image + 64 // <Py_ssize_t>sizeof(real)  # of a cache line
 
 
 cdef inline inlined evaluate_pair(
@@ -93,15 +96,22 @@ cdef inline inlined evaluate_pair(
 
 
 cdef inline inlined evaluate_1d(
-    const int kernel, const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep,
+    const int method, const int count, const real* g, Py_ssize_t step, vreal* t, const int tstep,
     const bint scaled,
 ) noexcept nogil:
     # t = G g, or A g if not scaled: `count` vectors, `step` numbers apart, to the points
-    if kernel == 3:
+    if method == 3:
         t[0] = load(g) * <real>(0.25 if scaled else 1)
         evaluate_pair(count, g, step, 1, <real>(-1.0 / 6 if scaled else 1), t + tstep, tstep)
         evaluate_pair(count, g, step, 2, <real>(1.0 / 24 if scaled else 1), t + 3 * tstep, tstep)
         t[5 * tstep] = load(g + (count - 1) * step)
+    elif method == STRIDED or method == WIDENED:  # weights, scaled
+        t[0] = load(g) * <real>0.5
+        t[tstep] = (load(g) + load(g + 2 * step)) * <real>-0.5
+        t[2 * tstep] = (load(g + 2 * step) - load(g)) * <real>(1.0 / 6)
+        t[3 * tstep] = (load(g) + load(g + 2 * step) * 2) * <real>(1.0 / 6)
+        t[4 * tstep] = load(g + 2 * step)
+        t[5 * tstep] = load(g + step)
     else:
         evaluate_pair(count, g, step, 1, <real>(-2.0 / 9 if scaled else 1), t, tstep)
         evaluate_pair(count, g, step, 2, <real>(1.0 / 45 if scaled else 1), t + 2 * tstep, tstep)
@@ -126,12 +136,36 @@ cdef inline inlined interpolate_pair(
         power = power * point
 
 
+cdef inline inlined interpolate_four(
+    const real* m, Py_ssize_t step, vreal* y, const int ystep
+) noexcept nogil:
+    # y = four vectors from the five points 0, 1, -1, 2 and infinity
+    cdef vreal even = load(m + step) + load(m + 2 * step)
+    cdef vreal odd = load(m + step) - load(m + 2 * step)
+    cdef vreal two = load(m + 3 * step)
+    y[0] = load(m) + even + two
+    y[ystep] = odd + two * 2
+    y[2 * ystep] = even + two * 4
+    y[3 * ystep] = odd + two * 8 + load(m + 4 * step)
+
+
 cdef inline inlined interpolate_1d(
-    const int kernel, const int count, const real* m, Py_ssize_t step, vreal* y, const int ystep
+    const int method, const int count, const real* m, Py_ssize_t step, vreal* y, const int ystep
 ) noexcept nogil:
     # y = At m: the points, `step` numbers apart, to `count` vectors
-    cdef const real* last = m + (points_along(kernel) - 1) * step
-    if kernel == 3:
+    cdef const real* last = m + (points_along(method) - 1) * step
+    cdef int i
+    if method == STRIDED:
+        interpolate_four(m, step, y, ystep)
+        for i in range(4):
+            y[i * ystep] = y[i * ystep] + load(m + (5 + i) * step)
+        return
+    if method == WIDENED:
+        interpolate_four(m, step, y + ystep, 2 * ystep)
+        for i in range(4):
+            y[2 * i * ystep] = load(m + (5 + i) * step)
+        return
+    if method == 3:
         interpolate_pair(count, m + step, step, 1, True, y, ystep)
         interpolate_pair(count, m + 3 * step, step, 2, False, y, ystep)
         y[0] = y[0] + load(m)
@@ -153,12 +187,36 @@ cdef inline inlined input_pair(
     t[tstep] = even - odd
 
 
-cdef inline inlined input_1d(
-    const int kernel, const real* d, Py_ssize_t step, vreal* t, const int tstep
+cdef inline inlined input_five(
+    const real* d, Py_ssize_t step, vreal* t, const int tstep
 ) noexcept nogil:
-    # t = Bt d: as many vectors as points, `step` numbers apart, to the points
+    # five vectors to the points 0, 1, -1, 2 and infinity
+    cdef vreal a = load(d + 3 * step) - load(d + step)
+    cdef vreal b = load(d + 2 * step)
+    t[0] = (load(d) - b) * 2 + a
+    t[tstep] = load(d + 3 * step) - b - load(d + step) * 2
+    t[2 * tstep] = load(d + 3 * step) - b * 3 + load(d + step) * 2
+    t[3 * tstep] = a
+    t[4 * tstep] = load(d + 4 * step) - b - a * 2
+
+
+cdef inline inlined input_1d(
+    const int method, const real* d, Py_ssize_t step, vreal* t, const int tstep
+) noexcept nogil:
+    # t = Bt d: what a tile reads, `step` numbers apart, to the points
     cdef vreal a, b, c, e
-    if kernel == 3:
+    cdef int i
+    if method == STRIDED:
+        input_five(d, 2 * step, t, tstep)
+        for i in range(4):
+            t[(5 + i) * tstep] = load(d + (2 * i + 1) * step)
+        return
+    if method == WIDENED:
+        input_five(d, step, t, tstep)
+        for i in range(4):
+            t[(5 + i) * tstep] = load(d + i * step)
+        return
+    if method == 3:
         a = load(d + 4 * step) - load(d + 2 * step) * 4
         b = load(d + 3 * step) - load(d + step) * 4
         c = load(d + 4 * step) - load(d + 2 * step)
@@ -178,13 +236,13 @@ cdef inline inlined input_1d(
 
 
 cdef inline inlined spread_1d(
-    const int kernel, const real* m, Py_ssize_t step, vreal* d, const int dstep
+    const int method, const real* m, Py_ssize_t step, vreal* d, const int dstep
 ) noexcept nogil:
     # d = B m: the points, `step` numbers apart, to as many vectors
     cdef vreal first = load(m)
-    cdef vreal last = load(m + (points_along(kernel) - 1) * step)
+    cdef vreal last = load(m + (points_along(method) - 1) * step)
     cdef vreal even, odd, even2, odd2, even3, odd3
-    if kernel == 3:
+    if method == 3:
         even = load(m + step) + load(m + 2 * step)
         odd = load(m + step) - load(m + 2 * step)
         even2 = load(m + 3 * step) + load(m + 4 * step)
@@ -209,151 +267,3 @@ cdef inline inlined spread_1d(
         d[4 * dstep] = even + even2 + even3 - last * <real>5.25
         d[5 * dstep] = odd + odd2 + odd3
         d[6 * dstep] = last
-
-
-cdef inline void load_line(
-    const real* src, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t rows,
-    Py_ssize_t count, vreal* line,
-) noexcept nogil:
-    # the rows from `first` to `end`, `step` numbers apart, and zeros in the others
-    cdef Py_ssize_t i
-    for i in range(first):
-        line[i] = broadcast(0)
-    for i in range(first, end):
-        line[i] = load_some(src + i * step, count)
-    for i in range(end, rows):
-        line[i] = broadcast(0)
-
-
-cdef inline inlined transform_input(
-    const int kernel, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t count, real* v, Py_ssize_t vstride,
-) noexcept nogil:
-    # v[point * vstride] = Bt d B of the tile d of one channel that begins at (top, left), zeros
-    # outside the image, for `count` <= VLEN images
-    cdef vreal t[MOST]  # t[column, point]
-    cdef vreal line[ALONG]
-    cdef Py_ssize_t i, j, iw
-    cdef Py_ssize_t rowstep = x.w * x.n
-    cdef int along = points_along(kernel)
-    cdef Py_ssize_t first = max(<Py_ssize_t>0, -top)  # row of the tile that the image has, ...
-    cdef Py_ssize_t end = min(<Py_ssize_t>along, x.h - top)  # ... and the one behind its last
-    cdef bint whole = count == VLEN and first == 0 and end == along
-    for j in range(along):
-        iw = left + j
-        if not 0 <= iw < x.w or first >= end:
-            for i in range(along):
-                t[j * along + i] = broadcast(0)
-        elif whole:
-            input_1d(kernel, plane + top * rowstep + iw * x.n, rowstep, t + j * along, 1)
-        else:
-            load_line(plane + top * rowstep + iw * x.n, rowstep, first, end, along, count, line)
-            input_1d(kernel, <real*>line, VLEN, t + j * along, 1)
-    input_lines(kernel, t, v, vstride)
-
-
-cdef inline inlined input_lines(
-    const int kernel, const vreal* t, real* v, Py_ssize_t vstride
-) noexcept nogil:
-    # v[point * vstride] from t[column, point], what the columns of a tile of the input gave
-    cdef vreal line[ALONG]
-    cdef int i, j, along = points_along(kernel)
-    for i in range(along):
-        input_1d(kernel, <real*>(t + i), along * VLEN, line, 1)
-        for j in range(along):
-            store(v + (i * along + j) * vstride, line[j])
-
-
-cdef inline inlined output_columns(
-    const int kernel, const real* m, Py_ssize_t mstride, vreal* t
-) noexcept nogil:
-    # t[column, output row] of At M of the tile m[point * mstride]
-    cdef int j, side = side_of(kernel), along = points_along(kernel)
-    for j in range(along):
-        interpolate_1d(kernel, side, m + j * mstride, along * mstride, t + j * side, 1)
-
-
-cdef inline inlined output_line(
-    const int kernel, const vreal* t, Py_ssize_t i, real bias, bint relu, vreal* line
-) noexcept nogil:
-    # row i of a tile of the outputs, from its columns
-    cdef int j, side = side_of(kernel)
-    interpolate_1d(kernel, side, <real*>(t + i), side * VLEN, line, 1)
-    for j in range(side):
-        line[j] = line[j] + bias
-        if relu:
-            line[j] = rectified(line[j])
-
-
-cdef inline inlined transform_grad(
-    const int kernel, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t count, real* v, Py_ssize_t vstride,
-) noexcept nogil:
-    # v[point * vstride] = G d Gt of the tile d of outputs' gradients that begins at (top, left), zeros
-    # outside the image, for `count` <= VLEN images
-    cdef vreal t[ALONG * 4]  # t[column, point]
-    cdef vreal line[ALONG]
-    cdef Py_ssize_t i, j
-    cdef Py_ssize_t rowstep = d.w * d.n
-    cdef const real* first = plane + top * rowstep + left * d.n
-    cdef int side = side_of(kernel), along = points_along(kernel)
-    cdef bint whole = count == VLEN and top + side <= d.h and left + side <= d.w
-    for j in range(side):
-        if whole:
-            evaluate_1d(kernel, side, first + j * d.n, rowstep, t + j * along, 1, True)
-            continue
-        load_line(first + j * d.n, rowstep, 0, min(<Py_ssize_t>side, d.h - top) if left + j < d.w else 0,
-                  side, count, line)
-        evaluate_1d(kernel, side, <real*>line, VLEN, t + j * along, 1, True)
-    for i in range(along):
-        evaluate_1d(kernel, side, <real*>(t + i), along * VLEN, line, 1, True)
-        for j in range(along):
-            store(v + (i * along + j) * vstride, line[j])
-
-
-cdef inline inlined transform_weight(
-    const int kernel, const real* m, Py_ssize_t step, Py_ssize_t channels, real* dw
-) noexcept nogil:
-    # dw (channels, kernel, kernel) = At M A for VLEN input channels at a time; m: one number for each of
-    # them, in whole vectors, and so for each point, `step` numbers apart
-    cdef vreal t[ALONG * 5]  # t[column, row of weights]
-    cdef vreal line[25]
-    cdef const real* lanes = <const real*>line
-    cdef Py_ssize_t c, i, k, lane, taps = kernel * kernel
-    cdef int along = points_along(kernel)
-    c = 0
-    while c < channels:
-        for i in range(along):
-            interpolate_1d(kernel, kernel, m + i * step + c, along * step, t + i * kernel, 1)
-        for i in range(kernel):
-            interpolate_1d(kernel, kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
-        for lane in range(min(<Py_ssize_t>VLEN, channels - c)):
-            for k in range(taps):
-                dw[(c + lane) * taps + k] = lanes[k * VLEN + lane]
-        c = c + VLEN
-
-
-# The side of the kernels becomes a constant.
-
-
-cdef inline void transform_weights(
-    Py_ssize_t kernel, const real* m, Py_ssize_t step, Py_ssize_t channels, real* dw
-) noexcept nogil:
-    if kernel == 3: transform_weight(3, m, step, channels, dw)
-    else: transform_weight(5, m, step, channels, dw)
-
-
-cdef inline void transform_inputs(
-    Py_ssize_t kernel, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t count, real* v, Py_ssize_t vstride,
-) noexcept nogil:
-    if kernel == 3: transform_input(3, x, plane, top, left, count, v, vstride)
-    else: transform_input(5, x, plane, top, left, count, v, vstride)
-
-
-cdef inline void transform_grads(
-    Py_ssize_t kernel, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t count, real* v, Py_ssize_t vstride,
-) noexcept nogil:
-    if kernel == 3: transform_grad(3, d, plane, top, left, count, v, vstride)
-    else: transform_grad(5, d, plane, top, left, count, v, vstride)

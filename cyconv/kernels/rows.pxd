@@ -8,11 +8,10 @@ from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.points cimport (
-    fetch, points_along, points_of, side_of, transform_grads, transform_inputs, transform_weights,
-)
+from cyconv.kernels.points cimport points_along, points_of, side_of
 from cyconv.kernels.simd cimport VLEN, broadcast, lane_sums, load, prefetch, real, store, vreal
 from cyconv.kernels.sums cimport best_tile, first_in, fr_of, tile_of
+from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
     CACHED = 4194304           # bytes of V and D in a chunk

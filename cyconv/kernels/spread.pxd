@@ -15,12 +15,10 @@
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
 from cyconv.kernels.planes cimport Planes, check_threads
-from cyconv.kernels.points cimport (
-    ALONG, MOST, check_tiles, fetch, load_some, points_along, points_of, side_of, spread_1d, store_some,
-    transform_grads,
-)
+from cyconv.kernels.points cimport ALONG, MOST, check_tiles, points_along, points_of, side_of, spread_1d
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
+from cyconv.kernels.transforms cimport fetch, load_some, store_some, transform_grads
 
 cdef enum:
     HELD = 262144        # bytes of D that are used together

@@ -29,10 +29,12 @@ cdef inline inlined tile(
     const int mr, const int nv, const int how, bint add, Py_ssize_t count,
     const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff, Py_ssize_t wstep,
     real* out, Py_ssize_t outstride, Py_ssize_t lanes, bint relu, Py_ssize_t times,
+    bint again,
 ) noexcept nogil:
     # out[f, lanes] = bias[f] + sum over k < count of w[k, f] * x[k, lanes], where the bias is a row
     # before the weights (and 0 where w is IN_ROWS); or, if add, out[f, lanes] += the sum; then, if relu,
-    # max(out, 0). As often as `times` says, if PACKED: the next x, w and out lie behind.
+    # max(out, 0). As often as `times` says, if PACKED: the next x and out lie behind, and the next w, too,
+    # but if `again`.
     # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
     # (gcc unrolls the loops of the sums early enough for that because they are inside of another, and
     # none has more than 16 rounds.)
@@ -100,7 +102,8 @@ cdef inline inlined tile(
                 store(place + i * step + j * VLEN, sums[i * nv + j])
         if not whole:
             copy_edge(edge, step, out, outstride, mr, lanes)
-        x, w, out = x + count * nv * VLEN, w + count * wstep, out + mr * outstride
+        x, out = x + count * nv * VLEN, out + mr * outstride
+        w = w - wstep if again else w + count * wstep
 
 
 cdef inline void copy_edge(
@@ -116,24 +119,24 @@ cdef inline void copy_edge(
 cdef inline inlined tile_of(
     const int nv, const int how, bint add, Py_ssize_t mr, Py_ssize_t count,
     const real* x, const Py_ssize_t* xo, const real* w, const Py_ssize_t* wo, Py_ssize_t ws,
-    real* out, Py_ssize_t os, Py_ssize_t lanes, bint relu, Py_ssize_t times,
+    real* out, Py_ssize_t os, Py_ssize_t lanes, bint relu, Py_ssize_t times, bint again,
 ) noexcept nogil:
     # mr becomes a constant
-    if mr == 1: tile(1, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 2: tile(2, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 3: tile(3, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    if mr == 1: tile(1, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 2: tile(2, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 3: tile(3, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
     elif nv > 2: return  # there are none
-    elif mr == 4: tile(4, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 5: tile(5, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 6: tile(6, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 7 and MR_MAX >= 7: tile(7, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 8 and MR_MAX >= 8: tile(8, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 9 and MR_MAX >= 9: tile(9, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 10 and MR_MAX >= 10: tile(10, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 11 and MR_MAX >= 11: tile(11, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 12 and MR_MAX >= 12: tile(12, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 13 and MR_MAX >= 13: tile(13, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
-    elif mr == 14 and MR_MAX >= 14: tile(14, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times)
+    elif mr == 4: tile(4, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 5: tile(5, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 6: tile(6, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 7 and MR_MAX >= 7: tile(7, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 8 and MR_MAX >= 8: tile(8, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 9 and MR_MAX >= 9: tile(9, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 10 and MR_MAX >= 10: tile(10, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 11 and MR_MAX >= 11: tile(11, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 12 and MR_MAX >= 12: tile(12, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 13 and MR_MAX >= 13: tile(13, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
+    elif mr == 14 and MR_MAX >= 14: tile(14, nv, how, add, count, x, xo, w, wo, ws, out, os, lanes, relu, times, again)
 
 
 # Functions of their own, so that what a caller keeps in registers leaves all of them to the sums.
@@ -146,11 +149,11 @@ cdef inline void placed_tile(
 ) noexcept nogil:
     # a sum over `count` rows of 1, 2 or 4 vectors of x and rows of w, which begin at their offsets
     if lanes > 2 * VLEN:  # mr <= WIDE_MR
-        tile_of(4, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1)
+        tile_of(4, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1, False)
     elif lanes > VLEN:
-        tile_of(2, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1)
+        tile_of(2, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1, False)
     else:
-        tile_of(1, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1)
+        tile_of(1, PLACED, add, mr, count, x, xoff, w, woff, wstep, out, outstride, lanes, relu, 1, False)
 
 
 cdef inline void packed_tiles(
@@ -160,9 +163,20 @@ cdef inline void packed_tiles(
     # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and of w (count, mr), and of those
     # behind as often as `times` says
     if lanes > VLEN:
-        tile_of(2, PACKED, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, relu, times)
+        tile_of(2, PACKED, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, relu, times, False)
     else:
-        tile_of(1, PACKED, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, relu, times)
+        tile_of(1, PACKED, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, relu, times, False)
+
+
+cdef inline void shared_tiles(
+    Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w, Py_ssize_t wstep, real* out,
+    Py_ssize_t outstride, Py_ssize_t lanes, Py_ssize_t times,
+) noexcept nogil:
+    # the same, of several panels and the same w
+    if lanes > VLEN:
+        tile_of(2, PACKED, False, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, times, True)
+    else:
+        tile_of(1, PACKED, False, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, times, True)
 
 
 cdef inline void rows_tile(
@@ -171,6 +185,6 @@ cdef inline void rows_tile(
 ) noexcept nogil:
     # a sum over `count` rows of a panel x (count, VLEN or 2 VLEN) and numbers of mr rows of w
     if lanes > VLEN:
-        tile_of(2, IN_ROWS, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, 1)
+        tile_of(2, IN_ROWS, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, 1, False)
     else:
-        tile_of(1, IN_ROWS, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, 1)
+        tile_of(1, IN_ROWS, add, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, 1, False)

@@ -1,7 +1,7 @@
 # Winograd's convolution of few images: lanes are tiles, and the images of each.
 #
-# What element (i, j) of the tiles reads lies `side` pixels apart from tile to tile. So a channel is
-# first laid out with its rows and columns sorted by their number modulo `side`, zeros around it:
+# What element (i, j) of the tiles reads lies `step` pixels apart from tile to tile. So a channel is
+# first laid out with its rows and columns sorted by their number modulo `step`, zeros around it:
 # there, an element of neighbouring tiles is one stretch of memory, from tile to tile of a row and on
 # to the next row. (Between two rows lie `reach` lanes that are no tile.)
 #
@@ -11,16 +11,16 @@
 
 from cyconv.kernels.panel cimport clear, copy
 from cyconv.kernels.points cimport (
-    ALONG, MOST, input_1d, input_lines, output_columns, output_line, points_along, side_of,
+    ALONG, MOST, SIDE, STRIDED, WIDENED, input_1d, points_along, reads_along, side_of, step_of,
 )
 from cyconv.kernels.simd cimport VLEN, broadcast, inlined, load, real, store, transpose, vreal
-from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
-from cyconv.kernels.tiling cimport Problem
+from cyconv.kernels.tile cimport first_row, rows_in
+from cyconv.kernels.tiling cimport Problem, multiply_points
+from cyconv.kernels.transforms cimport input_lines, output_columns, output_line
 
 cdef enum:
     WIDTH = 2 * VLEN                         # lanes of a block
-    OUTPUTS = 16                             # of a tile, at most
-    ROW = (OUTPUTS + VLEN - 1) // VLEN * VLEN  # of a tile's outputs: whole vectors
+    ROW = SIDE * SIDE                        # of a tile's outputs, at most: whole vectors
     STRIP = 1048576                          # bytes of V that are used together
 
 
@@ -38,7 +38,7 @@ cdef inline Place place_of(const Problem* p, Py_ssize_t first, Py_ssize_t lane) 
 
 cdef inline Py_ssize_t reach(const Problem* p) noexcept nogil:
     # how many tiles further the inputs of a tile lie
-    return (points_along(p.kernel) - 1) // p.side
+    return (reads_along(p.method) - 1) // p.step
 
 
 cdef inline Py_ssize_t across(const Problem* p) noexcept nogil:
@@ -68,7 +68,7 @@ cdef inline Py_ssize_t filled_size(const Problem* p) noexcept nogil:
 
 cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread: a channel, padded and laid out, and what is read behind it; or M
-    cdef Py_ssize_t laid = p.side * p.side * (strip_of(p) + reach(p)) * across(p)
+    cdef Py_ssize_t laid = p.step * p.step * (strip_of(p) + reach(p)) * across(p)
     return max(2 * laid + WIDTH, p.points * p.mr * WIDTH)
 
 
@@ -76,70 +76,70 @@ cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
 
 
 cdef inline inlined lay_out(
-    const int side, const Problem* p, const real* plane, Py_ssize_t first, Py_ssize_t rows,
+    const int step, const Problem* p, const real* plane, Py_ssize_t first, Py_ssize_t rows,
     real* padded, real* dst,
 ) noexcept nogil:
-    # what so many rows of tiles from `first` on read of a channel: dst (side, side, rows, across), of
-    # column and row modulo `side`, by way of padded (side, rows, across, side)
-    cdef Py_ssize_t n = p.out.n, size = rows * across(p), length = side * across(p)
+    # what so many rows of tiles from `first` on read of a channel: dst (step, step, rows, across), of
+    # column and row modulo `step`, by way of padded (step, rows, across, step)
+    cdef Py_ssize_t n = p.out.n, size = rows * across(p), length = step * across(p)
     cdef Py_ssize_t begin = min(max(p.left, <Py_ssize_t>0), length // n)  # where the image's row is
     cdef Py_ssize_t skipped = max(-p.left, <Py_ssize_t>0)
     cdef Py_ssize_t count = max(min(p.x.w - skipped, length // n - begin), <Py_ssize_t>0) * n
     cdef Py_ssize_t row, i, j, k, ih
     cdef real* to
-    clear(padded, side * rows * length)
+    clear(padded, step * rows * length)
     for row in range(rows):
-        for i in range(side):
-            ih = (first + row) * side + i - p.top
+        for i in range(step):
+            ih = (first + row) * step + i - p.top
             if 0 <= ih < p.x.h:
                 copy(padded + (i * rows + row) * length + begin * n,
                      plane + (ih * p.x.w + skipped) * n, count)
     if n == 1:
-        for i in range(side * rows * across(p)):
-            for j in range(side):
-                dst[j * side * size + i] = padded[i * side + j]
+        for i in range(step * rows * across(p)):
+            for j in range(step):
+                dst[j * step * size + i] = padded[i * step + j]
         return
-    for j in range(side):
-        to = dst + j * side * size
-        for i in range(side * rows * (across(p) // n)):
+    for j in range(step):
+        to = dst + j * step * size
+        for i in range(step * rows * (across(p) // n)):
             # whole vectors: what they bring too much is overwritten by what comes next
             k = 0
             while k < n:
-                store(to + i * n + k, load(padded + (i * side + j) * n + k))
+                store(to + i * n + k, load(padded + (i * step + j) * n + k))
                 k = k + VLEN
 
 
 cdef inline inlined transform_lanes(
-    const int kernel, const Problem* p, const real* laid, Py_ssize_t size, real* v, Py_ssize_t vstride
+    const int method, const Problem* p, const real* laid, Py_ssize_t size, real* v, Py_ssize_t vstride
 ) noexcept nogil:
     # v[point * vstride] = Bt d B of VLEN tiles of one channel
     cdef vreal t[MOST]  # t[column, point]
     cdef vreal line[ALONG]
     cdef Py_ssize_t i, j
-    cdef int side = side_of(kernel), along = points_along(kernel)
+    cdef int step = step_of(method), reads = reads_along(method), along = points_along(method)
     cdef Py_ssize_t row = across(p)
-    for j in range(along):
-        for i in range(along):
-            line[i] = load(laid + (j % side * side + i % side) * size + i // side * row
-                           + j // side * p.out.n)
-        input_1d(kernel, <real*>line, VLEN, t + j * along, 1)
-    input_lines(kernel, t, v, vstride)
+    for j in range(reads):
+        for i in range(reads):
+            line[i] = load(laid + (j % step * step + i % step) * size + i // step * row
+                           + j // step * p.out.n)
+        input_1d(method, <real*>line, VLEN, t + j * along, 1)
+    input_lines(method, t, v, vstride)
 
 
 cdef inline inlined fill_of(
-    const int kernel, const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v,
+    const int method, const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v,
     real* own,
 ) noexcept nogil:
     cdef Py_ssize_t total = lanes_of(p, rows), size = (rows + reach(p)) * across(p)
     cdef Py_ssize_t begin = 0, width, lane
-    cdef int side = side_of(kernel)
-    cdef real* laid = own + side * side * size
-    lay_out(side, p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
+    cdef int step = step_of(method)
+    cdef real* laid = own + step * step * size
+    lay_out(step, p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
     while begin < total:
         width = VLEN if total - begin <= VLEN else WIDTH
         lane = 0
         while lane < width:
-            transform_lanes(kernel, p, laid + begin + lane, size, v + c * width + lane, p.x.c * width)
+            transform_lanes(method, p, laid + begin + lane, size, v + c * width + lane, p.x.c * width)
             lane = lane + VLEN
         v = v + p.points * p.x.c * width
         begin = begin + width
@@ -148,29 +148,31 @@ cdef inline inlined fill_of(
 cdef inline void fill_channel(
     const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v, real* own
 ) noexcept nogil:
-    # v (blocks of lanes, points, C, lanes) of one channel; the side of the kernels becomes a constant
-    if p.kernel == 3: fill_of(3, p, c, first, rows, v, own)
-    else: fill_of(5, p, c, first, rows, v, own)
+    # v (blocks of lanes, points, C, lanes) of one channel; the method becomes a constant
+    if p.method == 3: fill_of(3, p, c, first, rows, v, own)
+    elif p.method == 5: fill_of(5, p, c, first, rows, v, own)
+    elif p.method == STRIDED: fill_of(STRIDED, p, c, first, rows, v, own)
+    else: fill_of(WIDENED, p, c, first, rows, v, own)
 
 
 # ------------------------------------------------------------------ M and Y
 
 
 cdef inline inlined write_tiles(
-    const int kernel, const Problem* p, const real* m, Py_ssize_t mstride, real bias, Place at,
+    const int method, const Problem* p, const real* m, Py_ssize_t mstride, real bias, Place at,
     Py_ssize_t count, real* plane,
 ) noexcept nogil:
     # one channel's outputs of `count` <= VLEN lanes, of which the first is at a place
-    cdef vreal t[ALONG * 4]  # t[column, output row]
+    cdef vreal t[ALONG * SIDE]  # t[column, output row]
     cdef vreal y[ROW]
     cdef real tiles[VLEN * ROW]
     cdef Py_ssize_t n = p.out.n, wide = p.tile_cols + reach(p), i, lane, rows, cols
-    cdef int side = side_of(kernel)
+    cdef int side = side_of(method)
     cdef real* dst
-    output_columns(kernel, m, mstride, t)
+    output_columns(method, m, mstride, t)
     for i in range(side):
-        output_line(kernel, t, i, bias, p.relu, y + i * side)
-    for i in range(side * side, ROW):
+        output_line(method, t, i, bias, p.relu, y + i * side)
+    for i in range(side * side, (side * side + VLEN - 1) // VLEN * VLEN):
         y[i] = broadcast(0)
     i = 0
     while i < side * side:
@@ -210,11 +212,13 @@ cdef inline inlined write_tile(
 cdef inline void write_tiles_of(
     const Problem* p, const real* m, Py_ssize_t mstride, Py_ssize_t f, Place at, Py_ssize_t count
 ) noexcept nogil:
-    # the side of the kernels becomes a constant
+    # the method becomes a constant
     cdef real bias = p.bias[f] if p.bias != NULL else 0
     cdef real* plane = p.out.data + f * p.out.stride
-    if p.kernel == 3: write_tiles(3, p, m, mstride, bias, at, count, plane)
-    else: write_tiles(5, p, m, mstride, bias, at, count, plane)
+    if p.method == 3: write_tiles(3, p, m, mstride, bias, at, count, plane)
+    elif p.method == 5: write_tiles(5, p, m, mstride, bias, at, count, plane)
+    elif p.method == STRIDED: write_tiles(STRIDED, p, m, mstride, bias, at, count, plane)
+    else: write_tiles(WIDENED, p, m, mstride, bias, at, count, plane)
 
 
 cdef inline void multiply(
@@ -227,8 +231,7 @@ cdef inline void multiply(
     cdef Py_ssize_t start = first_row(block, p.out.c, p.blocks)
     cdef Py_ssize_t channels = rows_in(block, p.out.c, p.blocks), f, lane, count
     cdef Place at
-    packed_tiles(False, channels, p.x.c, v + begin * p.points * p.x.c,
-                 p.u + start * p.points * (1 + p.x.c), channels, m, width, width, False, p.points)
+    multiply_points(p, block, v + begin * p.points * p.x.c, m, width)
     lane = 0
     while lane < lanes:
         at = place_of(p, first, begin + lane)

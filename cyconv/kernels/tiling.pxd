@@ -1,8 +1,11 @@
 # A convolution by Winograd's method: what winograd.pyx and tile_lanes.pxd share.
 
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.points cimport check_tiles, points_of, side_of
+from cyconv.kernels.points cimport (
+    STRIDED, WIDENED, check_tiles, points_along, points_of, side_of, step_of, weights_along,
+)
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
+from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in, shared_tiles
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -10,13 +13,16 @@ cdef enum:
 
 cdef struct Problem:
     Planes x, out
-    const real* u        # of each block (points, 1 + C, its channels); the first row of each is zeros
+    const real* u        # of each block (matrices, 1 + C, its channels); the first row of each is zeros
     const real* bias     # (F,) or NULL
     bint relu
     bint tiles           # whether lanes are tiles and not images
     Py_ssize_t mr, blocks # of output channels: at most so many in each
-    Py_ssize_t kernel, side  # of the kernels and of the outputs' tiles
+    Py_ssize_t method    # see points.pxd
+    Py_ssize_t side      # of the tiles of out, ...
+    Py_ssize_t step      # ... and from what one reads of x to what the next one reads
     Py_ssize_t points    # of a tile
+    Py_ssize_t matrices  # of weights: of points, or shared by some
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
     # where lanes are images
@@ -27,18 +33,22 @@ cdef struct Problem:
 
 cdef inline Problem problem_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
-    bint tiles,
+    Py_ssize_t stride, bint transposed, bint tiles,
 ) except *:
     cdef Problem p
     check_tiles(n, c, f, oh, ow, kernel, 2**40)
-    if tiles and <double>n * c * (oh + 8) * (ow + 8) >= 2.0**45:
+    if stride != 1 and (stride != 2 or kernel != 3):
+        raise ValueError(f"kernel: winograd takes stride 1, and 2 for 3x3 kernels, got {stride}")
+    if tiles and <double>n * c * (oh + 16) * (ow + 16) >= 2.0**45:
         raise ValueError("kernel: winograd got a size out of range")
     p.tiles, p.x.n, p.x.c = tiles, n, c
     p.out.n, p.out.c, p.out.h, p.out.w = n, f, oh, ow
     p.blocks = (f + MR_MAX - 1) // MR_MAX
     p.mr = (f + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
-    p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
+    p.method = kernel if stride == 1 else WIDENED if transposed else STRIDED
+    p.side, p.step, p.points = side_of(p.method), step_of(p.method), points_of(p.method)
+    p.matrices = weights_along(p.method) * weights_along(p.method)
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     # a few tiles share each block of U while their V is in the cache; no more than leaves work for
     # all threads
@@ -46,3 +56,23 @@ cdef inline Problem problem_of(
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
     p.chunks = (p.tile_cols + p.chunk - 1) // p.chunk
     return p
+
+
+cdef inline void multiply_points(
+    const Problem* p, Py_ssize_t block, const real* v, real* m, Py_ssize_t width
+) noexcept nogil:
+    # M of one block of output channels: at each point, U times V (C, width)
+    cdef Py_ssize_t count = rows_in(block, p.out.c, p.blocks), channels = p.x.c
+    cdef Py_ssize_t size = (1 + channels) * count  # of a matrix
+    cdef const real* u = p.u + first_row(block, p.out.c, p.blocks) * p.matrices * (1 + channels)
+    cdef Py_ssize_t along = points_along(p.method), own = weights_along(p.method) - 1, i
+    if p.matrices == p.points:
+        packed_tiles(False, count, channels, v, u, count, m, width, width, False, p.points)
+        return
+    for i in range(along):
+        packed_tiles(False, count, channels, v, u, count, m, width, width, False, own)
+        v, m = v + own * channels * width, m + own * count * width
+        shared_tiles(count, channels, v, u + own * size, count, m, width, width, along - own)
+        v, m = v + (along - own) * channels * width, m + (along - own) * count * width
+        if i < own:
+            u = u + (own + 1) * size

@@ -1,9 +1,18 @@
 from typing import Any
 
 def scratch_size(
-    n: int, c: int, f: int, oh: int, ow: int, kernel: int, tiles: bool, threads: int
+    n: int,
+    c: int,
+    f: int,
+    oh: int,
+    ow: int,
+    kernel: int,
+    stride: int,
+    transposed: bool,
+    tiles: bool,
+    threads: int,
 ) -> int: ...
-def packed_size(c: int, f: int, kernel: int) -> int: ...
+def packed_size(c: int, f: int, kernel: int, stride: int) -> int: ...
 def correlate(
     x: Any,
     u: Any,
@@ -13,6 +22,8 @@ def correlate(
     top: int,
     left: int,
     kernel: int,
+    stride: int,
+    transposed: bool,
     tiles: bool,
     relu: bool,
     threads: int,
@@ -36,6 +47,7 @@ def pack_weights(
     rows: int,
     cols: int,
     kernel: int,
+    stride: int,
     swapped: bool,
     spread: bool,
     threads: int,

@@ -1,35 +1,36 @@
-# Convolution with stride 1 by Winograd's minimal filtering: F(4x4, 3x3) for 3x3 kernels, where a tile
-# of 4x4 outputs takes 36 multiplications instead of 144, and F(3x3, 5x5) for 5x5 kernels, where a
-# tile of 3x3 outputs takes 49 instead of 225.
+# Convolution by Winograd's minimal filtering: F(4x4, 3x3) for 3x3 kernels, where a tile of 4x4 outputs
+# takes 36 multiplications instead of 144, and F(3x3, 5x5) for 5x5 kernels, where a tile of 3x3 outputs
+# takes 49 instead of 225. For 3x3 kernels with stride 2, a tile of 4x4 outputs takes 81 of 144.
 #
 #   U = G w Gt      of each kernel, once per call                    (pack_weights)
 #   V = Bt x B      of each tile of the input and each channel       (transform_input)
 #   M = U V         summed over channels: a product for each point   (the micro-kernel of tile.pxd)
 #   Y = At M A      the outputs of each channel                      (transform_output)
 #
-# Lanes are images, so each transform is plain sums of vectors. A job takes a few tiles of one row
-# for up to 2 VLEN images, and for each block of output channels goes from V to Y, so that M stays
-# in the cache. The gradient by the input is the same with each kernel turned by 180 degrees; or, where
-# that takes many more tiles, the way back through the same tiles (spread.pxd).
+# Lanes are images, so each transform is plain sums of vectors; of few images, they are tiles, see
+# tile_lanes.pxd. A job takes a few tiles of one row for up to 2 VLEN images, and for each block of
+# output channels goes from V to Y, so that M stays in the cache. The gradient by the input is the same
+# with each kernel turned by 180 degrees; or, where that takes many more tiles, the way back through the
+# same tiles (spread.pxd).
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
 from cython.parallel cimport prange, threadid
 
+from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport (
-    ALONG, MOST, check_tiles, evaluate_1d, fetch, output_columns, output_line, points_along, points_of,
-    side_of, store_some, transform_inputs,
+    ALONG, MOST, SIDE, STRIDED, WIDENED, evaluate_1d, reads_along, side_of, taps_of, weights_along,
 )
-from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.simd cimport VLEN, inlined, prefetch, real, store, vreal
 from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
+from cyconv.kernels.tile cimport first_row, rows_in
 from cyconv.kernels.tile_lanes cimport (
     blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
 )
-from cyconv.kernels.tiling cimport Problem, problem_of
+from cyconv.kernels.tiling cimport Problem, multiply_points, problem_of
+from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store_some, transform_inputs
 
 cdef enum:
     LANES = 16           # no less than MR_MAX, and whole vectors
@@ -42,22 +43,22 @@ cdef enum:
 
 
 cdef inline inlined transform_output(
-    const int kernel, const Problem* p, const real* m, Py_ssize_t mstride, real bias,
+    const int method, const Problem* p, const real* m, Py_ssize_t mstride, real bias,
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, real* plane,
 ) noexcept nogil:
     # one channel's tile of outputs that begins at (top, left), as far as they lie in the image, for
     # `count` <= VLEN images
-    cdef vreal t[ALONG * 4]  # t[column, output row]
-    cdef vreal line[4]
+    cdef vreal t[ALONG * SIDE]  # t[column, output row]
+    cdef vreal line[SIDE]
     cdef Py_ssize_t i, j
-    cdef int side = side_of(kernel)
+    cdef int side = side_of(method)
     cdef Py_ssize_t rows = min(p.out.h - top, <Py_ssize_t>side)
     cdef Py_ssize_t cols = min(p.out.w - left, <Py_ssize_t>side)
     cdef bint whole = count == VLEN and cols == side
     cdef real* dst = plane + (top * p.out.w + left) * p.out.n
-    output_columns(kernel, m, mstride, t)
+    output_columns(method, m, mstride, t)
     for i in range(rows):
-        output_line(kernel, t, i, bias, p.relu, line)
+        output_line(method, t, i, bias, p.relu, line)
         for j in range(side):
             if whole:
                 store(dst + j * p.out.n, line[j])
@@ -70,9 +71,12 @@ cdef void transform_tile(
     const Problem* p, const real* m, Py_ssize_t mstride, real bias, Py_ssize_t ty, Py_ssize_t tx,
     Py_ssize_t count, real* plane,
 ) noexcept nogil:
-    # the side of the kernels becomes a constant
-    if p.kernel == 3: transform_output(3, p, m, mstride, bias, ty * p.side, tx * p.side, count, plane)
-    else: transform_output(5, p, m, mstride, bias, ty * p.side, tx * p.side, count, plane)
+    # the method becomes a constant
+    cdef Py_ssize_t top = ty * p.side, left = tx * p.side
+    if p.method == 3: transform_output(3, p, m, mstride, bias, top, left, count, plane)
+    elif p.method == 5: transform_output(5, p, m, mstride, bias, top, left, count, plane)
+    elif p.method == STRIDED: transform_output(STRIDED, p, m, mstride, bias, top, left, count, plane)
+    else: transform_output(WIDENED, p, m, mstride, bias, top, left, count, plane)
 
 
 # ------------------------------------------------------------------ jobs
@@ -89,39 +93,36 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t first = chunk * p.chunk
     cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
     cdef Py_ssize_t vsize = p.points * channels * width
-    cdef Py_ssize_t size = points_along(p.kernel)  # of a tile of the input
+    cdef Py_ssize_t size = reads_along(p.method)  # of a tile of the input
     cdef real* v = scratch
     cdef real* m = v + p.chunk * p.points * channels * p.lanes
     cdef Py_ssize_t c, tx, lane, block, f, start, count
-    cdef const real* u
     cdef const real* plane
     cdef real bias
     for c in range(channels):
         plane = p.x.data + c * p.x.stride + image
         for tx in range(first, last):
             if tx + 1 < last:  # what the next tile reads besides
-                fetch(&p.x, plane, ty * p.side - p.top, tx * p.side - p.left + size, size, p.side,
+                fetch(&p.x, plane, ty * p.step - p.top, tx * p.step - p.left + size, size, p.step,
                       lanes)
             else:
-                fetch(&p.x, plane + p.x.stride, ty * p.side - p.top, first * p.side - p.left,
+                fetch(&p.x, plane + p.x.stride, ty * p.step - p.top, first * p.step - p.left,
                       size, size, lanes)
             lane = 0
             while lane < lanes:
-                transform_inputs(p.kernel, &p.x, plane + lane,
-                                 ty * p.side - p.top, tx * p.side - p.left,
+                transform_inputs(p.method, &p.x, plane + lane,
+                                 ty * p.step - p.top, tx * p.step - p.left,
                                  min(<Py_ssize_t>VLEN, lanes - lane),
                                  v + (tx - first) * vsize + c * width + lane, channels * width)
                 lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
         count = rows_in(block, p.out.c, p.blocks)
-        u = p.u + start * p.points * (1 + channels)
         for tx in range(first, last):
             for f in range(count):
                 fetch(&p.out, p.out.data + (start + f) * p.out.stride + image,
                       ty * p.side, tx * p.side, p.side, p.side, lanes)
-            packed_tiles(False, count, channels, v + (tx - first) * vsize, u, count, m, width, width,
-                         False, p.points)
+            multiply_points(p, block, v + (tx - first) * vsize, m, width)
             for f in range(count):
                 bias = p.bias[start + f] if p.bias != NULL else 0
                 lane = 0
@@ -180,40 +181,43 @@ cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
 
 def scratch_size(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
-    bint tiles, int threads,
+    Py_ssize_t stride, bint transposed, bint tiles, int threads,
 ):
-    """Numbers of scratch for x (n, c, ., .), out (n, f, oh, ow), 3x3 or 5x5 kernels."""
+    """Numbers of scratch that ``correlate`` takes for x (n, c, ., .) and out (n, f, oh, ow)."""
     check_threads(threads)
-    cdef Problem p = problem_of(n, c, f, oh, ow, kernel, tiles)
+    cdef Problem p = problem_of(n, c, f, oh, ow, kernel, stride, transposed, tiles)
     return shared_size(&p) + threads * each_size(&p)
 
 
-def packed_size(Py_ssize_t c, Py_ssize_t f, Py_ssize_t kernel):
+def packed_size(Py_ssize_t c, Py_ssize_t f, Py_ssize_t kernel, Py_ssize_t stride):
     """How many numbers ``pack_weights`` fills."""
-    check_tiles(1, c, f, 1, 1, kernel, 2**40)
-    return f * points_of(kernel) * (1 + c)
+    return f * problem_of(1, c, f, 1, 1, kernel, stride, False, False).matrices * (1 + c)
 
 
 def correlate(
     object x, object u, object bias, object out, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, bint tiles, bint relu, int threads, bint later=False,
+    Py_ssize_t kernel, Py_ssize_t stride, bint transposed, bint tiles, bint relu, int threads,
+    bint later=False,
 ):
     """Fill ``out`` (N, F, OH, OW) from x (N, C, H, W), batch-last, and u from ``pack_weights``.
 
-    bias: 1-d (F,) or None; scratch: 1-d of ``scratch_size(...)``; output (i, j) reads
-    inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside. ``relu``
-    replaces what is below 0 by 0. ``later`` does nothing now but gives a task for a program.
+    bias: 1-d (F,) or None; scratch: 1-d of ``scratch_size(...)``; output (i, j) reads inputs from
+    (i * stride - top, j * stride - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside.
+    ``transposed`` with stride 2 is the gradient by the input of 3x3 kernels with odd padding: then
+    (2 i, 2 j) and the one behind it read from (i - top, j - left) on. ``tiles``: lanes are tiles, and
+    not images. ``relu`` replaces what is below 0 by 0. ``later`` does nothing now but gives a task
+    for a program.
     """
     check_threads(threads)
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
-    cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel, tiles)
+    cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel, stride, transposed, tiles)
     cdef Correlation call
     cdef Py_ssize_t size = shared_size(&p) + threads * each_size(&p)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
-    p.u = numbers(u, packed_size(a.c, o.c, kernel), False)
+    p.u = numbers(u, packed_size(a.c, o.c, kernel, stride), False)
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
     cdef real* base = numbers(scratch, size, True)
     check_apart(base, size, o.data, extent(o))
@@ -268,7 +272,7 @@ def input_grad(
     if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.d, p.dx, p.top, p.left = d, x, top, left
-    p.u = numbers(u, packed_size(d.c, x.c, kernel), False)
+    p.u = numbers(u, packed_size(d.c, x.c, kernel, 1), False)
     cdef real* base = numbers(scratch, threads * per_thread, True)
     check_apart(base, threads * per_thread, x.data, extent(x))
     call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
@@ -281,7 +285,7 @@ def input_grad(
 
 
 cdef inline inlined transform_weights(
-    const int kernel, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t channels,
+    const int method, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t channels,
     Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled, bint far,
 ) noexcept nogil:
     # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here; far:
@@ -290,7 +294,7 @@ cdef inline inlined transform_weights(
     cdef vreal t[ALONG * 5]
     cdef vreal r[MOST]
     cdef Py_ssize_t c, i, k, point, lane
-    cdef int along = points_along(kernel), points = along * along
+    cdef int kernel = taps_of(method), along = weights_along(method), points = along * along
     for k in range(kernel * kernel * LANES):
         g[k] = 0
     for point in range(points):
@@ -307,10 +311,10 @@ cdef inline inlined transform_weights(
         while lane < count:
             for k in range(kernel):  # columns: t (along, kernel)
                 evaluate_1d(
-                    kernel, kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel, scaled)
+                    method, kernel, g + k * LANES + lane, kernel * LANES, t + k, kernel, scaled)
             for k in range(along):  # rows: r (along, along)
                 evaluate_1d(
-                    kernel, kernel, <real*>(t + k * kernel), VLEN, r + k * along, 1, scaled)
+                    method, kernel, <real*>(t + k * kernel), VLEN, r + k * along, 1, scaled)
             for point in range(points):
                 # a whole vector may reach into the rows of the channels that come next
                 store_some(u + (point * (1 + channels) + 1 + c) * count + lane, r[point],
@@ -323,20 +327,21 @@ cdef void pack_block(
     bint swapped, bint spread,
 ) noexcept nogil:
     cdef bint turned = swapped and not spread
-    cdef Py_ssize_t taps = p.kernel * p.kernel
+    cdef Py_ssize_t taps = taps_of(p.method) * taps_of(p.method)
     cdef Py_ssize_t fstride = taps if swapped else cols * taps
     cdef Py_ssize_t cstride = rows * taps if swapped else taps
     cdef Py_ssize_t first = first_row(block, rows, p.blocks)
     cdef Py_ssize_t count = rows_in(block, rows, p.blocks)
-    cdef bint far = <double>rows * cols * p.points * sizeof(real) > FAR, scaled = not spread
-    u = u + first * p.points * (1 + cols)
-    if p.kernel == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
-    else: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
+    cdef bint far = <double>rows * cols * p.matrices * sizeof(real) > FAR, scaled = not spread
+    u = u + first * p.matrices * (1 + cols)
+    if p.method == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
+    elif p.method == 5: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
+    else: transform_weights(STRIDED, w, u, first, count, cols, fstride, cstride, turned, True, far)
 
 
 def pack_weights(
-    object w, object u, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t kernel, bint swapped,
-    bint spread, int threads,
+    object w, object u, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t kernel, Py_ssize_t stride,
+    bint swapped, bint spread, int threads,
 ):
     """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3 or 5.
 
@@ -344,9 +349,9 @@ def pack_weights(
     kernel is turned by 180 degrees; or not, if ``spread``, which is for ``input_grad``.
     """
     check_threads(threads)
-    cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel, False)
+    cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel, stride, swapped, False)
     cdef const real* src = numbers(w, rows * cols * kernel * kernel, False)
-    cdef real* dst = numbers(u, packed_size(cols, rows, kernel), True)
+    cdef real* dst = numbers(u, packed_size(cols, rows, kernel, stride), True)
     cdef Py_ssize_t block
     with nogil:
         for block in prange(p.blocks, num_threads=threads, schedule="static"):

@@ -19,13 +19,11 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
-from cyconv.kernels.points cimport (
-    check_tiles, fetch, points_along, points_of, side_of, transform_grads, transform_inputs,
-    transform_weights,
-)
+from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
 from cyconv.kernels.rows cimport Rows, along_lanes, place_rows, row_sums, rows_of, rows_scratch
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, real, store, store_first, transpose, vreal
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
+from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
     CACHED = 8388608                # bytes of panels in a chunk of all threads, ...

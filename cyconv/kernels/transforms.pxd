@@ -1,0 +1,184 @@
+# Transforms of Winograd's tiles along both axes, from and to images in lanes; see points.pxd.
+
+from cyconv.kernels.planes cimport Planes
+from cyconv.kernels.points cimport (
+    ALONG, MOST, STRIDED, WIDENED, evaluate_1d, input_1d, interpolate_1d, points_along, reads_along, side_of,
+)
+from cyconv.kernels.simd cimport (
+    VLEN, broadcast, inlined, load, load_first, prefetch, real, rectified, store, store_first, vreal,
+)
+
+
+cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
+    return load(p) if count == VLEN else load_first(p, count)
+
+
+cdef inline void store_some(real* p, vreal v, Py_ssize_t count) noexcept nogil:
+    if count == VLEN:
+        store(p, v)
+    else:
+        store_first(p, v, count)
+
+
+cdef inline void fetch(
+    const Planes* a, const real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows,
+    Py_ssize_t cols, Py_ssize_t images,
+) noexcept nogil:
+    # ask for so many images of these pixels: they lie too far apart for the processor to foresee them
+    cdef Py_ssize_t i, j, image
+    for i in range(top, top + rows):
+        for j in range(left, left + cols):
+            image = 0
+            while image < images:
+                prefetch(plane + (i * a.w + j) * a.n + image)
+                image = image + 64 // <Py_ssize_t>sizeof(real)  # of a cache line
+
+
+cdef inline void load_line(
+    const real* src, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t rows,
+    Py_ssize_t count, vreal* line,
+) noexcept nogil:
+    # the rows from `first` to `end`, `step` numbers apart, and zeros in the others
+    cdef Py_ssize_t i
+    for i in range(first):
+        line[i] = broadcast(0)
+    for i in range(first, end):
+        line[i] = load_some(src + i * step, count)
+    for i in range(end, rows):
+        line[i] = broadcast(0)
+
+
+cdef inline inlined transform_input(
+    const int method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    # v[point * vstride] = Bt d B of the tile d of one channel that begins at (top, left), zeros
+    # outside the image, for `count` <= VLEN images
+    cdef vreal t[MOST]  # t[column, point]
+    cdef vreal line[ALONG]
+    cdef Py_ssize_t i, j, iw
+    cdef Py_ssize_t rowstep = x.w * x.n
+    cdef int along = points_along(method), reads = reads_along(method)
+    cdef Py_ssize_t first = max(<Py_ssize_t>0, -top)  # row of the tile that the image has, ...
+    cdef Py_ssize_t end = min(<Py_ssize_t>reads, x.h - top)  # ... and the one behind its last
+    cdef bint whole = count == VLEN and first == 0 and end == reads
+    for j in range(reads):
+        iw = left + j
+        if not 0 <= iw < x.w or first >= end:
+            for i in range(along):
+                t[j * along + i] = broadcast(0)
+        elif whole:
+            input_1d(method, plane + top * rowstep + iw * x.n, rowstep, t + j * along, 1)
+        else:
+            load_line(plane + top * rowstep + iw * x.n, rowstep, first, end, reads, count, line)
+            input_1d(method, <real*>line, VLEN, t + j * along, 1)
+    input_lines(method, t, v, vstride)
+
+
+cdef inline inlined input_lines(
+    const int method, const vreal* t, real* v, Py_ssize_t vstride
+) noexcept nogil:
+    # v[point * vstride] from t[column, point], what the columns of a tile of the input gave
+    cdef vreal line[ALONG]
+    cdef int i, j, along = points_along(method)
+    for i in range(along):
+        input_1d(method, <real*>(t + i), along * VLEN, line, 1)
+        for j in range(along):
+            store(v + (i * along + j) * vstride, line[j])
+
+
+cdef inline inlined output_columns(
+    const int method, const real* m, Py_ssize_t mstride, vreal* t
+) noexcept nogil:
+    # t[column, output row] of At M of the tile m[point * mstride]
+    cdef int j, side = side_of(method), along = points_along(method)
+    for j in range(along):
+        interpolate_1d(method, side, m + j * mstride, along * mstride, t + j * side, 1)
+
+
+cdef inline inlined output_line(
+    const int method, const vreal* t, Py_ssize_t i, real bias, bint relu, vreal* line
+) noexcept nogil:
+    # row i of a tile of the outputs, from its columns
+    cdef int j, side = side_of(method)
+    interpolate_1d(method, side, <real*>(t + i), side * VLEN, line, 1)
+    for j in range(side):
+        line[j] = line[j] + bias
+        if relu:
+            line[j] = rectified(line[j])
+
+
+cdef inline inlined transform_grad(
+    const int kernel, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    # v[point * vstride] = G d Gt of the tile d of outputs' gradients that begins at (top, left), zeros
+    # outside the image, for `count` <= VLEN images
+    cdef vreal t[ALONG * 4]  # t[column, point]
+    cdef vreal line[ALONG]
+    cdef Py_ssize_t i, j
+    cdef Py_ssize_t rowstep = d.w * d.n
+    cdef const real* first = plane + top * rowstep + left * d.n
+    cdef int side = side_of(kernel), along = points_along(kernel)
+    cdef bint whole = count == VLEN and top + side <= d.h and left + side <= d.w
+    for j in range(side):
+        if whole:
+            evaluate_1d(kernel, side, first + j * d.n, rowstep, t + j * along, 1, True)
+            continue
+        load_line(first + j * d.n, rowstep, 0, min(<Py_ssize_t>side, d.h - top) if left + j < d.w else 0,
+                  side, count, line)
+        evaluate_1d(kernel, side, <real*>line, VLEN, t + j * along, 1, True)
+    for i in range(along):
+        evaluate_1d(kernel, side, <real*>(t + i), along * VLEN, line, 1, True)
+        for j in range(along):
+            store(v + (i * along + j) * vstride, line[j])
+
+
+cdef inline inlined transform_weight(
+    const int kernel, const real* m, Py_ssize_t step, Py_ssize_t channels, real* dw
+) noexcept nogil:
+    # dw (channels, kernel, kernel) = At M A for VLEN input channels at a time; m: one number for each of
+    # them, in whole vectors, and so for each point, `step` numbers apart
+    cdef vreal t[ALONG * 5]  # t[column, row of weights]
+    cdef vreal line[25]
+    cdef const real* lanes = <const real*>line
+    cdef Py_ssize_t c, i, k, lane, taps = kernel * kernel
+    cdef int along = points_along(kernel)
+    c = 0
+    while c < channels:
+        for i in range(along):
+            interpolate_1d(kernel, kernel, m + i * step + c, along * step, t + i * kernel, 1)
+        for i in range(kernel):
+            interpolate_1d(kernel, kernel, <real*>(t + i), kernel * VLEN, line + i * kernel, 1)
+        for lane in range(min(<Py_ssize_t>VLEN, channels - c)):
+            for k in range(taps):
+                dw[(c + lane) * taps + k] = lanes[k * VLEN + lane]
+        c = c + VLEN
+
+
+# The method becomes a constant.
+
+
+cdef inline void transform_weights(
+    Py_ssize_t kernel, const real* m, Py_ssize_t step, Py_ssize_t channels, real* dw
+) noexcept nogil:
+    if kernel == 3: transform_weight(3, m, step, channels, dw)
+    else: transform_weight(5, m, step, channels, dw)
+
+
+cdef inline void transform_inputs(
+    Py_ssize_t method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    if method == 3: transform_input(3, x, plane, top, left, count, v, vstride)
+    elif method == 5: transform_input(5, x, plane, top, left, count, v, vstride)
+    elif method == STRIDED: transform_input(STRIDED, x, plane, top, left, count, v, vstride)
+    else: transform_input(WIDENED, x, plane, top, left, count, v, vstride)
+
+
+cdef inline void transform_grads(
+    Py_ssize_t kernel, const Planes* d, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride,
+) noexcept nogil:
+    if kernel == 3: transform_grad(3, d, plane, top, left, count, v, vstride)
+    else: transform_grad(5, d, plane, top, left, count, v, vstride)

@@ -1,0 +1,109 @@
+"""Bugs of one line each in the kernels of Winograd's method, and the tests that must see them."""
+
+from __future__ import annotations
+
+from bugs import kernel
+
+TILES = ("test_ops_conv.py::test_winograd",)
+STRIDED = ("test_ops_conv.py::test_winograd_of_stride_2",)
+
+WINOGRAD_BUGS = [
+    kernel(
+        "one number of a transform",
+        "points.pxd",
+        "term = (even if k % 2 == 0 else odd) * power",
+        "term = (even if k % 2 == 0 else odd) * point",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "overlapping tiles not added up",
+        "spread.pxd",
+        "store_some(dst, load_some(dst, count) + line[j], count)",
+        "store_some(dst, line[j], count)",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "sums of earlier tiles forgotten",
+        "rows.pxd",
+        "sum_rows(r, steps, first > 0, job",
+        "sum_rows(r, steps, False, job",
+        *(TILES, "winograd_weight_grad"),
+    ),
+    kernel(
+        "the last output channels where others would be",
+        "rows.pxd",
+        "(f - first_in(block, r.fr, r.d.c)) * r.tr",
+        "(f - block * r.fr) * r.tr",
+        *(TILES, "winograd_weight_grad"),
+    ),
+    kernel(
+        "products of earlier tiles forgotten",
+        "winograd_weight_grad.pyx",
+        "if not add:",
+        "if True:",
+        TILES,
+    ),
+    kernel(
+        "the last weight without the point at infinity",
+        "points.pxd",
+        "cdef const real* last = m + (points_along(method) - 1) * step",
+        "cdef const real* last = m + (points_along(method) - 2) * step",
+        *(TILES, "winograd_weight_grad"),
+    ),
+    kernel(
+        "a point of 5x5 kernels at another place",
+        "points.pxd",
+        "input_pair(d, step, <real>0.5, 5, 4,",
+        "input_pair(d, step, <real>0.5, 5, 1,",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "half of the last channels' products left out",
+        "winograd_weight_grad.pyx",
+        "VLEN if side.is_input and left <= VLEN",
+        "VLEN if side.is_input and left <= 2 * VLEN",
+        *(TILES, "winograd_weight_grad"),
+    ),
+    kernel(
+        "lanes between two rows of tiles forgotten",
+        "tile_lanes.pxd",
+        "if at.tx == wide:",
+        "if at.tx == p.tile_cols:",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "a later strip reads what the first one does",
+        "tile_lanes.pxd",
+        "ih = (first + row) * step",
+        "ih = row * step",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "the padding on the left counted twice",
+        "tile_lanes.pxd",
+        "padded + (i * rows + row) * length + begin * n",
+        "padded + (i * rows + row) * length + 2 * begin * n",
+        *(TILES, "winograd"),
+    ),
+    kernel(
+        "an output column at another place",
+        "points.pxd",
+        "y[2 * ystep] = even + two * 4",
+        "y[2 * ystep] = even + two * 2",
+        *(STRIDED, "winograd"),
+    ),
+    kernel(
+        "the middle tap's weights not shared",
+        "tiling.pxd",
+        "        if i < own:\n",
+        "        if i < own - 1:\n",
+        *(STRIDED, "winograd"),
+    ),
+    kernel(
+        "rows of a strided gradient in the other order",
+        "points.pxd",
+        "interpolate_four(m, step, y + ystep, 2 * ystep)",
+        "interpolate_four(m, step, y, 2 * ystep)",
+        *(STRIDED, "winograd"),
+    ),
+]
