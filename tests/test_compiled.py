@@ -109,10 +109,11 @@ def test_float64() -> None:
     np.testing.assert_array_equal(cc.compile(net, x)(x).numpy(), net(x).numpy())
 
 
-def test_one_call_for_the_whole_net() -> None:
+@pytest.mark.parametrize("images", [1, 16, 64, 256])
+def test_one_call_for_the_whole_net(images: int) -> None:
     if cc.backends.backend_name() != "cython":
         pytest.skip("the kernels are not compiled")
-    run = cc.compile(nn.models.lenet(), np.zeros((1, 1, 28, 28), np.float32))
+    run = cc.compile(nn.models.lenet(), np.zeros((images, 1, 28, 28), np.float32))
     assert (run.kernel_calls, run.steps) == (6, 1)  # two convolutions, poolings, linear layers
 
 

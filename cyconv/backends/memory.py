@@ -29,6 +29,7 @@ HUGE = 2 * 2**20  # bytes of a huge page
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
 CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
 CACHE_GAP = 192  # bytes, an odd number of cache lines
+ONE_PIECE = 256 * 1024  # bytes; smaller arrays stay in a core's own cache, and have no gaps
 
 # a forked child gets a copy of its own, where there is fork
 PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -145,8 +146,9 @@ def _batch_last(shape: tuple[int, ...], itemsize: int) -> tuple[int, tuple[int, 
     if not image:
         return c * pixel, (itemsize, pixel)
     plane = math.prod(image) * pixel
-    # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache
-    if plane and plane % CACHE_PERIOD == 0:
+    # planes a multiple of CACHE_PERIOD apart would compete for the same few places in the cache;
+    # without gaps, on the other hand, an array can be viewed as (N, C * H * W)
+    if plane % CACHE_PERIOD == 0 and c * plane >= ONE_PIECE:
         plane += CACHE_GAP
     return c * plane, (itemsize, plane, image[1] * pixel, pixel)
 
