@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import cyconv as cc
+from cyconv.backends.algorithm import allows_winograd
 
 from .compare import best_times, check, machine
 from .layers import DIRECTIONS, Layer
@@ -36,7 +37,7 @@ def candidates(layer: Layer, direction: str, backend: Any) -> dict[str, Callable
     algorithms = ["auto", "direct", "im2col", "winograd"]
     if direction == "weight_grad":
         algorithms.remove("im2col")
-    if not layer.g.allows_winograd():
+    if not allows_winograd(layer.g, direction):
         algorithms.remove("winograd")
     return {algo: layer.cyconv(backend, direction, algo) for algo in algorithms}
 

@@ -70,21 +70,6 @@ class Conv2dGeometry:
     def out_shape(self) -> tuple[int, int, int, int]:
         return (self.n, self.f, *self.window.out_size)
 
-    def allows_winograd(self, direction: str = "forward") -> bool:
-        """Whether Winograd's method takes it: 3x3 and 5x5 kernels, without gaps, that move by 1.
-
-        It takes 3x3 kernels that move by 2, too, but for the gradient by the weights, and for
-        that by the input only where the padding on top and left is odd.
-        """
-        w = self.window
-        if self.groups != 1 or w.kernel not in ((3, 3), (5, 5)) or w.dilation != (1, 1):
-            return False
-        if w.stride == (1, 1):
-            return True
-        odd = w.padding[0] % 2 == w.padding[2] % 2 == 1
-        fits = direction == "forward" or (direction == "input_grad" and odd)
-        return w.stride == (2, 2) and w.kernel == (3, 3) and fits
-
     @property
     def macs(self) -> int:
         """Multiply-adds of one pass, counting those that meet padding."""

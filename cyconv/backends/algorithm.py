@@ -64,7 +64,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if g.c == g.groups == g.f > 1 and fills and _padded(g) <= MOST_PADDED * (oh * ow + _pixels(g)):
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
     idle = _idle(g.n, vector)
-    allowed = g.allows_winograd(direction) and char == "f"
+    allowed = allows_winograd(g, direction) and char == "f"
     if allowed and channels >= least[sizes] and max(g.window.padding) < sizes[0]:
         on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
         written = g.window.in_size if on_input else (oh, ow)
@@ -133,6 +133,22 @@ def _padded(g: Conv2dGeometry) -> int:
     return rows * -(-cols // w.stride[1]) * w.stride[1]
 
 
+def allows_winograd(g: Conv2dGeometry, direction: str = "forward") -> bool:
+    """Whether Winograd's method takes it: 3x3 and 5x5 kernels, without gaps, that move by 1.
+
+    It takes 3x3 kernels that move by 2, too, but for the gradient by the weights, and for that by
+    the input only where the padding on top and left is odd.
+    """
+    w = g.window
+    if g.groups != 1 or w.kernel not in ((3, 3), (5, 5)) or w.dilation != (1, 1):
+        return False
+    if w.stride == (1, 1):
+        return True
+    odd = w.padding[0] % 2 == w.padding[2] % 2 == 1
+    fits = direction == "forward" or (direction == "input_grad" and odd)
+    return w.stride == (2, 2) and w.kernel == (3, 3) and fits
+
+
 def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
     """Whether Winograd's lanes are tiles, as images would leave too many idle."""
     return _idle(g.n, vector) > MOST_IDLE_IN_TILES["forward"]
@@ -143,7 +159,7 @@ def spreads_output_tiles(g: Conv2dGeometry, vector: int) -> bool:
 
     Tiles of dx do not overlap, but without padding they are more.
     """
-    if g.window.stride != (1, 1) or not g.allows_winograd() or lanes_are_tiles(g, vector):
+    if g.window.stride != (1, 1) or not allows_winograd(g) or lanes_are_tiles(g, vector):
         return False
     side, _ = _tile(g, False)
     return OVERLAP * math.prod(_tiles(g.window.out_size, side)) <= math.prod(

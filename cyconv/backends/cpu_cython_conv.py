@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import config
 from ..geometry import Conv2dGeometry
-from .algorithm import choose_width, lanes_are_tiles, spreads_output_tiles
+from .algorithm import allows_winograd, choose_width, lanes_are_tiles, spreads_output_tiles
 from .capture import call, constant, constant_empty
 from .cpu_cython_arrays import Array, all_kernels, images, isa, narrower, sets, sliding, threads_for
 from .memory import aligned_empty, empty, flat, flat_or_none
@@ -28,7 +28,7 @@ def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str,
 @lru_cache(maxsize=4096)
 def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[str, str, str]:
     """The instruction set, the algorithm and why that."""
-    if algo != "auto" and (algo != "winograd" or g.allows_winograd(direction)):
+    if algo != "auto" and (algo != "winograd" or allows_winograd(g, direction)):
         return isa, algo, "it was asked for"
     vector = all_kernels[char].conv.lanes // 2
     by_lanes = {vector: isa} | ({vector // 2: narrower} if narrower else {})

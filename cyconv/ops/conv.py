@@ -11,6 +11,7 @@ import numpy as np
 from .. import backends
 from ..autograd import Array, Op
 from ..backends import backend_of
+from ..backends.algorithm import allows_winograd
 from ..creation import valid_dtype
 from ..geometry import (
     Conv2dGeometry,
@@ -266,7 +267,7 @@ def check_algorithm(where: str, algo: Any) -> str:
 
 def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
     check_algorithm(op, algo)
-    if algo == "winograd" and not g.allows_winograd():
+    if algo == "winograd" and not allows_winograd(g):
         raise ValueError(
             f"{op}: algo='winograd' needs 3x3 or 5x5 kernels of stride 1 or 3x3 ones of stride 2, "
             f"dilation 1 and groups=1, got weight {g.w_shape}, stride {g.window.stride}, "
