@@ -26,7 +26,7 @@ MOST_MACS = 400_000_000  # of a shape: larger ones would take minutes
 def shapes() -> Iterator[tuple[int, int, int, int, int, int]]:
     """Batch, C, F, kernel, image, stride."""
     channels = [(3, 16), (16, 16), (32, 32), (20, 50), (64, 64), (64, 128), (128, 128)]
-    windows = [(1, 1), (3, 1), (3, 2), (5, 1)]
+    windows = [(1, 1), (3, 1), (3, 2), (5, 1), (7, 2)]
     for batch, (c, f), (kernel, stride) in itertools.product((1, 8, 64), channels, windows):
         image = 32 if c < 64 else 16
         if batch * c * f * (kernel * image // stride) ** 2 <= MOST_MACS:

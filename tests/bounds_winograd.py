@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # points but infinity, by the side of the kernels, and the side of the outputs' tiles; two taps are
-# those of 3x3 kernels with stride 2 that meet every second row
-POINTS = {2: (0, 1, -1, 2), 3: (0, 1, -1, 2, -2), 5: (1, -1, 2, -2, 0.5, -0.5)}
-SIDES = {3: 4, 5: 3}
+# those of 3x3 kernels with stride 2 that meet every second row, four those of 7x7 ones
+SEVEN = (1, -1, 2, -2, 0.5, -0.5)
+POINTS = {2: (0, 1, -1, 2), 3: (0, 1, -1, 2, -2), 4: SEVEN, 5: SEVEN}
+SIDES = {3: 4, 4: 4, 5: 3}
 
 
 def evaluate(kernel: int, count: int) -> Array:
@@ -86,6 +87,13 @@ def magnitude(
     transposed: bool = False,
 ) -> Array:
     """The formula in absolute values: (N, F, OH, OW) of this size, from (top, left) padding."""
+    if stride == 2 and w.shape[2] > 3:  # every second row and column, of both
+        rows, columns = (2 * length + w.shape[2] + 1 for length in size)
+        padded = window(x, padding, rows, columns), np.pad(w, ((0, 0), (0, 0), (0, 1), (0, 1)))
+        x, w = (
+            np.concatenate([a[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 1) for a in padded
+        )
+        return magnitude(x, w, (0, 0), size)
     *transforms, step = matrices(w.shape[2], stride, transposed)
     at, g, bt = (abs(a) for a in transforms)
     side, along = len(at), bt.shape[1]
@@ -142,28 +150,36 @@ def weight_magnitude(x: Array, dout: Array, padding: tuple[int, int], kernel: in
     return np.einsum("ip,fcpq,jq->fcij", at, m, at)
 
 
-def conv2d(
-    x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any], spread: bool
-) -> dict[str, Array]:
-    """Bounds of out and of the gradients x and w of conv2d with stride 1; of out and x with 2.
-
-    ``spread``: the gradient by x takes tiles of dout, which overlap, and not of dx.
-    """
-    kernel, side = w.shape[2], SIDES[w.shape[2]]
+def out(x: Array, w: Array, b: Array | None, dout: Array, options: dict[str, Any]) -> Array:
+    """The bound of conv2d, with stride 1 or 2."""
     (top, _), (left, _) = oracle.sides(options.get("padding", 0))
-    shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
     stride = options.get("stride", 1)
-    forward = magnitude(x, w, (top, left), dout.shape[2:], stride) + shift
-    turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
+    shift = 0.0 if b is None else abs(b.astype(np.float64))[:, None, None]
+    terms = w.shape[1] * (4 if stride == 2 and w.shape[2] > 3 else 1)
+    size = magnitude(x, w, (top, left), dout.shape[2:], stride) + shift
+    return (terms + TRANSFORMS) * eps(x) * size
+
+
+def input_grad(x: Array, w: Array, dout: Array, options: dict[str, Any], spread: bool) -> Array:
+    """The bound of the gradient by x, with stride 1, or 2 and 3x3 kernels.
+
+    ``spread``: it takes tiles of dout, which overlap, and not of dx.
+    """
+    (top, _), (left, _) = oracle.sides(options.get("padding", 0))
+    stride, kernel = options.get("stride", 1), w.shape[2]
     if spread:
-        backward = spread_magnitude(dout, w, (top, left), x.shape[2:])
+        size = spread_magnitude(dout, w, (top, left), x.shape[2:])
     else:
         back = (kernel - stride - top) // stride, (kernel - stride - left) // stride
-        backward = magnitude(dout, turned, back, x.shape[2:], stride, True)
+        turned = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
+        size = magnitude(dout, turned, back, x.shape[2:], stride, True)
+    return (w.shape[0] + TRANSFORMS + OVERLAPS) * eps(x) * size
+
+
+def weight_grad(x: Array, w: Array, dout: Array, options: dict[str, Any]) -> Array:
+    """The bound of the gradient by w, with stride 1."""
+    (top, _), (left, _) = oracle.sides(options.get("padding", 0))
+    kernel, side = w.shape[2], SIDES[w.shape[2]]
     tiles = -(-dout.shape[2] // side) * -(-dout.shape[3] // side)
-    weights = weight_magnitude(x, dout, (top, left), kernel)
-    return {
-        "out": (w.shape[1] + TRANSFORMS) * eps(x) * forward,
-        "x": (w.shape[0] + TRANSFORMS + OVERLAPS) * eps(x) * backward,
-        "w": (len(x) * tiles + TRANSFORMS) * eps(x) * weights,
-    }
+    size = weight_magnitude(x, dout, (top, left), kernel)
+    return (len(x) * tiles + TRANSFORMS) * eps(x) * size

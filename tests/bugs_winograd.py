@@ -100,6 +100,27 @@ WINOGRAD_BUGS = [
         *(STRIDED, "winograd"),
     ),
     kernel(
+        "the taps of odd columns at those of even ones",
+        "winograd.pyx",
+        "col = k % kernel * apart + c % apart",
+        "col = k % kernel * apart",
+        *(STRIDED, "winograd"),
+    ),
+    kernel(
+        "the image's first row missed by every second one",
+        "transforms.pxd",
+        "(apart - 1 - top) // apart",
+        "(apart - top) // apart",
+        *(STRIDED, "winograd"),
+    ),
+    kernel(
+        "tiles in lanes read the neighbours of their pixels",
+        "tile_lanes.pxd",
+        "ih = top + apart * i",
+        "ih = top + i",
+        *(STRIDED, "winograd"),
+    ),
+    kernel(
         "rows of a strided gradient in the other order",
         "points.pxd",
         "interpolate_four(m, step, y + ystep, 2 * ystep)",

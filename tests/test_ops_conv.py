@@ -54,12 +54,13 @@ def winograd_bounds(
         name: type(cpu_cython_conv._plan(g, *how, direction, 1)).__name__
         for name, direction in directions.items()
     }
-    winograd = [name for name, plan in plans.items() if "Tile" in plan]
-    if not winograd:
-        return {}
     spread = plans["x"] == "_SpreadTiles"
-    found = bounds_winograd.conv2d(x, w, inputs.get("b"), head, options, spread)
-    return {name: found[name] for name in winograd}
+    found = {
+        "out": lambda: bounds_winograd.out(x, w, inputs.get("b"), head, options),
+        "x": lambda: bounds_winograd.input_grad(x, w, head, options, spread),
+        "w": lambda: bounds_winograd.weight_grad(x, w, head, options),
+    }
+    return {name: found[name]() for name, plan in plans.items() if "Tile" in plan}
 
 
 def check_conv(case: Conv, **algo: Any) -> None:
@@ -294,30 +295,40 @@ def test_winograd(
 @pytest.mark.parametrize("algo", WINOGRAD)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("x_shape", "f", "padding"),
+    ("x_shape", "f", "padding", "kernel"),
     [
-        ((16, 16, 16, 16), 16, 1),
-        ((33, 17, 15, 31), 29, 1),
-        ((64, 20, 6, 9), 14, ((1, 2), (3, 0))),
-        ((35, 34, 32, 30), 17, 0),  # the gradient by x is direct
-        ((3, 2, 5, 6), 3, 3),
+        ((16, 16, 16, 16), 16, 1, 3),
+        ((33, 17, 15, 31), 29, 1, 3),
+        ((64, 20, 6, 9), 14, ((1, 2), (3, 0)), 3),
+        ((35, 34, 32, 30), 17, 0, 3),  # the gradient by x is direct
+        ((3, 2, 5, 6), 3, 3, 3),
+        ((16, 16, 18, 32), 17, 2, 5),
+        ((33, 17, 13, 21), 29, ((0, 2), (3, 1)), 5),
+        ((64, 3, 30, 31), 14, 3, 7),
+        ((33, 5, 17, 16), 29, ((4, 2), (0, 6)), 7),
+        ((3, 2, 5, 6), 3, 7, 7),
         # lanes are tiles
-        ((1, 20, 32, 32), 50, 1),
-        ((2, 17, 63, 31), 29, 1),
-        ((3, 40, 33, 100), 16, ((1, 2), (1, 3))),
+        ((1, 20, 32, 32), 50, 1, 3),
+        ((2, 17, 63, 31), 29, 1, 3),
+        ((3, 40, 33, 100), 16, ((1, 2), (1, 3)), 3),
+        ((1, 17, 31, 64), 18, 2, 5),
+        ((1, 3, 64, 61), 20, 3, 7),
+        ((3, 4, 35, 120), 9, ((2, 0), (5, 3)), 7),
     ],
 )
 def test_winograd_of_stride_2(
-    algo: str, dtype: str, x_shape: tuple[int, ...], f: int, padding: Any
+    algo: str, dtype: str, x_shape: tuple[int, ...], f: int, padding: Any, kernel: int
 ) -> None:
     options = {"stride": 2, "padding": padding}
-    case = Conv(x_shape, (f, x_shape[1], 3, 3), True, options, dtype, seed=3)
+    case = Conv(x_shape, (f, x_shape[1], kernel, kernel), True, options, dtype, seed=3)
     check_conv(case, algo=algo)
 
 
-def test_winograd_needs_3x3_or_5x5_kernels() -> None:
+def test_winograd_needs_kernels_that_it_knows() -> None:
     x, w = np.zeros((2, 3, 8, 8), np.float32), np.zeros((4, 3, 5, 7), np.float32)
     with pytest.raises(ValueError, match=r"algo='winograd' needs 3x3 or 5x5 .*\(4, 3, 5, 7\)"):
         cc.ops.conv2d(x, w, algo="winograd")
-    with pytest.raises(ValueError, match=r"algo='winograd'.*stride \(2, 2\)"):
-        cc.ops.conv2d(x, np.zeros((4, 3, 5, 5), np.float32), stride=2, algo="winograd")
+    for kernel, stride in ((7, 1), (5, 3)):
+        w = np.zeros((4, 3, kernel, kernel), np.float32)
+        with pytest.raises(ValueError, match=rf"algo='winograd'.*stride \({stride}, {stride}\)"):
+            cc.ops.conv2d(x, w, stride=stride, algo="winograd")

@@ -13,7 +13,7 @@ from ..geometry import Conv2dGeometry
 # transforms cost less than they save; the weight gradient transforms both sides each time. For 1x1
 # kernels it only transposes one.
 LEAST_CHANNELS = {
-    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 16},
+    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 16, (5, 2): 16, (7, 2): 3},
     "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 16},
     "weight_grad": {(1, 1): 32, (3, 1): 16, (5, 1): 12},
 }
@@ -32,7 +32,7 @@ MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
 # that are written; by (side of the kernels, stride). Otherwise a strided gradient would multiply
 # mostly zeros, see im2col.
 MOST_WASTE_OF_LANES = {
-    "forward": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 1.3},
+    "forward": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 1.3, (5, 2): 1.3, (7, 2): 1.6},
     "input_grad": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 6.0},
 }
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
@@ -136,17 +136,18 @@ def _padded(g: Conv2dGeometry) -> int:
 def allows_winograd(g: Conv2dGeometry, direction: str = "forward") -> bool:
     """Whether Winograd's method takes it: 3x3 and 5x5 kernels, without gaps, that move by 1.
 
-    It takes 3x3 kernels that move by 2, too, but for the gradient by the weights, and for that by
-    the input only where the padding on top and left is odd.
+    It takes 3x3, 5x5 and 7x7 kernels that move by 2, too, but for the gradients; by the input,
+    however, 3x3 ones where the padding on top and left is odd.
     """
     w = g.window
-    if g.groups != 1 or w.kernel not in ((3, 3), (5, 5)) or w.dilation != (1, 1):
+    if g.groups != 1 or w.dilation != (1, 1):
         return False
     if w.stride == (1, 1):
-        return True
+        return w.kernel in ((3, 3), (5, 5))
+    if w.stride != (2, 2) or w.kernel not in ((3, 3), (5, 5), (7, 7)):
+        return False
     odd = w.padding[0] % 2 == w.padding[2] % 2 == 1
-    fits = direction == "forward" or (direction == "input_grad" and odd)
-    return w.stride == (2, 2) and w.kernel == (3, 3) and fits
+    return direction == "forward" or (direction == "input_grad" and w.kernel == (3, 3) and odd)
 
 
 def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
@@ -175,7 +176,8 @@ def _idle(images: int, vector: int) -> float:
 def _tile(g: Conv2dGeometry, on_input: bool) -> tuple[int, str]:
     """The side of Winograd's tiles of the output, or of the input, and what each multiplies."""
     if g.window.stride == (2, 2):
-        return 8 if on_input else 4, "81 instead of 144"
+        taken = {3: "81 instead of 144", 5: "144 instead of 400", 7: "196 instead of 784"}
+        return 8 if on_input else 4, taken[g.window.kernel[0]]
     return (4, "36 instead of 144") if g.window.kernel == (3, 3) else (3, "49 instead of 225")
 
 

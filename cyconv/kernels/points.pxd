@@ -3,7 +3,7 @@
 # The method multiplies polynomials by their values at some points. Six of them, 0, 1, -1, 2, -2 and
 # infinity, are enough for a sum of 3 products at 4 places, or of 4 at 3: 3x3 kernels, and tiles of 4x4
 # outputs. Seven, 1, -1, 2, -2, 1/2, -1/2 and infinity, are for a sum of 5 products at 3 places, or of 3
-# at 5: 5x5 kernels, and tiles of 3x3 outputs. Tiles are transformed along both axes:
+# at 5: 5x5 kernels, and tiles of 3x3 outputs; or of 4 at 4. Tiles are transformed along both axes:
 #   G   values at the points, scaled   (evaluate_1d: weights, or output gradients)
 #   A   the same, not scaled           (evaluate_1d: weights, where the output gradients are scaled)
 #   Bt  the input's tile               (input_1d)
@@ -14,13 +14,17 @@
 # and infinity; the latter takes 4 products, at "points" 5 to 8, all with the same weights. The gradient
 # by the input (WIDENED) has the same sums, where the two kinds of rows are written.
 #
+# Larger kernels with stride 2 are four kernels of half their size with stride 1, `apart` 2: one for each
+# of the four images that take every second row and column of the input. A tap that one of them lacks is
+# zero. So 5x5 kernels are four of 3x3, and 7x7 ones four of 4x4.
+#
 # The scale of a point is one over the product of its distances from the others; where it is negative
 # for -2, say, and not for 2, the input's values have the other sign instead.
 
 from cyconv.kernels.simd cimport inlined, load, real, vreal
 
 cdef enum:
-    # methods, besides 3 and 5: kernels of so many rows and columns, with stride 1
+    # methods, besides 3, 4 and 5: kernels of so many rows and columns, with stride 1
     STRIDED = 6  # 3x3 kernels with stride 2, and ...
     WIDENED = 7  # ... their gradient by the input, where the padding is odd
     MOST = 81    # points of a tile
@@ -30,7 +34,7 @@ cdef enum:
 
 cdef inline int taps_of(const int method) noexcept nogil:
     # along an axis of the kernels
-    return 5 if method == 5 else 3
+    return 3 if method > 5 else method
 
 
 cdef inline int side_of(const int method) noexcept nogil:
@@ -66,11 +70,11 @@ cdef inline Py_ssize_t points_of(const int method) noexcept nogil:
 
 cdef inline int check_tiles(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
-    Py_ssize_t most,
+    Py_ssize_t stride, Py_ssize_t most,
 ) except -1:
     # sizes for which no product leaves 64 bits: fewer than `most` images, rows and columns
-    if kernel != 3 and kernel != 5:
-        raise ValueError(f"kernel: winograd takes 3x3 and 5x5 kernels, got {kernel}")
+    if not ((kernel == 3 or kernel == 5 or (kernel == 7 and stride == 2)) and 1 <= stride <= 2):
+        raise ValueError(f"kernel: winograd does not take {kernel}x{kernel} kernels, stride {stride}")
     if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= most:
         raise ValueError("kernel: winograd got a size out of range")
     return 0

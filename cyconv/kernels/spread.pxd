@@ -159,7 +159,7 @@ cdef inline Spread spread_of(
 ) except *:
     cdef Spread p
     cdef Py_ssize_t batches
-    check_tiles(n, c, f, oh, ow, kernel, 2**40)
+    check_tiles(n, c, f, oh, ow, kernel, 1, 2**40)
     check_threads(threads)
     p.blocks = (c + MR_MAX - 1) // MR_MAX
     p.mr = (c + p.blocks - 1) // p.blocks

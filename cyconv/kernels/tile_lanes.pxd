@@ -38,7 +38,7 @@ cdef inline Place place_of(const Problem* p, Py_ssize_t first, Py_ssize_t lane) 
 
 cdef inline Py_ssize_t reach(const Problem* p) noexcept nogil:
     # how many tiles further the inputs of a tile lie
-    return (reads_along(p.method) - 1) // p.step
+    return (p.apart * reads_along(p.method) - 1) // p.step
 
 
 cdef inline Py_ssize_t across(const Problem* p) noexcept nogil:
@@ -53,7 +53,7 @@ cdef inline Py_ssize_t lanes_of(const Problem* p, Py_ssize_t rows) noexcept nogi
 
 cdef inline Py_ssize_t strip_of(const Problem* p) noexcept nogil:
     # rows of tiles in a strip
-    cdef Py_ssize_t row = p.points * p.x.c * across(p) * <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t row = p.points * p.channels * across(p) * <Py_ssize_t>sizeof(real)
     return max(<Py_ssize_t>1, min(STRIP // row, p.tile_rows))
 
 
@@ -63,7 +63,7 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t lanes) noexcept nogil:
 
 cdef inline Py_ssize_t filled_size(const Problem* p) noexcept nogil:
     # numbers of V
-    return blocks_of(lanes_of(p, strip_of(p))) * p.points * p.x.c * WIDTH
+    return blocks_of(lanes_of(p, strip_of(p))) * p.points * p.channels * WIDTH
 
 
 cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
@@ -110,38 +110,47 @@ cdef inline inlined lay_out(
 
 
 cdef inline inlined transform_lanes(
-    const int method, const Problem* p, const real* laid, Py_ssize_t size, real* v, Py_ssize_t vstride
+    const int method, const int apart, const Problem* p, const real* laid, Py_ssize_t size,
+    Py_ssize_t top, Py_ssize_t left, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
-    # v[point * vstride] = Bt d B of VLEN tiles of one channel
+    # v[point * vstride] = Bt d B of VLEN tiles of one channel, of pixels `apart` from each other
     cdef vreal t[MOST]  # t[column, point]
     cdef vreal line[ALONG]
-    cdef Py_ssize_t i, j
-    cdef int step = step_of(method), reads = reads_along(method), along = points_along(method)
+    cdef Py_ssize_t i, j, ih, iw
+    cdef int step = apart * step_of(method), reads = reads_along(method), along = points_along(method)
     cdef Py_ssize_t row = across(p)
     for j in range(reads):
+        iw = left + apart * j
         for i in range(reads):
-            line[i] = load(laid + (j % step * step + i % step) * size + i // step * row
-                           + j // step * p.out.n)
+            ih = top + apart * i
+            line[i] = load(laid + (iw % step * step + ih % step) * size + ih // step * row
+                           + iw // step * p.out.n)
         input_1d(method, <real*>line, VLEN, t + j * along, 1)
     input_lines(method, t, v, vstride)
 
 
 cdef inline inlined fill_of(
-    const int method, const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v,
-    real* own,
+    const int method, const int apart, const Problem* p, Py_ssize_t c, Py_ssize_t first,
+    Py_ssize_t rows, real* v, real* own,
 ) noexcept nogil:
     cdef Py_ssize_t total = lanes_of(p, rows), size = (rows + reach(p)) * across(p)
-    cdef Py_ssize_t begin = 0, width, lane
-    cdef int step = step_of(method)
+    cdef Py_ssize_t begin = 0, width, lane, i, j
+    cdef int step = apart * step_of(method)
+    cdef real* to
     cdef real* laid = own + step * step * size
     lay_out(step, p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
     while begin < total:
         width = VLEN if total - begin <= VLEN else WIDTH
         lane = 0
         while lane < width:
-            transform_lanes(method, p, laid + begin + lane, size, v + c * width + lane, p.x.c * width)
+            to = v + c * apart * apart * width + lane
+            for i in range(apart):
+                for j in range(apart):
+                    transform_lanes(method, apart, p, laid + begin + lane, size, i, j, to,
+                                    p.channels * width)
+                    to = to + width
             lane = lane + VLEN
-        v = v + p.points * p.x.c * width
+        v = v + p.points * p.channels * width
         begin = begin + width
 
 
@@ -149,10 +158,12 @@ cdef inline void fill_channel(
     const Problem* p, Py_ssize_t c, Py_ssize_t first, Py_ssize_t rows, real* v, real* own
 ) noexcept nogil:
     # v (blocks of lanes, points, C, lanes) of one channel; the method becomes a constant
-    if p.method == 3: fill_of(3, p, c, first, rows, v, own)
-    elif p.method == 5: fill_of(5, p, c, first, rows, v, own)
-    elif p.method == STRIDED: fill_of(STRIDED, p, c, first, rows, v, own)
-    else: fill_of(WIDENED, p, c, first, rows, v, own)
+    if p.method == 4: fill_of(4, 2, p, c, first, rows, v, own)
+    elif p.apart == 2: fill_of(3, 2, p, c, first, rows, v, own)
+    elif p.method == 3: fill_of(3, 1, p, c, first, rows, v, own)
+    elif p.method == 5: fill_of(5, 1, p, c, first, rows, v, own)
+    elif p.method == STRIDED: fill_of(STRIDED, 1, p, c, first, rows, v, own)
+    else: fill_of(WIDENED, 1, p, c, first, rows, v, own)
 
 
 # ------------------------------------------------------------------ M and Y
@@ -216,6 +227,7 @@ cdef inline void write_tiles_of(
     cdef real bias = p.bias[f] if p.bias != NULL else 0
     cdef real* plane = p.out.data + f * p.out.stride
     if p.method == 3: write_tiles(3, p, m, mstride, bias, at, count, plane)
+    elif p.method == 4: write_tiles(4, p, m, mstride, bias, at, count, plane)
     elif p.method == 5: write_tiles(5, p, m, mstride, bias, at, count, plane)
     elif p.method == STRIDED: write_tiles(STRIDED, p, m, mstride, bias, at, count, plane)
     else: write_tiles(WIDENED, p, m, mstride, bias, at, count, plane)
@@ -231,7 +243,7 @@ cdef inline void multiply(
     cdef Py_ssize_t start = first_row(block, p.out.c, p.blocks)
     cdef Py_ssize_t channels = rows_in(block, p.out.c, p.blocks), f, lane, count
     cdef Place at
-    multiply_points(p, block, v + begin * p.points * p.x.c, m, width)
+    multiply_points(p, block, v + begin * p.points * p.channels, m, width)
     lane = 0
     while lane < lanes:
         at = place_of(p, first, begin + lane)

@@ -18,7 +18,8 @@ cdef struct Problem:
     bint relu
     bint tiles           # whether lanes are tiles and not images
     Py_ssize_t mr, blocks # of output channels: at most so many in each
-    Py_ssize_t method    # see points.pxd
+    Py_ssize_t method, apart # see points.pxd
+    Py_ssize_t channels  # of V: those of x, or of the four images of each
     Py_ssize_t side      # of the tiles of out, ...
     Py_ssize_t step      # ... and from what one reads of x to what the next one reads
     Py_ssize_t points    # of a tile
@@ -36,9 +37,10 @@ cdef inline Problem problem_of(
     Py_ssize_t stride, bint transposed, bint tiles,
 ) except *:
     cdef Problem p
-    check_tiles(n, c, f, oh, ow, kernel, 2**40)
-    if stride != 1 and (stride != 2 or kernel != 3):
-        raise ValueError(f"kernel: winograd takes stride 1, and 2 for 3x3 kernels, got {stride}")
+    check_tiles(n, c, f, oh, ow, kernel, stride, 2**40)
+    p.apart = 2 if stride == 2 and kernel > 3 else 1
+    if transposed and p.apart == 2:
+        raise ValueError(f"kernel: winograd takes no {kernel}x{kernel} kernels with stride 2 transposed")
     if tiles and <double>n * c * (oh + 16) * (ow + 16) >= 2.0**45:
         raise ValueError("kernel: winograd got a size out of range")
     p.tiles, p.x.n, p.x.c = tiles, n, c
@@ -46,13 +48,17 @@ cdef inline Problem problem_of(
     p.blocks = (f + MR_MAX - 1) // MR_MAX
     p.mr = (f + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
-    p.method = kernel if stride == 1 else WIDENED if transposed else STRIDED
-    p.side, p.step, p.points = side_of(p.method), step_of(p.method), points_of(p.method)
+    p.method, p.channels = kernel, c
+    if p.apart == 2:
+        p.method, p.channels = (kernel + 1) // 2, 4 * c
+    elif stride == 2:
+        p.method = WIDENED if transposed else STRIDED
+    p.side, p.step, p.points = side_of(p.method), p.apart * step_of(p.method), points_of(p.method)
     p.matrices = weights_along(p.method) * weights_along(p.method)
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     # a few tiles share each block of U while their V is in the cache; no more than leaves work for
     # all threads
-    p.chunk = CACHED // (p.points * c * p.lanes * <Py_ssize_t>sizeof(real))
+    p.chunk = CACHED // (p.points * p.channels * p.lanes * <Py_ssize_t>sizeof(real))
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
     p.chunks = (p.tile_cols + p.chunk - 1) // p.chunk
     return p
@@ -62,7 +68,7 @@ cdef inline void multiply_points(
     const Problem* p, Py_ssize_t block, const real* v, real* m, Py_ssize_t width
 ) noexcept nogil:
     # M of one block of output channels: at each point, U times V (C, width)
-    cdef Py_ssize_t count = rows_in(block, p.out.c, p.blocks), channels = p.x.c
+    cdef Py_ssize_t count = rows_in(block, p.out.c, p.blocks), channels = p.channels
     cdef Py_ssize_t size = (1 + channels) * count  # of a matrix
     cdef const real* u = p.u + first_row(block, p.out.c, p.blocks) * p.matrices * (1 + channels)
     cdef Py_ssize_t along = points_along(p.method), own = weights_along(p.method) - 1, i

@@ -49,28 +49,30 @@ cdef inline void load_line(
 
 
 cdef inline inlined transform_input(
-    const int method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    const int method, const int apart, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
-    # v[point * vstride] = Bt d B of the tile d of one channel that begins at (top, left), zeros
-    # outside the image, for `count` <= VLEN images
+    # v[point * vstride] = Bt d B of the tile d of one channel that begins at (top, left), of pixels
+    # `apart` from each other, zeros outside the image, for `count` <= VLEN images
     cdef vreal t[MOST]  # t[column, point]
     cdef vreal line[ALONG]
     cdef Py_ssize_t i, j, iw
     cdef Py_ssize_t rowstep = x.w * x.n
     cdef int along = points_along(method), reads = reads_along(method)
-    cdef Py_ssize_t first = max(<Py_ssize_t>0, -top)  # row of the tile that the image has, ...
-    cdef Py_ssize_t end = min(<Py_ssize_t>reads, x.h - top)  # ... and the one behind its last
+    # row of the tile that the image has, and the one behind its last
+    cdef Py_ssize_t first = max(<Py_ssize_t>0, (apart - 1 - top) // apart)
+    cdef Py_ssize_t end = min(<Py_ssize_t>reads, (x.h - top + apart - 1) // apart)
     cdef bint whole = count == VLEN and first == 0 and end == reads
     for j in range(reads):
-        iw = left + j
+        iw = left + apart * j
         if not 0 <= iw < x.w or first >= end:
             for i in range(along):
                 t[j * along + i] = broadcast(0)
         elif whole:
-            input_1d(method, plane + top * rowstep + iw * x.n, rowstep, t + j * along, 1)
+            input_1d(method, plane + top * rowstep + iw * x.n, apart * rowstep, t + j * along, 1)
         else:
-            load_line(plane + top * rowstep + iw * x.n, rowstep, first, end, reads, count, line)
+            load_line(plane + top * rowstep + iw * x.n, apart * rowstep, first, end, reads, count,
+                      line)
             input_1d(method, <real*>line, VLEN, t + j * along, 1)
     input_lines(method, t, v, vstride)
 
@@ -170,10 +172,23 @@ cdef inline void transform_inputs(
     Py_ssize_t method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
-    if method == 3: transform_input(3, x, plane, top, left, count, v, vstride)
-    elif method == 5: transform_input(5, x, plane, top, left, count, v, vstride)
-    elif method == STRIDED: transform_input(STRIDED, x, plane, top, left, count, v, vstride)
-    else: transform_input(WIDENED, x, plane, top, left, count, v, vstride)
+    if method == 3: transform_input(3, 1, x, plane, top, left, count, v, vstride)
+    elif method == 5: transform_input(5, 1, x, plane, top, left, count, v, vstride)
+    elif method == STRIDED: transform_input(STRIDED, 1, x, plane, top, left, count, v, vstride)
+    else: transform_input(WIDENED, 1, x, plane, top, left, count, v, vstride)
+
+
+cdef inline void transform_four(
+    Py_ssize_t method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t count, real* v, Py_ssize_t vstride, Py_ssize_t width,
+) noexcept nogil:
+    # of the four images of every second row and column, to four channels that are `width` apart
+    cdef Py_ssize_t i, j
+    for i in range(2):
+        for j in range(2):
+            if method == 3: transform_input(3, 2, x, plane, top + i, left + j, count, v, vstride)
+            else: transform_input(4, 2, x, plane, top + i, left + j, count, v, vstride)
+            v = v + width
 
 
 cdef inline void transform_grads(

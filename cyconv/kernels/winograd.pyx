@@ -1,6 +1,7 @@
 # Convolution by Winograd's minimal filtering: F(4x4, 3x3) for 3x3 kernels, where a tile of 4x4 outputs
 # takes 36 multiplications instead of 144, and F(3x3, 5x5) for 5x5 kernels, where a tile of 3x3 outputs
-# takes 49 instead of 225. For 3x3 kernels with stride 2, a tile of 4x4 outputs takes 81 of 144.
+# takes 49 instead of 225. With stride 2, a tile of 4x4 outputs takes 81 of 144 for 3x3 kernels, 144 of
+# 400 for 5x5 ones and 196 of 784 for 7x7 ones.
 #
 #   U = G w Gt      of each kernel, once per call                    (pack_weights)
 #   V = Bt x B      of each tile of the input and each channel       (transform_input)
@@ -30,7 +31,9 @@ from cyconv.kernels.tile_lanes cimport (
     blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
 )
 from cyconv.kernels.tiling cimport Problem, multiply_points, problem_of
-from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store_some, transform_inputs
+from cyconv.kernels.transforms cimport (
+    fetch, output_columns, output_line, store_some, transform_four, transform_inputs,
+)
 
 cdef enum:
     LANES = 16           # no less than MR_MAX, and whole vectors
@@ -74,6 +77,7 @@ cdef void transform_tile(
     # the method becomes a constant
     cdef Py_ssize_t top = ty * p.side, left = tx * p.side
     if p.method == 3: transform_output(3, p, m, mstride, bias, top, left, count, plane)
+    elif p.method == 4: transform_output(4, p, m, mstride, bias, top, left, count, plane)
     elif p.method == 5: transform_output(5, p, m, mstride, bias, top, left, count, plane)
     elif p.method == STRIDED: transform_output(STRIDED, p, m, mstride, bias, top, left, count, plane)
     else: transform_output(WIDENED, p, m, mstride, bias, top, left, count, plane)
@@ -84,7 +88,7 @@ cdef void transform_tile(
 
 cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
     # scratch: v (chunk, points, C, lanes), m (points, mr, lanes)
-    cdef Py_ssize_t channels = p.x.c
+    cdef Py_ssize_t channels = p.channels
     cdef Py_ssize_t chunk = job % p.chunks
     cdef Py_ssize_t ty = job // p.chunks % p.tile_rows
     cdef Py_ssize_t image = job // p.chunks // p.tile_rows * p.lanes
@@ -93,27 +97,32 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t first = chunk * p.chunk
     cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
     cdef Py_ssize_t vsize = p.points * channels * width
-    cdef Py_ssize_t size = reads_along(p.method)  # of a tile of the input
+    cdef Py_ssize_t size = p.apart * reads_along(p.method)  # of a tile of the input
+    cdef Py_ssize_t top = ty * p.step - p.top, left, images
     cdef real* v = scratch
     cdef real* m = v + p.chunk * p.points * channels * p.lanes
     cdef Py_ssize_t c, tx, lane, block, f, start, count
     cdef const real* plane
+    cdef real* to
     cdef real bias
-    for c in range(channels):
+    for c in range(p.x.c):
         plane = p.x.data + c * p.x.stride + image
         for tx in range(first, last):
             if tx + 1 < last:  # what the next tile reads besides
-                fetch(&p.x, plane, ty * p.step - p.top, tx * p.step - p.left + size, size, p.step,
-                      lanes)
+                fetch(&p.x, plane, top, tx * p.step - p.left + size, size, p.step, lanes)
             else:
-                fetch(&p.x, plane + p.x.stride, ty * p.step - p.top, first * p.step - p.left,
-                      size, size, lanes)
+                fetch(&p.x, plane + p.x.stride, top, first * p.step - p.left, size, size, lanes)
+            left = tx * p.step - p.left
             lane = 0
             while lane < lanes:
-                transform_inputs(p.method, &p.x, plane + lane,
-                                 ty * p.step - p.top, tx * p.step - p.left,
-                                 min(<Py_ssize_t>VLEN, lanes - lane),
-                                 v + (tx - first) * vsize + c * width + lane, channels * width)
+                images = min(<Py_ssize_t>VLEN, lanes - lane)
+                to = v + (tx - first) * vsize + c * (channels // p.x.c) * width + lane
+                if p.apart == 1:
+                    transform_inputs(
+                        p.method, &p.x, plane + lane, top, left, images, to, channels * width)
+                else:
+                    transform_four(
+                        p.method, &p.x, plane + lane, top, left, images, to, channels * width, width)
                 lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
@@ -175,7 +184,7 @@ cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
 
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread, in whole lines of the cache
-    cdef Py_ssize_t size = own_size(p) if p.tiles else p.points * p.lanes * (p.chunk * p.x.c + p.mr)
+    cdef Py_ssize_t size = own_size(p) if p.tiles else p.points * p.lanes * (p.chunk * p.channels + p.mr)
     return (size + LINE - 1) // LINE * LINE
 
 
@@ -189,9 +198,15 @@ def scratch_size(
     return shared_size(&p) + threads * each_size(&p)
 
 
+cdef Py_ssize_t weights_of(const Problem* p) noexcept nogil:
+    # numbers of U
+    return p.out.c * p.matrices * (1 + p.channels)
+
+
 def packed_size(Py_ssize_t c, Py_ssize_t f, Py_ssize_t kernel, Py_ssize_t stride):
     """How many numbers ``pack_weights`` fills."""
-    return f * problem_of(1, c, f, 1, 1, kernel, stride, False, False).matrices * (1 + c)
+    cdef Problem p = problem_of(1, c, f, 1, 1, kernel, stride, False, False)
+    return weights_of(&p)
 
 
 def correlate(
@@ -202,7 +217,8 @@ def correlate(
     """Fill ``out`` (N, F, OH, OW) from x (N, C, H, W), batch-last, and u from ``pack_weights``.
 
     bias: 1-d (F,) or None; scratch: 1-d of ``scratch_size(...)``; output (i, j) reads inputs from
-    (i * stride - top, j * stride - left) on, ``kernel`` (3 or 5) rows and columns, zeros outside.
+    (i * stride - top, j * stride - left) on, ``kernel`` (3 or 5, with stride 2 also 7) rows and
+    columns, zeros outside.
     ``transposed`` with stride 2 is the gradient by the input of 3x3 kernels with odd padding: then
     (2 i, 2 j) and the one behind it read from (i - top, j - left) on. ``tiles``: lanes are tiles, and
     not images. ``relu`` replaces what is below 0 by 0. ``later`` does nothing now but gives a task
@@ -217,7 +233,7 @@ def correlate(
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
-    p.u = numbers(u, packed_size(a.c, o.c, kernel, stride), False)
+    p.u = numbers(u, weights_of(&p), False)
     p.bias = NULL if bias is None else numbers(bias, o.c, False)
     cdef real* base = numbers(scratch, size, True)
     check_apart(base, size, o.data, extent(o))
@@ -285,16 +301,17 @@ def input_grad(
 
 
 cdef inline inlined transform_weights(
-    const int method, const real* w, real* u, Py_ssize_t first, Py_ssize_t count, Py_ssize_t channels,
-    Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled, bint far,
+    const int method, const int side, const real* w, real* u, Py_ssize_t first, Py_ssize_t count,
+    Py_ssize_t channels, Py_ssize_t fstride, Py_ssize_t cstride, bint turned, bint scaled, bint far,
 ) noexcept nogil:
     # u = G w Gt, or A w At if not scaled, for `count` output channels, which are the lanes here; far:
     # u is not in the cache, and its points are more streams than the processor foresees
     cdef real g[25 * LANES]
     cdef vreal t[ALONG * 5]
     cdef vreal r[MOST]
-    cdef Py_ssize_t c, i, k, point, lane
+    cdef Py_ssize_t c, i, k, point, lane, row, col, tap
     cdef int kernel = taps_of(method), along = weights_along(method), points = along * along
+    cdef int apart = 1 if side == kernel else 2, parts = apart * apart
     for k in range(kernel * kernel * LANES):
         g[k] = 0
     for point in range(points):
@@ -304,9 +321,14 @@ cdef inline inlined transform_weights(
         for point in range(points if far else 0):
             prefetch(u + (point * (1 + channels) + 1 + c + AHEAD) * count)
         for k in range(kernel * kernel):
+            row = k // kernel * apart + c % parts // apart
+            col = k % kernel * apart + c % apart
+            tap = side * side - 1 - (row * side + col) if turned else row * side + col
             for i in range(count):
-                g[k * LANES + i] = w[(first + i) * fstride + c * cstride
-                                     + (kernel * kernel - 1 - k if turned else k)]
+                g[k * LANES + i] = (
+                    w[(first + i) * fstride + c // parts * cstride + tap]
+                    if row < side and col < side else 0
+                )
         lane = 0
         while lane < count:
             for k in range(kernel):  # columns: t (along, kernel)
@@ -324,26 +346,28 @@ cdef inline inlined transform_weights(
 
 cdef void pack_block(
     const Problem* p, const real* w, real* u, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t cols,
-    bint swapped, bint spread,
+    Py_ssize_t kernel, bint swapped, bint spread,
 ) noexcept nogil:
-    cdef bint turned = swapped and not spread
-    cdef Py_ssize_t taps = taps_of(p.method) * taps_of(p.method)
-    cdef Py_ssize_t fstride = taps if swapped else cols * taps
-    cdef Py_ssize_t cstride = rows * taps if swapped else taps
+    cdef bint turned = swapped and not spread, scaled = not spread
+    cdef Py_ssize_t fs = kernel * kernel * (1 if swapped else cols)
+    cdef Py_ssize_t cs = kernel * kernel * (rows if swapped else 1)
     cdef Py_ssize_t first = first_row(block, rows, p.blocks)
-    cdef Py_ssize_t count = rows_in(block, rows, p.blocks)
-    cdef bint far = <double>rows * cols * p.matrices * sizeof(real) > FAR, scaled = not spread
-    u = u + first * p.matrices * (1 + cols)
-    if p.method == 3: transform_weights(3, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
-    elif p.method == 5: transform_weights(5, w, u, first, count, cols, fstride, cstride, turned, scaled, far)
-    else: transform_weights(STRIDED, w, u, first, count, cols, fstride, cstride, turned, True, far)
+    cdef Py_ssize_t n = rows_in(block, rows, p.blocks), c = p.channels
+    cdef bint far = <double>rows * c * p.matrices * sizeof(real) > FAR
+    u = u + first * p.matrices * (1 + c)
+    if p.method == STRIDED or p.method == WIDENED:
+        transform_weights(STRIDED, 3, w, u, first, n, c, fs, cs, turned, True, far)
+    elif kernel == 3: transform_weights(3, 3, w, u, first, n, c, fs, cs, turned, scaled, far)
+    elif p.apart == 1: transform_weights(5, 5, w, u, first, n, c, fs, cs, turned, scaled, far)
+    elif kernel == 5: transform_weights(3, 5, w, u, first, n, c, fs, cs, False, True, far)
+    else: transform_weights(4, 7, w, u, first, n, c, fs, cs, False, True, far)
 
 
 def pack_weights(
     object w, object u, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t kernel, Py_ssize_t stride,
     bint swapped, bint spread, int threads,
 ):
-    """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3 or 5.
+    """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3, 5 or 7.
 
     ``swapped`` is for the gradient by the input: w is (cols, rows, kernel, kernel) then, and each
     kernel is turned by 180 degrees; or not, if ``spread``, which is for ``input_grad``.
@@ -351,8 +375,8 @@ def pack_weights(
     check_threads(threads)
     cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel, stride, swapped, False)
     cdef const real* src = numbers(w, rows * cols * kernel * kernel, False)
-    cdef real* dst = numbers(u, packed_size(cols, rows, kernel, stride), True)
+    cdef real* dst = numbers(u, weights_of(&p), True)
     cdef Py_ssize_t block
     with nogil:
         for block in prange(p.blocks, num_threads=threads, schedule="static"):
-            pack_block(&p, src, dst, block, rows, cols, swapped, spread)
+            pack_block(&p, src, dst, block, rows, cols, kernel, swapped, spread)

@@ -196,7 +196,7 @@ cdef Problem problem_of(
 ) except *:
     cdef Problem p
     cdef Py_ssize_t per_step, size
-    check_tiles(n, c, f, oh, ow, kernel, 2**20)
+    check_tiles(n, c, f, oh, ow, kernel, 1, 2**20)
     p.x.is_input, p.d.is_input = True, False
     p.x.width = VLEN if c <= VLEN else 2 * VLEN
     p.x.blocks = (c + p.x.width - 1) // p.x.width

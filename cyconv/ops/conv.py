@@ -132,8 +132,8 @@ def conv2d(
         (none) or "same" (OH = H and OW = W; stride 1 only)
     groups : the input channels are cut into so many groups, and so are the filters, each of which
         sees its own group; ``groups=C`` is a depthwise convolution
-    algo : "auto", "direct", "im2col" or "winograd" (3x3 kernels of stride 1 or 2, 5x5 ones of
-        stride 1; gradients that it does not give are computed as by "auto"); see
+    algo : "auto", "direct", "im2col" or "winograd" (3x3 and 5x5 kernels of stride 1 or 2, 7x7 ones
+        of stride 2; gradients that it does not give are computed as by "auto"); see
         ``explain_conv2d``. The first two are exact up to rounding; Winograd's error is up to
         about 50 times that. "auto" takes it only for float32
     activation : None or "relu", which is then applied in the same pass over the output
@@ -269,8 +269,8 @@ def _algorithm(op: str, algo: str, g: Conv2dGeometry) -> str:
     check_algorithm(op, algo)
     if algo == "winograd" and not allows_winograd(g):
         raise ValueError(
-            f"{op}: algo='winograd' needs 3x3 or 5x5 kernels of stride 1 or 3x3 ones of stride 2, "
-            f"dilation 1 and groups=1, got weight {g.w_shape}, stride {g.window.stride}, "
+            f"{op}: algo='winograd' needs 3x3 or 5x5 kernels of stride 1 or 2, or 7x7 ones of "
+            f"stride 2, dilation 1 and groups=1, got weight {g.w_shape}, stride {g.window.stride}, "
             f"dilation {g.window.dilation} and groups={g.groups}"
         )
     return algo
