@@ -81,6 +81,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     sizes_of_tiles = [
         k.winograd.scratch_size(*winograd.values(), *once.values(), lanes, 2) for lanes in (0, 1)
     ]
+    halved = line(dtype, k.winograd.packed_size(C, F, 7, 2))
+    size_of_halved = k.winograd.scratch_size(N, C, F, *OUT, 7, 2, False, True, 2)
     sizes = k.conv_weight_grad.scratch_size(x, out, G, **WINDOW)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
@@ -183,6 +185,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": x, "u": turned, "bias": line(dtype, F), "out": out, "top": 1, "left": 1}
             | {"kernel": 5, **once, "tiles": True, "relu": True, "threads": 2}
             | {"scratch": line(dtype, sizes_of_tiles[True])},
+            ("out", "scratch"),
+        ),
+        "winograd.correlate of stride 2": (
+            k.winograd.correlate,
+            {"x": x, "u": halved, "bias": None, "out": out, "top": 3, "left": 2}
+            | {"kernel": 7, "stride": 2, "transposed": False, "tiles": True, "relu": False}
+            | {"threads": 2, "scratch": line(dtype, size_of_halved)},
             ("out", "scratch"),
         ),
         "winograd.spread_scratch_size": (k.winograd.spread_scratch_size, winograd, ()),
