@@ -30,7 +30,8 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
         (1, (64, 64, 3, 2), "forward", 16, "im2col"),
         (8, (64, 128, 3, 2), "forward", 8, "winograd"),
         (2, (64, 128, 3, 2), "input_grad", 16, "winograd"),  # lanes are tiles
-        (8, (64, 128, 7, 2), "forward", 16, "im2col"),  # reads pixels in place
+        (8, (64, 128, 7, 2), "forward", 8, "winograd"),
+        (8, (64, 128, 7, 1), "forward", 16, "im2col"),  # reads pixels in place
         (8, (64, 128, 7, 2), "input_grad", 8, "direct"),
         (8, (64, 256, 1, 1), "input_grad", 16, "im2col"),
         (2, (64, 128, 7, 2), "input_grad", 16, "im2col"),  # short vectors would idle as well
