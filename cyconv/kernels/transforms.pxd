@@ -2,7 +2,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.points cimport (
-    ALONG, MOST, STRIDED, WIDENED, evaluate_1d, input_1d, interpolate_1d, points_along, reads_along, side_of,
+    ALONG, MOST, evaluate_1d, input_1d, interpolate_1d, points_along, reads_along, side_of,
 )
 from cyconv.kernels.simd cimport (
     VLEN, broadcast, inlined, load, load_first, prefetch, real, rectified, store, store_first, vreal,
@@ -75,6 +75,19 @@ cdef inline inlined transform_input(
                       line)
             input_1d(method, <real*>line, VLEN, t + j * along, 1)
     input_lines(method, t, v, vstride)
+
+
+cdef inline inlined transform_parts(
+    const int method, const int apart, const Planes* x, const real* plane, Py_ssize_t top,
+    Py_ssize_t left, Py_ssize_t count, real* v, Py_ssize_t vstride, Py_ssize_t width,
+) noexcept nogil:
+    # a tile of one channel of x to V; or, if `apart` is 2, of the four images of every second row and
+    # column of it, to channels that are `width` apart
+    cdef Py_ssize_t i, j
+    for i in range(apart):
+        for j in range(apart):
+            transform_input(method, apart, x, plane, top + i, left + j, count, v, vstride)
+            v = v + width
 
 
 cdef inline inlined input_lines(
@@ -169,26 +182,11 @@ cdef inline void transform_weights(
 
 
 cdef inline void transform_inputs(
-    Py_ssize_t method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t kernel, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
     Py_ssize_t count, real* v, Py_ssize_t vstride,
 ) noexcept nogil:
-    if method == 3: transform_input(3, 1, x, plane, top, left, count, v, vstride)
-    elif method == 5: transform_input(5, 1, x, plane, top, left, count, v, vstride)
-    elif method == STRIDED: transform_input(STRIDED, 1, x, plane, top, left, count, v, vstride)
-    else: transform_input(WIDENED, 1, x, plane, top, left, count, v, vstride)
-
-
-cdef inline void transform_four(
-    Py_ssize_t method, const Planes* x, const real* plane, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t count, real* v, Py_ssize_t vstride, Py_ssize_t width,
-) noexcept nogil:
-    # of the four images of every second row and column, to four channels that are `width` apart
-    cdef Py_ssize_t i, j
-    for i in range(2):
-        for j in range(2):
-            if method == 3: transform_input(3, 2, x, plane, top + i, left + j, count, v, vstride)
-            else: transform_input(4, 2, x, plane, top + i, left + j, count, v, vstride)
-            v = v + width
+    if kernel == 3: transform_input(3, 1, x, plane, top, left, count, v, vstride)
+    else: transform_input(5, 1, x, plane, top, left, count, v, vstride)
 
 
 cdef inline void transform_grads(

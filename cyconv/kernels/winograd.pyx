@@ -31,9 +31,7 @@ from cyconv.kernels.tile_lanes cimport (
     blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
 )
 from cyconv.kernels.tiling cimport Problem, multiply_points, problem_of
-from cyconv.kernels.transforms cimport (
-    fetch, output_columns, output_line, store_some, transform_four, transform_inputs,
-)
+from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store_some, transform_parts
 
 cdef enum:
     LANES = 16           # no less than MR_MAX, and whole vectors
@@ -43,6 +41,21 @@ cdef enum:
 
 
 # ------------------------------------------------------------------ transforms
+
+
+cdef void transform_channel(
+    const Problem* p, const real* plane, Py_ssize_t top, Py_ssize_t left, Py_ssize_t count, real* v,
+    Py_ssize_t vstride, Py_ssize_t width,
+) noexcept nogil:
+    # the method becomes a constant
+    cdef const Planes* x = &p.x
+    if p.method == 4: transform_parts(4, 2, x, plane, top, left, count, v, vstride, width)
+    elif p.apart == 2: transform_parts(3, 2, x, plane, top, left, count, v, vstride, width)
+    elif p.method == 3: transform_parts(3, 1, x, plane, top, left, count, v, vstride, width)
+    elif p.method == 5: transform_parts(5, 1, x, plane, top, left, count, v, vstride, width)
+    elif p.method == STRIDED:
+        transform_parts(STRIDED, 1, x, plane, top, left, count, v, vstride, width)
+    else: transform_parts(WIDENED, 1, x, plane, top, left, count, v, vstride, width)
 
 
 cdef inline inlined transform_output(
@@ -117,12 +130,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             while lane < lanes:
                 images = min(<Py_ssize_t>VLEN, lanes - lane)
                 to = v + (tx - first) * vsize + c * (channels // p.x.c) * width + lane
-                if p.apart == 1:
-                    transform_inputs(
-                        p.method, &p.x, plane + lane, top, left, images, to, channels * width)
-                else:
-                    transform_four(
-                        p.method, &p.x, plane + lane, top, left, images, to, channels * width, width)
+                transform_channel(p, plane + lane, top, left, images, to, channels * width, width)
                 lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
