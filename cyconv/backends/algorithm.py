@@ -140,14 +140,12 @@ def allows_winograd(g: Conv2dGeometry, direction: str = "forward") -> bool:
     however, 3x3 ones where the padding on top and left is odd.
     """
     w = g.window
-    if g.groups != 1 or w.dilation != (1, 1):
-        return False
-    if w.stride == (1, 1):
-        return w.kernel in ((3, 3), (5, 5))
-    if w.stride != (2, 2) or w.kernel not in ((3, 3), (5, 5), (7, 7)):
+    (kernel, width), (stride, across) = w.kernel, w.stride
+    if g.groups != 1 or w.dilation != (1, 1) or kernel != width or stride != across:
         return False
     odd = w.padding[0] % 2 == w.padding[2] % 2 == 1
-    return direction == "forward" or (direction == "input_grad" and w.kernel == (3, 3) and odd)
+    known = kernel > 1 and (kernel, stride) in LEAST_CHANNELS[direction]
+    return known and (stride == 1 or direction == "forward" or odd)
 
 
 def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
