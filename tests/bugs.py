@@ -345,4 +345,9 @@ KERNEL_BUGS = [
         "blocks = max(pixels // SQUARE, 1)",
         LAYOUTS,
     ),
+    kernel(
+        "gaps between planes are filled",
+        *("elementwise.pyx", "if d.stride == pixels * d.n:", "if d.n > 0:"),
+        ("test_ops_conv.py",),
+    ),
 ]

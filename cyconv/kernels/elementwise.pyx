@@ -211,10 +211,12 @@ def to_batch_last(object src, object dst, int threads):
     cdef Planes d = planes(dst, True)
     cdef Py_ssize_t pixels = d.h * d.w
     cdef const real* a = numbers(src, d.n * d.c * pixels, False)
-    cdef Py_ssize_t blocks = (pixels + SQUARE - 1) // SQUARE
-    cdef Py_ssize_t job, first
+    cdef Py_ssize_t blocks, job, first
     if d.n == 0:
         return
+    if d.stride == pixels * d.n:  # no gaps: the pixels of all planes are as those of one
+        d.c, pixels = 1, d.c * pixels
+    blocks = (pixels + SQUARE - 1) // SQUARE
     with nogil:
         for job in prange(d.c * blocks, num_threads=threads, schedule="static"):
             first = job % blocks * SQUARE
