@@ -46,8 +46,8 @@ OTHER = {"generic": ([], 16, 16)}
 SMALL = (
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
     "--param=max-inline-insns-single=70",
+    *("-DCYTHON_USE_PYLONG_INTERNALS=0", "-DCYTHON_USE_UNICODE_INTERNALS=0"),
 )
-PLAIN = [("CYTHON_USE_PYLONG_INTERNALS", "0"), ("CYTHON_USE_UNICODE_INTERNALS", "0")]
 ONCE = ("cpu", "program")  # kernel files that know neither instruction set nor number type
 REALS = {"float32": ("float", 4), "float64": ("double", 8)}
 
@@ -133,7 +133,6 @@ def extensions() -> list[Extension]:
                         ("CYCONV_REAL", real),
                         ("CYCONV_VLEN", str(width // size)),
                         ("CYCONV_REGISTERS", str(registers)),
-                        *PLAIN,
                     ],
                     extra_compile_args=list(flags),
                 )
@@ -176,7 +175,8 @@ class BuildKernels(build_ext):
     def settle_flags(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         common = ["/O2"] if msvc else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
-        common += [x for x in SMALL if not msvc and self.compiles("int x;", [x])]
+        if not msvc:
+            common += [x for x in SMALL if self.compiles("int x;", [x])]
         link = [] if msvc or sys.platform == "darwin" else ["-s"]
         if flag("CYCONV_SANITIZE"):
             common = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv"]
