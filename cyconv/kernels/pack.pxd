@@ -39,6 +39,22 @@ cdef inline void pack_rows(
         first = first + VLEN
 
 
+cdef inline void copy_rows(
+    const real* src, Py_ssize_t step, Py_ssize_t count, Py_ssize_t length, real* dst, Py_ssize_t mr
+) noexcept nogil:
+    # dst[k, i] = src[k * step + i] for k < length and i < count, and 0 for count <= i < mr
+    cdef Py_ssize_t k, i, whole = 0
+    if mr <= VLEN <= step:  # a whole vector may reach into what comes next
+        whole = max(<Py_ssize_t>0, min(length - 1, length - (VLEN + mr - 1) // mr + 1))
+    for k in range(whole):
+        store(dst + k * mr, load(src + k * step))
+        for i in range(count, mr):
+            dst[k * mr + i] = 0
+    for k in range(whole, length):
+        for i in range(mr):
+            dst[k * mr + i] = src[k * step + i] if i < count else 0
+
+
 cdef inline void pack_block(
     const real* src, const real* bias, real* dst, Py_ssize_t row, Py_ssize_t end, Py_ssize_t mr,
     Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t taps, bint swapped, bint by_tap,
@@ -59,11 +75,7 @@ cdef inline void pack_block(
                 for i in range(count, mr):
                     dst[(t * cols + c) * mr + i] = 0
     elif swapped and taps == 1:  # it lies as it is to lie
-        for c in range(cols):
-            for i in range(count):
-                dst[c * mr + i] = src[c * cstep + i]
-            for i in range(count, mr):
-                dst[c * mr + i] = 0
+        copy_rows(src, cstep, count, cols, dst, mr)
     elif swapped:
         for c in range(cols):
             pack_rows(src + c * cstep, fstep, count, taps, dst + c * taps * mr, mr)
