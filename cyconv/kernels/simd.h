@@ -103,17 +103,6 @@ static inline void transpose(vreal *rows) {
 #endif
 }
 
-/* The sum of each of VLEN vectors, in the lane of its number; the vectors are used up. */
-static inline vreal lane_sums(vreal *rows) {
-#if CYCONV_VLEN > 1
-  int half, i;
-  for (half = CYCONV_VLEN / 2; half > 0; half /= 2)
-    for (i = 0; i < half; i++)
-      rows[i] = INTERLEAVE(rows[i], rows[i + half], LOW) + INTERLEAVE(rows[i], rows[i + half], HIGH);
-#endif
-  return rows[0];
-}
-
 #if defined(__GNUC__)
 #define ALWAYS_INLINE __attribute__((always_inline))
 #define PREFETCH(p) __builtin_prefetch(p)

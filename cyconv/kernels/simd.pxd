@@ -17,7 +17,6 @@ cdef extern from "simd.h" nogil:
     void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
     void keep "KEEP"(vreal v)
     void transpose(vreal* rows)  # VLEN vectors
-    vreal lane_sums(vreal* rows)  # the sum of each of VLEN vectors, which are used up
     vreal rectified(vreal v)  # max(v, 0); NaN stays
     vreal gated(vreal v, vreal gate)  # v where gate is not at most 0, else 0
     # the return type of a function that must be inlined, so that its constant arguments unroll loops
