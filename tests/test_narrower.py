@@ -23,14 +23,16 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
 @pytest.mark.parametrize(
     ("n", "sizes", "direction", "lanes", "algorithm"),
     [
-        (8, (64, 64, 3, 1), "forward", 8, "winograd"),
+        (8, (32, 64, 3, 1), "forward", 8, "winograd"),
+        (8, (64, 64, 3, 1), "forward", 16, "winograd"),  # mostly products
         (8, (64, 64, 3, 1), "weight_grad", 8, "winograd"),
         (64, (64, 64, 3, 1), "forward", 16, "winograd"),
         (1, (64, 64, 3, 1), "forward", 16, "winograd"),  # lanes are tiles
         (1, (64, 64, 3, 2), "forward", 16, "im2col"),
-        (8, (64, 128, 3, 2), "forward", 8, "winograd"),
+        (8, (64, 128, 3, 2), "forward", 16, "winograd"),
+        (8, (32, 128, 3, 2), "forward", 8, "winograd"),
         (2, (64, 128, 3, 2), "input_grad", 16, "winograd"),  # lanes are tiles
-        (8, (64, 128, 7, 2), "forward", 8, "winograd"),
+        (8, (3, 128, 7, 2), "forward", 8, "winograd"),
         (8, (64, 128, 7, 1), "forward", 16, "im2col"),  # reads pixels in place
         (8, (64, 128, 7, 2), "input_grad", 8, "direct"),
         (8, (64, 256, 1, 1), "input_grad", 16, "im2col"),

@@ -35,6 +35,9 @@ MOST_WASTE_OF_LANES = {
     "forward": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 1.3, (5, 2): 1.3, (7, 2): 1.6},
     "input_grad": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 6.0},
 }
+# From so many channels on, the products outweigh the transforms: long vectors of tiles are then
+# faster than short ones of images
+TILES_FROM = 48
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and multiply so many numbers at each
 # output pixel; or if the images fill one vector only, while pixels fill the two of a tile
@@ -104,16 +107,19 @@ def choose_width(
 ) -> tuple[int, str, str]:
     """(lanes, algorithm, why) where there are kernels for vectors of these lengths, longest first.
 
-    A batch that leaves half of a long vector's lanes idle fills a short one: that is better for
-    Winograd's tiles, and for the gradient by the input, which reads pixel lanes from all over dout.
+    A batch that leaves half of a long vector's lanes idle fills a short one: that is better for the
+    transforms of Winograd's tiles, and for the gradient by the input, which reads pixel lanes from
+    all over dout.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
     if shortest < longest and g.n < longest:
         other, why = choose(g, char, shortest, direction)
         gathers = direction == "input_grad" and name == "im2col" and not g.window.is_pointwise
-        tiles = name == other == "winograd" and not lanes_are_tiles(g, shortest)
-        if tiles or (other == "winograd" != name) or (gathers and other == "direct"):
+        in_images = lanes_are_tiles(g, longest) and not lanes_are_tiles(g, shortest)
+        few = min(g.c, g.f) < TILES_FROM and in_images
+        winograd = other == "winograd" and (name != other or few)
+        if winograd or (gathers and other == "direct"):
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason
 
