@@ -47,6 +47,7 @@ def jax_step(size: int) -> Step:
     from jax import lax, nn
     from jax import numpy as jnp
 
+    jax.config.update("jax_platforms", "cpu")  # else it takes the GPU that it finds
     images, labels = batch(size)
     state = [jnp.asarray(w) for w in weights()]
 
