@@ -53,8 +53,8 @@ WINOGRAD_BUGS = [
     kernel(
         "half of the last channels' products left out",
         "winograd_weight_grad.pyx",
-        "VLEN if side.is_input and left <= VLEN",
-        "VLEN if side.is_input and left <= 2 * VLEN",
+        "return min(p.width, p.lanes",
+        "return min(<Py_ssize_t>VLEN, p.lanes",
         *(TILES, "winograd_weight_grad"),
     ),
     kernel(
