@@ -15,7 +15,7 @@ from . import gpu, nets
 from .facts import record, skip_if_missing
 
 BATCH = 64
-STEPS = ["cython", "numpy", "cupy", "torch", "torch channels_last", "mygrad"]
+STEPS = ["compiled", "cython", "numpy", "cupy", "torch", "torch channels_last", "mygrad"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,9 @@ def test_training_step(benchmark: Any, who: str) -> None:
         step = nets.mygrad_step(BATCH)
     elif who == "cupy":
         step = nets.cyconv_step(BATCH, "cuda")
+    elif who == "compiled":
+        cc.set_backend("cython")
+        step = nets.cyconv_step(BATCH, compiled=True)
     elif who in ("cython", "numpy"):
         cc.set_backend(who)
         step = nets.cyconv_step(BATCH)

@@ -22,7 +22,7 @@ import cyconv as cc
 
 from . import deep, gpu, nets, peers
 from .layers import DIRECTIONS, LAYERS, Layer
-from .memory import LIBRARIES
+from .memory import COMPILED, LIBRARIES
 
 Candidates = dict[str, Callable[[], Any]]
 REST = 0.02  # seconds; PyTorch's and TensorFlow's threads wait for work in a busy loop for so long
@@ -104,9 +104,11 @@ def libraries() -> list[str]:
 
 
 def steps(batch: int, threads: int) -> Candidates:
-    found: Candidates = {
-        title: on_backend(name, nets.cyconv_step(batch)) for name, title in list(backends())
-    }
+    found: Candidates = {}
+    for name, title in list(backends()):
+        if name == "cython":
+            found[COMPILED] = on_backend(name, nets.cyconv_step(batch, compiled=True))
+        found[title] = on_backend(name, nets.cyconv_step(batch))
     if installed("torch"):
         found["PyTorch"] = nets.torch_step(batch, channels_last=False)
         found["PyTorch, channels_last"] = nets.torch_step(batch, channels_last=True)
@@ -121,7 +123,7 @@ def steps(batch: int, threads: int) -> Candidates:
 
 def inference(batch: int, threads: int) -> Candidates:
     cc.set_backend("auto")
-    found: Candidates = {"cyconv, compiled": nets.cyconv_compiled(batch)}
+    found: Candidates = {COMPILED: nets.cyconv_compiled(batch)}
     for name, title in list(backends()):
         found[title] = on_backend(name, nets.cyconv_inference(batch))
     if installed("torch"):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import nets
+from .memory import COMPILED
 from .nets import LEARNING_RATE, Step
 
 NETS = ("VGG", "ResNet-20")
@@ -47,7 +48,7 @@ def state(name: str) -> list[np.ndarray]:
     return [parameter.numpy().copy() for parameter in cyconv_net(name).parameters()]
 
 
-def cyconv_step(name: str, size: int) -> Step:
+def cyconv_step(name: str, size: int, compiled: bool) -> Step:
     import cyconv as cc
     from cyconv.backends import backend_of
 
@@ -56,16 +57,7 @@ def cyconv_step(name: str, size: int) -> Step:
         parameter[...] = values
     pictures, y = images(size)
     x = cc.as_tensor(backend_of(pictures).as_batch_last(pictures))
-    optimizer = cc.optim.SGD(net.parameters(), lr=LEARNING_RATE)
-
-    def step() -> float:
-        with cc.record():
-            loss = cc.ops.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return nets.training_step(net, x, y, compiled)
 
 
 def torch_net(name: str) -> Any:
@@ -128,8 +120,11 @@ def torch_step(name: str, size: int, channels_last: bool) -> Step:
 
 def step_of(library: str, name: str, size: int) -> Step:
     """A step of one of ``NETS`` or of the notebook's network, in a library as tables call it."""
-    if library == "cyconv":
-        return nets.cyconv_step(size) if name == NOTEBOOK else cyconv_step(name, size)
+    if library.startswith("cyconv"):
+        compiled = library == COMPILED
+        if name == NOTEBOOK:
+            return nets.cyconv_step(size, compiled=compiled)
+        return cyconv_step(name, size, compiled)
     channels_last = library.endswith("channels_last")
     if name == NOTEBOOK:
         return nets.torch_step(size, channels_last)

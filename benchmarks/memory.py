@@ -13,9 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
-LIBRARIES = {"cyconv": "cyconv", "PyTorch": "torch", "PyTorch, channels_last": "torch"}
+COMPILED = "cyconv, compiled"  # through ``compile_training``
+LIBRARIES = {
+    COMPILED: "cyconv",
+    "cyconv": "cyconv",
+    "PyTorch": "torch",
+    "PyTorch, channels_last": "torch",
+}
 # what they import no sooner than for the first step
-LATER = {"cyconv": ("cyconv.nn", "cyconv.optim"), "torch": ("torch._dynamo",)}
+LATER = {
+    "cyconv": ("cyconv.nn", "cyconv.optim", "cyconv.compiled_training"),
+    "torch": ("torch._dynamo",),
+}
 STEPS = 5  # the second one already has the gradients of the first in memory
 
 

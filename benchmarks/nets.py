@@ -87,16 +87,21 @@ def cyconv_compiled(size: int) -> Callable[[], np.ndarray]:
     return lambda: run(images).numpy()
 
 
-def cyconv_step(size: int, device: str = "cpu") -> Step:
+def cyconv_step(size: int, device: str = "cpu", compiled: bool = False) -> Step:
+    net, x = cyconv_net(size, device)
+    return training_step(net, x, batch(size)[1], compiled)
+
+
+def training_step(net: Any, x: Any, labels: np.ndarray, compiled: bool) -> Step:
+    """One of cyconv's; with ``compiled``, the net runs as programs."""
     import cyconv as cc
 
-    net, x = cyconv_net(size, device)
     optimizer = cc.optim.SGD(net.parameters(), lr=LEARNING_RATE)
-    labels = batch(size)[1]
+    forward = cc.compile_training(net) if compiled else net
 
     def step() -> float:
         with cc.record():
-            loss = cc.ops.cross_entropy(net(x), labels)
+            loss = cc.ops.cross_entropy(forward(x), labels)
         loss.backward()
         optimizer.step()
         return loss.item()

@@ -31,7 +31,7 @@ from cyconv.data.fetch import Location
 from .compare import REST, best_times, check, installed, layer_table, libraries, must_agree, prepare
 from .deep import NOTEBOOK, step_of
 from .layers import DIRECTIONS, Layer
-from .memory import STATUS
+from .memory import COMPILED, STATUS
 from .reference import convolution
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def on_threads(name: str, batch: int, threads: int) -> Callable[[], float]:
     if name == IN_REGISTERS:
         kernel = kernels.Kernels(kernels.choose())["f"].peak
         return lambda: float(kernel.multiply_adds(2**22 // threads, threads)) / threads
-    step = step_of("cyconv", name, batch)
+    step = step_of(COMPILED, name, batch)
 
     def switched() -> float:
         cc.set_num_threads(threads)
@@ -204,13 +204,13 @@ def memory_table(batch: int, threads: int) -> None:
             for library in libraries()
         }
         must_agree({library: facts["losses"] for library, facts in found.items()}, 1e-3)
-        ours, *others = (facts["steps"] for facts in found.values())
-        cells = [
-            f"{facts['steps'] / 1e6:.0f} ({(facts['imports'] + facts['steps']) / 1e6:.0f})"
-            for facts in found.values()
-        ]
-        if others:
-            cells[0] += f", {ours / min(others):.2f}x"
+        others = [facts["steps"] for name, facts in found.items() if name.startswith("PyTorch")]
+        cells = []
+        for library, facts in found.items():
+            steps, imports = facts["steps"], facts["imports"]
+            cells.append(f"{steps / 1e6:.0f} ({(imports + steps) / 1e6:.0f})")
+            if others and library.startswith("cyconv"):
+                cells[-1] += f", {steps / min(others):.2f}x"
         print(f"| {name} |", " | ".join(cells), "|", flush=True)
     print("\nIn brackets: with what the library takes once it is imported.")
     print("The factor is to PyTorch's better layout.\n" if installed("torch") else "")

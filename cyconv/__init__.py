@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import checkpoint, data, nn, optim, train
     from .checkpoint import load, save
     from .compiled import compile
+    from .compiled_training import compile_training
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "as_tensor",
     "checkpoint",
     "compile",
+    "compile_training",
     "data",
     "get_num_threads",
     "gradcheck",
@@ -66,8 +68,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("load", "save"):
         return getattr(importlib.import_module(f"{__name__}.checkpoint"), name)
-    if name == "compile":
-        return importlib.import_module(f"{__name__}.compiled").compile
+    if name in ("compile", "compile_training"):
+        module = "compiled" if name == "compile" else "compiled_training"
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -27,7 +27,7 @@ Array = Any  # a NumPy or CuPy array
 class _State(threading.local):
     recording = False
     training = False
-    trace: Any = None  # whose note() is called after each op
+    trace: Any = None  # a program.Trace: is told what ops do
 
     def __init__(self) -> None:
         self.before: list[tuple[bool, bool]] = []  # the modes outside of each ``with``
@@ -156,7 +156,7 @@ def predict_mode() -> Any:
 
 @contextmanager
 def traced_by(trace: Any) -> Iterator[None]:
-    """Context manager: tell ``trace.note(op, inputs, out)`` of every op of this thread."""
+    """Context manager: tell a ``program.Trace`` what every op of this thread does."""
     _state.trace = trace
     try:
         yield
@@ -184,6 +184,7 @@ class Op:
     #: how many inputs, the first ones, forward's kernel calls read in place; 0 if forward does more
     #: than to call kernels of the backend and to take views
     kernel_inputs = 0
+    kernel_backward = False  #: True if backward only calls kernels of the backend and takes views
     #: what forward returned, if the last thing that it did was max(., 0), and ...
     rectified: Array | None = None
     #: ... whether the gradient that backward gets is 0 already where that is not above 0
@@ -248,6 +249,12 @@ def source_of(tensor: Tensor) -> Any:
 
 def backward(root: Tensor, head: Array) -> None:
     """Walk from ``root`` back to every tensor with attach_grad and store the gradients there."""
+    _store(gradients_of(root, head), head)
+
+
+def gradients_of(root: Tensor, head: Array) -> dict[Tensor, Array | None]:
+    """The gradient by every tensor with attach_grad that ``root`` was computed from; may share
+    memory with another one or with ``head``. Frees the graph."""
     start = source_of(root)
     if start is None:
         raise RuntimeError(
@@ -256,7 +263,6 @@ def backward(root: Tensor, head: Array) -> None:
         )
     waiting = _count_uses(start)
     gradients: dict[Any, Array] = {start: head}
-    owned: set[Any] = set()  # whose gradient is an array of our own, which may be added to in place
     ready = [start]
     leaves = {}
     while ready:
@@ -269,35 +275,44 @@ def backward(root: Tensor, head: Array) -> None:
         if dout is None:  # an op gave no gradient to any use of this result
             grads: Any = (None,) * len(sources)
         else:
-            if not target.op.any_layout:  # type: ignore[union-attr]
-                dout = backends.in_one_order(dout)
             grads = _backward_of(target, dout, gradients, waiting)
-            if not isinstance(grads, tuple):
-                grads = (grads,)
         for source, grad in zip(sources, grads):
             if source is None:
                 continue
-            accumulate(gradients, owned, source, grad)
+            accumulate(gradients, source, grad)
             waiting[source] -= 1
             if waiting[source] == 0:
                 ready.append(source)
         target.free()
-    _store(leaves, head)
+    return leaves
+
+
+def leaves_of(root: Tensor) -> list[Tensor]:
+    """The tensors with attach_grad that ``root`` was computed from."""
+    start = source_of(root)
+    found = [] if start is None else _count_uses(start)
+    return [target for target in found if not isinstance(target, Node)]
 
 
 def _backward_of(
     target: Node, dout: Array, gradients: dict[Any, Array], waiting: dict[Any, int]
-) -> Any:
+) -> tuple[Array | None, ...]:
     """What the op's backward gives; if it can, it does the work of the ReLU before it as well."""
     op: Any = target.op
     source = target.sources[0]
+    arguments = [dout if op.any_layout else backends.in_one_order(dout)]
     if op.gates and isinstance(source, Node):
         before: Any = source.op
         used_once = waiting[source] == 1 and source not in gradients
         if used_once and before.rectified is not None:
             before.gated = True
-            return op.backward(dout, before.rectified)
-    return op.backward(dout)
+            arguments.append(before.rectified)
+    grads = op.backward(*arguments)
+    if not isinstance(grads, tuple):
+        grads = (grads,)
+    if _state.trace is not None:
+        grads = _state.trace.note_backward(op, (dout, *arguments[1:]), grads)
+    return grads
 
 
 def _store(leaves: dict[Tensor, Array | None], head: Array) -> None:
@@ -319,19 +334,15 @@ def _memory(array: Array) -> Array:
     return array
 
 
-def accumulate(
-    gradients: dict[Any, Array], owned: set[Any], source: Any, grad: Array | None
-) -> None:
+def accumulate(gradients: dict[Any, Array], source: Any, grad: Array | None) -> None:
     """Add ``grad`` to what has arrived at ``source``: the one place where gradients add up."""
     sofar = gradients.get(source)
     if grad is None or sofar is None:
         gradients[source] = sofar if grad is None else grad
-    elif source in owned:
-        sofar += grad
-        gradients[source] = sofar
-    else:  # the first one may be shared with another source: never write into it
-        gradients[source] = backends.backend_of(grad).add(sofar, grad)
-        owned.add(source)
+    else:  # either may be shared with another source: never write into it
+        total = gradients[source] = backends.backend_of(grad).add(sofar, grad)
+        if _state.trace is not None:
+            _state.trace.note_sum(sofar, grad, total)
 
 
 def _count_uses(start: Any) -> dict[Any, int]:

@@ -1,8 +1,6 @@
 """A trained net as a flat list of kernel calls on buffers that are planned once: ``compile``.
 
-The net runs once on an example. Kernel calls are caught on their way (``backends/capture.py``);
-what an op computes in another way becomes a call of that op. Kernel calls that follow each other
-run as one, without the interpreter between them.
+The net runs once on an example, which makes a program (``program.py``) with its weights of then.
 """
 
 from __future__ import annotations
@@ -10,22 +8,19 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from . import autograd, backends, kernels
+from . import autograd, backends
 from .autograd import Array, Op
 from .backends.capture import Capture, capturing
-from .config import get_num_threads
 from .creation import as_tensor
 from .nn import Module
 from .nn.containers import module_in
 from .nn.fold import fold_batch_norm
+from .program import Trace, forward, is_view
 from .tensor import Tensor
-
-Step = Callable[[], None]
 
 # Of a larger batch: what so many read and write stays in the cache from layer to layer, and they
 # fill whole vectors.
@@ -51,10 +46,10 @@ class Compiled:
         self.shape, self.dtype = example.shape, example.dtype
         self._images = images  # that go through the net at a time; None: all
         self._lock = threading.Lock()
-        self._capture = Capture()
         backend = backends.backend_of(example.data)
         self._copy = backend.copy_batch_last
-        trace = _Trace(self._capture)
+        trace = _Trace(Capture(frozen=True))
+        self._capture = trace.capture  # has the memory
         with autograd.pause(train=False), capturing(self._capture):
             some = example.data if images is None else example.data[:images]
             self._input = backend.empty(some.shape, self.dtype)
@@ -66,15 +61,13 @@ class Compiled:
         self._output, self._empty = out.data, backend.empty
         if images is not None and out.shape[:1] != (images,):
             raise ValueError(f"compile: {images} images gave an output of shape {out.shape}")
-        self._steps = trace.program()
-        self.kernel_calls = sum(
-            isinstance(step, _Kernels) and len(step.tasks) for step in self._steps
-        )
+        self.program = trace.take()
+        self.kernel_calls = self.program.kernel_calls
 
     @property
     def steps(self) -> int:
         """How many pieces the program has: kernel calls that follow each other are one."""
-        return len(self._steps)
+        return len(self.program.steps)
 
     def __call__(self, x: Any) -> Tensor:
         """The net's answer to x, of the example's shape and dtype, as a new tensor."""
@@ -97,8 +90,7 @@ class Compiled:
 
     def _run(self, array: Array) -> None:
         self._copy(array, self._input)
-        for step in self._steps:
-            step()
+        self.program()
 
 
 def compile(net: Module, example: Any) -> Compiled:
@@ -147,7 +139,7 @@ def _in_parts(net: Module, example: Tensor) -> Compiled | None:
     try:
         compiled = Compiled(net, example, IMAGES)
         # kernels and views treat each image alone; other steps, statistics say, may look at all
-        if not all(isinstance(step, _Kernels) for step in compiled._steps):
+        if not compiled.program.only_kernels:
             return None
         _check(net, compiled, example)
         return compiled
@@ -170,22 +162,11 @@ def _check(net: Module, compiled: Compiled, example: Tensor) -> None:
         )
 
 
-class _Kernels:
-    """Kernel calls that follow each other."""
-
-    def __init__(self, tasks: tuple[Any, ...]):
-        self.tasks, self._run = tasks, kernels.runner().run
-
-    def __call__(self) -> None:
-        self._run(self.tasks, get_num_threads())
-
-
-class _Trace:
-    """Notes what the ops do that a net calls."""
+class _Trace(Trace):
+    """Of a net whose weights stay: what does not depend on its input is computed once."""
 
     def __init__(self, capture: Capture):
-        self._capture = capture
-        self._steps: list[Any] = []  # tasks and callables
+        super().__init__(capture)
         self._variable: dict[int, weakref.ref[Tensor]] = {}  # tensors that depend on the input
 
     def input(self, tensor: Tensor) -> Tensor:
@@ -197,36 +178,17 @@ class _Trace:
         return known is not None and known() is tensor
 
     def note(self, op: Op, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        """Called after each op."""
-        tasks = self._capture.take()
+        tasks = self.capture.take()
         varying = [self._varies(tensor) for tensor in inputs]
         if not any(varying):
-            self._capture.constants.append(out.data)
+            self.capture.constants.append(out.data)
             return
         self._variable[id(out)] = weakref.ref(out)
-        if op.is_view and np.may_share_memory(out.data, inputs[0].data):
+        if is_view(op, inputs, out):
             return
         count = op.kernel_inputs
         if count and tasks and varying == [True] * count + [False] * (len(inputs) - count):
-            self._steps += tasks
+            self._pieces += tasks
         else:
             arrays = [t.data if varies else t.data.copy() for t, varies in zip(inputs, varying)]
-            self._steps.append(_call(op, arrays, out.data))
-
-    def program(self) -> tuple[Step, ...]:
-        steps: list[Step] = []
-        for is_call, group in groupby(self._steps, callable):
-            pieces = list(group)
-            steps += pieces if is_call else [_Kernels(tuple(pieces))]
-        return tuple(steps)
-
-
-def _call(op: Op, inputs: list[Array], out: Array) -> Step:
-    """Run an op again, from the arrays that it read into the one that it gave."""
-
-    def step() -> None:
-        arrays = inputs if op.any_layout else [backends.in_one_order(a) for a in inputs]
-        with np.errstate(all="ignore"):
-            out[...] = op.forward(*arrays)
-
-    return step
+            self._pieces.append(forward(op, arrays, out))

@@ -21,6 +21,7 @@ import numpy as np
 
 from . import backends, ops
 from .autograd import predict_mode, record
+from .compiled_training import compile_training, is_own
 from .data import DataLoader
 from .data.loader import batch_last
 from .data.prefetch import on_device
@@ -55,6 +56,7 @@ def fit(
     progress: bool = True,
     callbacks: Iterable[Callable[[Progress], object]] = (),
     start: Progress | None = None,
+    compile: bool | None = None,
 ) -> History:
     """Train a net: one step of the optimiser per batch; after each epoch measure the accuracy.
 
@@ -76,6 +78,9 @@ def fit(
     callbacks : each is called with the ``Progress`` after every batch and after every epoch
     start : go on from here, in the middle of an epoch, too: ``train_loader`` must then give the
         same batches in the same order again, and net, optimiser and schedule be as they were
+    compile : whether the net runs through ``compile_training``, faster and with the same results.
+        If not given it does so where all its layers are cyconv's: a ``forward`` of another's may
+        do other things than calling operations, which would happen for the first batch only
 
     Returns
     -------
@@ -87,7 +92,7 @@ def fit(
         batch (on a GPU those when the loss was read)
     TypeError : an argument is something else, a loader cannot be iterated again and again or does
         not give pairs (x, y), or the loss gives no tensor
-    ValueError : there is no batch, or epochs is below 0
+    ValueError : there is no batch, or epochs is below 0; from ``compile_training`` where that is on
 
     >>> import cyconv as cc
     >>> digits = cc.data.MNIST.built_in(train=False)
@@ -108,12 +113,14 @@ def fit(
     now.stop = False
     device = device_of(net)
     shown = flag("fit: progress", progress)
+    compiled = is_own(net) if compile is None else flag("fit: compile", compile)
+    forward = compile_training(net) if compiled else net
     with Bar(epochs, _length(train_loader), shown=shown) as bar:
         while now.epoch < epochs and not now.stop:
             began = time.perf_counter() - now.seconds
             for x, y in on_device(_pairs("fit", _batches(train_loader, now)), device):
                 with record():
-                    losses = _tensor("fit", loss(net(x), y))
+                    losses = _tensor("fit", loss(forward(x), y))
                 mean: Any = losses.mean()
                 if device == "cpu":
                     mean = float(mean.item())

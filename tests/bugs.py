@@ -19,7 +19,7 @@ def kernel(
     return Bug(name, f"kernels/{path}", before, after, tests, modules or (path.split(".")[0],))
 
 
-WINDOWS = ("conv", "pool")
+WINDOWS = ("conv", "max_pool", "avg_pool")
 KERNEL_BUGS = [
     kernel(
         "padding off by one",
@@ -110,8 +110,8 @@ KERNEL_BUGS = [
     kernel(
         "blocks of weights in other rows",
         "conv.pyx",
-        "first_row(job % blocks, rows, blocks),",
-        "job % blocks * mr,",
+        "first_row(block, p.rows, p.blocks), first_row",
+        "block * p.mr, first_row",
         CONV,
         "conv",
     ),
@@ -235,14 +235,14 @@ KERNEL_BUGS = [
     ),
     kernel(
         "a lower value wins for one image",
-        "pool.pyx",
+        "max_pool.pyx",
         "most = value if wins(value, most)",
         "most = value if wins(most, value)",
         ("test_single_image.py", *POOL),
     ),
     kernel(
         "the lower one of a window wins at an image's edge",
-        "pool.pyx",
+        "max_pool.pyx",
         "best[ow] = value if wins(value, best[ow])",
         "best[ow] = value if wins(best[ow], value)",
         ("test_single_image.py", *POOL),
@@ -278,21 +278,21 @@ KERNEL_BUGS = [
     ),
     kernel(
         "a gate open at 0",
-        "pool.pyx",
+        "pool.pxd",
         "dst[n] = 0 if open_[n] <= 0 else dst[n]",
         "dst[n] = 0 if open_[n] < 0 else dst[n]",
         ("test_gates.py",),
-        "pool",
+        *("max_pool", "avg_pool"),
     ),
     kernel(
         "divisor beyond the padding",
-        "pool.pyx",
+        "avg_pool.pyx",
         "min(first + a.kernel, size + after)",
         "first + a.kernel",
         RECORDED,
     ),
     kernel(
-        "a lower tap wins too", "pool.pyx", "if where[n] == tap", "if where[n] <= tap", RECORDED
+        "a lower tap wins too", "max_pool.pyx", "if where[n] == tap", "if where[n] <= tap", RECORDED
     ),
     kernel(
         "variance over n - 1",
@@ -322,13 +322,13 @@ KERNEL_BUGS = [
     kernel(
         "sums without their ReLU",
         "elementwise.pyx",
-        "if relu and total < 0",
-        "if relu and total < -1e9",
+        "if what != ADD and x < 0",
+        "if what == RELU and x < 0",
         ("test_activation.py",),
     ),
     kernel(
         "gradient at zero",
-        *("elementwise.pyx", "if out[i] <= 0", "if out[i] < 0"),
+        *("elementwise.pyx", "if b[i] <= 0", "if b[i] < 0"),
         ("test_ops_activation.py",),
     ),
     kernel(

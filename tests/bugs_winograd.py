@@ -17,10 +17,10 @@ WINOGRAD_BUGS = [
     ),
     kernel(
         "overlapping tiles not added up",
-        "spread.pxd",
+        "winograd_input_grad.pyx",
         "store_some(dst, load_some(dst, count) + line[j], count)",
         "store_some(dst, line[j], count)",
-        *(TILES, "winograd"),
+        *(TILES, "winograd_input_grad"),
     ),
     kernel(
         "the second tile of a cache line where the first one is",
@@ -53,7 +53,7 @@ WINOGRAD_BUGS = [
     kernel(
         "half of the last channels' products left out",
         "winograd_weight_grad.pyx",
-        "return min(p.width, p.lanes",
+        "return min(<Py_ssize_t>WIDTH, p.lanes",
         "return min(<Py_ssize_t>VLEN, p.lanes",
         *(TILES, "winograd_weight_grad"),
     ),

@@ -194,11 +194,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"threads": 2, "scratch": line(dtype, size_of_halved)},
             ("out", "scratch"),
         ),
-        "winograd.spread_scratch_size": (k.winograd.spread_scratch_size, winograd, ()),
-        "winograd.input_grad": (
-            k.winograd.input_grad,
+        "winograd_input_grad.scratch_size": (k.winograd_input_grad.scratch_size, winograd, ()),
+        "winograd_input_grad.input_grad": (
+            k.winograd_input_grad.input_grad,
             {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C, 5, 1)), "dx": x}
-            | {"scratch": line(dtype, 2 * k.winograd.spread_scratch_size(*winograd.values()))}
+            | {"scratch": line(dtype, 2 * k.winograd_input_grad.scratch_size(*winograd.values()))}
             | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dx", "scratch"),
         ),
@@ -224,13 +224,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"groups": G, **WINDOW, "threads": 2},
             ("dw", "scratch"),
         ),
-        "pool.max_pool": (
-            k.pool.max_pool,
+        "max_pool.max_pool": (
+            k.max_pool.max_pool,
             {"x": x, "out": pooled, "argmax": argmax, **POOL, "threads": 2},
             ("out", "argmax"),
         ),
-        "pool.max_pool_backward": (
-            k.pool.max_pool_backward,
+        "max_pool.max_pool_backward": (
+            k.max_pool.max_pool_backward,
             {
                 "dout": pooled,
                 "argmax": argmax,
@@ -241,14 +241,14 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             },
             ("dx",),
         ),
-        "pool.avg_pool": (
-            k.pool.avg_pool,
+        "avg_pool.avg_pool": (
+            k.avg_pool.avg_pool,
             {"src": x, "rectified": None, "dst": pooled, **average, "count_include_pad": True}
             | {"transposed": False, "threads": 2},
             ("dst",),
         ),
-        "pool.avg_pool transposed": (
-            k.pool.avg_pool,
+        "avg_pool.avg_pool transposed": (
+            k.avg_pool.avg_pool,
             {"src": pooled, "rectified": rectified, "dst": x, **average, "count_include_pad": False}
             | {"transposed": True, "threads": 2},
             ("dst",),
@@ -261,8 +261,9 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "norm.batch_norm": (
             k.norm.batch_norm,
             {"x": x, "out": images(dtype, N, C, SIZE, SIZE), **gammas, "eps": 1e-5}
-            | {"relu": True, "threads": 2},
-            ("out", "mean", "var", "inv_std"),
+            | {"running_mean": line(dtype, C), "running_var": line(dtype, C)}
+            | {"momentum": 0.1, "relu": True, "threads": 2},
+            ("out", "mean", "var", "inv_std", "running_mean", "running_var"),
         ),
         "norm.batch_norm_backward": (
             k.norm.batch_norm_backward,

@@ -2,8 +2,8 @@
 
 A backend is a module with the functions named in ``CONTRACT``, equal in names, parameters and
 defaults. They get arrays that were checked already, of any strides, never write to their inputs
-(but for the optimisers' steps), and return new arrays, images in batch-last memory: shape
-(N, C, H, W), lying as (C, H, W, N).
+(but for running statistics and the optimisers' steps), and return new arrays, images in batch-last
+memory: shape (N, C, H, W), lying as (C, H, W, N).
 
 * cpu_numpy: the readable reference, and what runs where nothing was compiled
 * cpu_cython: the compiled kernels
@@ -120,6 +120,11 @@ def use_gpu() -> None:
 def backend_of(array: Any) -> ModuleType:
     """The backend that computes with this array."""
     return _gpu if type(array) is _gpu_array else _cpu
+
+
+def runs_kernels(array: Any) -> bool:
+    """True if the compiled kernels compute with this array."""
+    return type(array) is np.ndarray and _cpu is not cpu_numpy
 
 
 def namespace_of(array: Any) -> ModuleType:

@@ -1,8 +1,9 @@
 """Kernel calls caught while they run, so that they can be run again as one program.
 
-A capture knows which tasks the compiled backend ran since it was last asked, and keeps the arrays
-that are constants of theirs. All other memory comes from an arena of its own: what an operation
-gives back serves the ones after it, when the program runs just as while it is caught.
+A capture knows which tasks the compiled backend ran since it was last asked. Their memory comes
+from an arena of its own: what an operation gives back serves the ones after it, when the program
+runs just as while it is caught. ``frozen`` says what becomes of the weights: as they are now, laid
+out once, they are constants, which the capture keeps; or each run reads them anew, where they lie.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .memory import Arena, aligned_empty, memory_from
+import numpy as np
+
+from .memory import Arena, aligned_empty, is_from, memory_from
 
 
 class Capture:
-    def __init__(self) -> None:
+    def __init__(self, frozen: bool) -> None:
+        self.frozen = frozen
         self.arena = Arena()
         self.constants: list[Any] = []
         self._tasks: list[Any] = []
         self._whole = True
 
-    def take(self) -> tuple[Any, ...] | None:
-        """The tasks since the last call; None if something else ran, too."""
-        tasks, whole = tuple(self._tasks), self._whole
+    def take(self) -> tuple[Any, ...]:
+        """The tasks since the last call; none if something else ran, too."""
+        tasks = tuple(self._tasks) if self._whole else ()
         self._tasks, self._whole = [], True
-        return tasks if whole else None
+        return tasks
 
 
 class _State(threading.local):
@@ -47,27 +51,40 @@ def capturing(capture: Capture) -> Iterator[None]:
             _state.capture = None
 
 
-def call(kernel: Callable[..., Any], *arguments: Any, constants: tuple[Any, ...] = ()) -> None:
+def call(kernel: Callable[..., Any], *arguments: Any) -> None:
     """Run a kernel now and, while calls are caught, whenever the program is run."""
     kernel(*arguments)
     capture = _state.capture
     if capture is not None:
         capture._tasks.append(kernel(*arguments, True))
-        capture.constants += constants
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        capture.constants += [a for a in arrays if not is_from(capture.arena, a)]
+
+
+def prepare(kernel: Callable[..., Any], *arguments: Any) -> None:
+    """As ``call``, for a kernel that reads weights only."""
+    if _freezes():
+        kernel(*arguments)
+    else:
+        call(kernel, *arguments)
 
 
 def constant(array: Any) -> Any:
-    """What a kernel call reads that is no result of another: a copy while calls are caught."""
-    return array if _state.capture is None or array is None else array.copy()
+    """What a kernel call reads that is no result of another: a copy if it is to stay as it is."""
+    return array.copy() if array is not None and _freezes() else array
 
 
 def constant_empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Memory for what is computed now and not again when the program runs: none that a call before
-    has given back, as that call would write there."""
-    if _state.capture is None:
+    """Memory for what ``prepare`` fills: if it is not filled again when the program runs, none that
+    a call before has given back, as that call would write there."""
+    if not _freezes():
         return aligned_empty(shape, dtype)
     with memory_from(None):
         return aligned_empty(shape, dtype)
+
+
+def _freezes() -> bool:
+    return _state.capture is not None and _state.capture.frozen
 
 
 def not_caught() -> None:

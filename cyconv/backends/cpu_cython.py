@@ -6,12 +6,14 @@ import numpy as np
 
 from ..geometry import Pool2dGeometry
 from . import cpu_numpy
-from .capture import call
+from .capture import call, constant, not_caught
 from .cpu_cython_arrays import (  # noqa: F401  (part of the contract)
     Array,
     as_batch_last,
     copy_batch_last,
     describe,
+    flat,
+    flat_or_none,
     images,
     images_or_none,
     isa,
@@ -25,14 +27,14 @@ from .cpu_cython_conv import (  # noqa: F401  (part of the contract)
     conv2d_weight_grad,
     plan_conv2d,
 )
-from .memory import aligned_empty, empty, flat, flat_or_none, is_batch_last
+from .memory import aligned_empty, empty, is_batch_last
 
 
 def channel_sum(a: Array) -> Array:
     """The sum over every axis but 1: (N, C) or (N, C, ...) -> (C,)."""
     a = images(a)
-    out = np.empty(a.shape[1], a.dtype)
-    kernels_of(a).norm.channel_sum(a, out, threads_for(a.size))
+    out = aligned_empty((a.shape[1],), a.dtype)
+    call(kernels_of(a).norm.channel_sum, a, out, threads_for(a.size))
     return out
 
 
@@ -43,7 +45,7 @@ def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     """x (N, C, H, W) -> out and argmax (N, C, OH, OW); argmax (int32) is kh * KW + kw."""
     x = images(x)
     out, argmax = empty(g.out_shape, x.dtype), _winners(g.out_shape)
-    call(kernels_of(x).pool.max_pool, x, out, argmax, *sliding(g.window), threads_for(x.size))
+    call(kernels_of(x).max_pool.max_pool, x, out, argmax, *sliding(g.window), threads_for(x.size))
     return out, argmax
 
 
@@ -59,7 +61,7 @@ def max_pool2d_backward(
     dout, dx = images(dout), empty(g.x_shape, dout.dtype)
     gate = images_or_none(rectified)
     options = (*sliding(g.window), threads_for(dx.size))
-    kernels_of(dout).pool.max_pool_backward(dout, argmax, gate, dx, *options)
+    call(kernels_of(dout).max_pool.max_pool_backward, dout, argmax, gate, dx, *options)
     return dx
 
 
@@ -81,7 +83,7 @@ def _average(
     dst = empty(shape, src.dtype)
     options = (w.kernel, w.stride, w.padding, g.count_include_pad, transposed)
     threads = threads_for(max(src.size, dst.size))
-    call(kernels_of(src).pool.avg_pool, src, gate, dst, *options, threads)
+    call(kernels_of(src).avg_pool.avg_pool, src, gate, dst, *options, threads)
     return dst
 
 
@@ -89,20 +91,39 @@ def _average(
 
 
 def batch_norm(
-    x: Array, gamma: Array | None, beta: Array | None, eps: float, relu: bool = False
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    relu: bool = False,
+    running: tuple[Array, Array] | None = None,
+    momentum: float = 0.0,
 ) -> tuple[Array, Array, Array, Array]:
     """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself.
 
-    With ``relu``, out is max(out, 0).
+    ``running`` mean and variance (C,) move towards the batch's, in place. With ``relu``, out is
+    max(out, 0).
     """
     a = images(x)
     out = empty(a.shape, x.dtype)
-    mean, var, inv_std = np.zeros((3, x.shape[1]), x.dtype)
+    mean, var, inv_std = _filled((3, x.shape[1]), x)
     if x.size:
-        scale_shift = flat_or_none(gamma), flat_or_none(beta)
-        options = (mean, var, inv_std, eps, relu, threads_for(x.size))
-        kernels_of(a).norm.batch_norm(a, out, *scale_shift, *options)
+        weights = constant(flat_or_none(gamma)), constant(flat_or_none(beta))
+        lines = [flat(kept) for kept in running or ()]
+        statistics = (mean, var, inv_std, *(lines or (None, None)))
+        options = (momentum, eps, relu, threads_for(x.size))
+        arrays = (a, out, *weights, *statistics)
+        call(kernels_of(a).norm.batch_norm, *arrays, *options)
+        _write_back(running or (), lines)
     return out.reshape(x.shape), mean, var, inv_std
+
+
+def _filled(shape: tuple[int, ...], x: Array) -> Array:
+    """Memory that a kernel fills; zeros if there is nothing in x that it could read."""
+    out = aligned_empty(shape, x.dtype)
+    if not x.size:
+        out[...] = 0
+    return out
 
 
 def batch_norm_backward(
@@ -117,9 +138,10 @@ def batch_norm_backward(
     a, d = images(x), images(dout)
     rectified = images_or_none(out)
     dx = empty(a.shape, x.dtype)
-    dgamma, dbeta = np.zeros((2, x.shape[1]), x.dtype)
+    dgamma, dbeta = _filled((2, x.shape[1]), x)
     if x.size:
-        kernels_of(a).norm.batch_norm_backward(
+        call(
+            kernels_of(a).norm.batch_norm_backward,
             d,
             rectified,
             a,
@@ -169,7 +191,7 @@ def relu_backward(dout: Array, out: Array) -> Array:
     """dout where the output is above 0 or NaN, else 0."""
     d, o = _planes(dout), _planes(out)
     dx = empty(o.shape, o.dtype)
-    kernels_of(o).elementwise.relu_backward(d, o, dx, threads_for(o.size))
+    call(kernels_of(o).elementwise.relu_backward, d, o, dx, threads_for(o.size))
     return dx.reshape(out.shape)
 
 
@@ -177,6 +199,7 @@ def add(a: Array, b: Array, relu: bool = False) -> Array:
     """a + b, broadcast; with ``relu``, max(a + b, 0)."""
     alike = a.shape == b.shape and a.dtype == b.dtype and a.dtype.char in "fd" and a.dtype.isnative
     if not (alike and a.ndim in (2, 4) and a.size and is_batch_last(a) and is_batch_last(b)):
+        not_caught()
         return cpu_numpy.add(a, b, relu)
     out = empty(a.shape, a.dtype)
     arrays = images(a), images(b), images(out)

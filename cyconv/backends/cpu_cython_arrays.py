@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from .. import config, kernels
 from ..geometry import Window
 from .capture import not_caught
@@ -69,6 +71,18 @@ def images(a: Array) -> Array:
 
 def images_or_none(a: Array | None) -> Array | None:
     return None if a is None else images(a)
+
+
+def flat(a: Array) -> Array:
+    """The numbers as a contiguous 1-d array in C order."""
+    line = np.ascontiguousarray(native(a))
+    if line is not a:
+        not_caught()
+    return line.reshape(-1)
+
+
+def flat_or_none(a: Array | None) -> Array | None:
+    return None if a is None else flat(a)
 
 
 def sliding(window: Window) -> tuple[tuple[int, int], ...]:

@@ -12,9 +12,20 @@ import numpy as np
 from .. import config
 from ..geometry import Conv2dGeometry
 from .algorithm import allows_winograd, choose_width, lanes_are_tiles, spreads_output_tiles
-from .capture import call, constant, constant_empty
-from .cpu_cython_arrays import Array, all_kernels, images, isa, narrower, sets, sliding, threads_for
-from .memory import aligned_empty, empty, flat, flat_or_none
+from .capture import call, constant, constant_empty, not_caught, prepare
+from .cpu_cython_arrays import (
+    Array,
+    all_kernels,
+    flat,
+    flat_or_none,
+    images,
+    isa,
+    narrower,
+    sets,
+    sliding,
+    threads_for,
+)
+from .memory import aligned_empty, empty
 
 
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
@@ -77,6 +88,7 @@ def _correlate(
     if not out.size:
         return out
     if not x.size:
+        not_caught()
         out[...] = 0 if b is None else b[:, None, None]
         return np.maximum(out, 0) if relu else out
     plan = _plan(g, dtype.char, algo, direction, config.get_num_threads())
@@ -95,7 +107,7 @@ class _Dense:
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         w, b = constant(w), constant(b)
         ends = (relu, self.threads)
-        call(self.module.dense, flat(x), w, b, out.reshape(-1), *ends, constants=(w, b))
+        call(self.module.dense, flat(x), w, b, out.reshape(-1), *ends)
 
 
 class _Panels:
@@ -122,9 +134,9 @@ class _Panels:
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         scratch = aligned_empty((self.scratch,), x.dtype)
         packed = constant_empty((self.packed,), x.dtype)
-        self.conv.pack_weights(w, b, packed, *self.layout)
+        prepare(self.conv.pack_weights, w, b, packed, *self.layout)
         arrays, how = (x, packed, out, scratch), (*self.how, relu, self.threads)
-        call(self.module.correlate, *arrays, *how, constants=(packed,))
+        call(self.module.correlate, *arrays, *how)
 
 
 class _Tiles:
@@ -148,29 +160,30 @@ class _Tiles:
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         packed = constant_empty((self.packed,), x.dtype)
-        self.winograd.pack_weights(w, packed, *self.layout)
+        prepare(self.winograd.pack_weights, w, packed, *self.layout)
         bias, scratch = constant(b), aligned_empty((self.scratch,), x.dtype)
         arrays, how = (x, packed, bias, out, scratch), (*self.how, relu, self.threads)
-        call(self.winograd.correlate, *arrays, *how, constants=(packed, bias))
+        call(self.winograd.correlate, *arrays, *how)
 
 
 class _SpreadTiles:
     """Winograd's method for a gradient by the input, with tiles of dout."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.winograd, self.threads = kernels.winograd, threads_for(g.macs)
+        self.pack, self.module = kernels.winograd.pack_weights, kernels.winograd_input_grad
+        self.threads = threads_for(g.macs)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
-        size = self.winograd.spread_scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
+        size = self.module.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
         self.scratch = size * self.threads
-        self.packed = self.winograd.packed_size(g.f, g.c, side, 1)
+        self.packed = kernels.winograd.packed_size(g.f, g.c, side, 1)
         self.layout = (g.c, g.f, side, 1, True, True, threads_for(math.prod(g.w_shape)))
         self.place = top, left, side
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         packed = constant_empty((self.packed,), x.dtype)
-        self.winograd.pack_weights(w, packed, *self.layout)
+        prepare(self.pack, w, packed, *self.layout)
         arrays = x, packed, out, aligned_empty((self.scratch,), x.dtype)
-        call(self.winograd.input_grad, *arrays, *self.place, self.threads, constants=(packed,))
+        call(self.module.input_grad, *arrays, *self.place, self.threads)
 
 
 # ------------------------------------------------------------------ by the weights
@@ -181,7 +194,7 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     dtype = x.dtype
     if not dout.size:
         return np.zeros(g.w_shape, dtype)
-    dw = np.empty(g.w_shape, dtype)
+    dw = aligned_empty(g.w_shape, dtype)
     plan = _plan(g, dtype.char, algo, "weight_grad", config.get_num_threads())
     plan.fill(images(x), images(dout), dw.reshape(-1))
     return dw
@@ -195,7 +208,7 @@ class _MatrixProduct:
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         scratch = aligned_empty((self.dense.scratch_size(x, dout),), x.dtype)
-        self.dense.weight_grad(x, dout, dw, scratch, self.threads)
+        call(self.dense.weight_grad, x, dout, dw, scratch, self.threads)
 
 
 class _TileProducts:
@@ -209,7 +222,7 @@ class _TileProducts:
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         scratch = aligned_empty((self.scratch,), x.dtype)
-        self.winograd.weight_grad(x, dout, dw, scratch, *self.how)
+        call(self.winograd.weight_grad, x, dout, dw, scratch, *self.how)
 
 
 class _PixelProducts:
@@ -222,4 +235,4 @@ class _PixelProducts:
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         size = self.kernel.scratch_size(x, dout, *self.how) * self.threads
         scratch = aligned_empty((size,), x.dtype)
-        self.kernel.weight_grad(x, dout, dw, scratch, *self.how, self.threads)
+        call(self.kernel.weight_grad, x, dout, dw, scratch, *self.how, self.threads)

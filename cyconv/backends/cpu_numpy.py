@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Conv2dGeometry, Pool2dGeometry, Window
-from .cpu_numpy_steps import adam_step, sgd_step  # noqa: F401  (part of the contract)
+from .cpu_numpy_steps import adam_step, move_running, sgd_step  # noqa: F401  (the contract)
 
 Array = np.ndarray
 Tile = tuple[slice, slice]  # rows and columns of the output
@@ -299,12 +299,19 @@ def window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:
 
 
 def batch_norm(
-    x: Array, gamma: Array | None, beta: Array | None, eps: float, relu: bool = False
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    relu: bool = False,
+    running: tuple[Array, Array] | None = None,
+    momentum: float = 0.0,
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, 1 / sqrt(var + eps) (C,) each.
 
-    x is (N, C, ...), var the biased variance. An empty batch has mean and var 0. With ``relu``, out
-    is max(out, 0).
+    x is (N, C, ...), var the biased variance. An empty batch has mean and var 0. ``running`` mean
+    and variance (C,) move towards the batch's, in place: by the share ``momentum``. With ``relu``,
+    out is max(out, 0).
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
     p = _rows(x)
@@ -318,6 +325,7 @@ def batch_norm(
         out += beta[:, None]
     if relu:
         np.maximum(out, 0, out=out)
+    move_running(running, momentum, mean, var, p.shape[1])
     return _from_rows(out, x.shape), mean, var, inv_std
 
 

@@ -58,3 +58,14 @@ def adam_step(
     v += float(1 - beta2) * (np.square(grad) - v)
     root = np.sqrt(v) / math.sqrt(1 - beta2**step) + float(eps)
     w -= float(lr / (1 - beta1**step)) * m / root
+
+
+def move_running(
+    running: tuple[Array, Array] | None, momentum: float, mean: Array, var: Array, count: int
+) -> None:
+    """Move running mean and variance towards a batch's, of its variances the unbiased one."""
+    if running is None or not count:
+        return
+    for kept, newest in zip(running, (mean, var * (count / (count - 1)))):
+        kept *= 1 - momentum
+        kept += (momentum * newest).astype(kept.dtype)

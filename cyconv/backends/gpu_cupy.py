@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Pool2dGeometry
+from .cpu_numpy_steps import move_running
 from .gpu_arrays import (
     LARGEST,
     add_up,
@@ -116,11 +117,18 @@ def _average(name: str, a: Array, shape: tuple[int, ...], g: Pool2dGeometry) -> 
 
 
 def batch_norm(
-    x: Array, gamma: Array | None, beta: Array | None, eps: float, relu: bool = False
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    relu: bool = False,
+    running: tuple[Array, Array] | None = None,
+    momentum: float = 0.0,
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, inv_std (C,) each.
 
-    With ``relu``, out is max(out, 0).
+    ``running`` mean and variance (C,) move towards the batch's, in place. With ``relu``, out is
+    max(out, 0).
     """
     rows = rows_of(x)
     length, wide = rows.shape[1], rows.size >= LARGEST
@@ -132,6 +140,7 @@ def batch_norm(
     launch("normalise", x.dtype, wide, out.size, *arguments)
     if relu:
         xp().maximum(out, 0, out=out)
+    move_running(running, momentum, mean, var, length)
     return turned(out.reshape(*x.shape[1:], len(x))), mean, var, inv_std
 
 

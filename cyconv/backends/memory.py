@@ -62,6 +62,13 @@ def memory_from(arena: Arena | None) -> Iterator[None]:
         _state.arena = before
 
 
+def is_from(arena: Arena, array: Array) -> bool:
+    """True if the array's memory is an arena's."""
+    while isinstance(array, np.ndarray) and not isinstance(array, _Block):
+        array = array.base
+    return isinstance(array, _Block) and array.arena is arena
+
+
 class _Block(np.ndarray):
     """A whole piece of memory; it is the base of the array that uses it and dies with it."""
 
@@ -167,12 +174,3 @@ def native(a: Array) -> Array:
     if a.dtype.isnative and a.flags.aligned:
         return a
     return np.require(a, a.dtype.newbyteorder("="), ["A"])
-
-
-def flat(a: Array) -> Array:
-    """The numbers as a contiguous 1-d array in C order."""
-    return np.ascontiguousarray(native(a)).reshape(-1)
-
-
-def flat_or_none(a: Array | None) -> Array | None:
-    return None if a is None else flat(a)

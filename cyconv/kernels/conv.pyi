@@ -43,4 +43,5 @@ def pack_weights(
     swapped: bool,
     by_tap: bool,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...

@@ -318,8 +318,7 @@ def correlate(
 
     x, out: batch-last (N, C, H, W); w: 1-d, from ``pack_weights``; scratch: 1-d, of
     ``scratch_size(...)``; padding is (top, left). ``transposed`` computes the gradient by the
-    input: x is then the gradient by the output. ``relu`` replaces what is below 0 by 0. ``later``
-    does nothing now but gives a task for a program.
+    input: x is then the gradient by the output. ``relu`` replaces what is below 0 by 0.
     """
     cdef Correlation call
     cdef Planes a = planes(x, False)
@@ -347,9 +346,34 @@ def correlate(
     return finish(&call.task, sizeof(call), later)
 
 
+cdef struct Packing:
+    Task task
+    const real* w
+    const real* bias
+    real* out
+    Py_ssize_t groups, rows, cols, taps, blocks, mr
+    bint swapped, by_tap
+
+
+cdef void pack_job(const Packing* p, Py_ssize_t group, Py_ssize_t block) noexcept nogil:
+    cdef Py_ssize_t size = p.cols * p.taps
+    pack_block(
+        p.w + group * p.rows * size, p.bias + group * p.rows if p.bias != NULL else NULL,
+        p.out + (group * p.blocks + block) * (1 + size) * p.mr,
+        first_row(block, p.rows, p.blocks), first_row(block + 1, p.rows, p.blocks),
+        p.mr, p.rows, p.cols, p.taps, p.swapped, p.by_tap)
+
+
+cdef void run_packing(const void* task, int threads) noexcept nogil:
+    cdef const Packing* p = <const Packing*>task
+    cdef Py_ssize_t job
+    for job in prange(p.groups * p.blocks, num_threads=threads, schedule="static"):
+        pack_job(p, job // p.blocks, job % p.blocks)
+
+
 def pack_weights(
     object w, object bias, object out, Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t cols,
-    Py_ssize_t taps, bint swapped, bint by_tap, int threads,
+    Py_ssize_t taps, bint swapped, bint by_tap, int threads, bint later=False,
 ):
     """Lay weights out as the micro-kernel reads them: (groups, blocks, 1 + cols * taps, mr).
 
@@ -361,16 +385,12 @@ def pack_weights(
     if min(groups, rows, cols, taps) < 1 \
             or <object>groups * rows * cols * taps >= 2**40:
         raise ValueError("kernel: pack_weights got a size out of range")
-    size, mr_ = packed_size(groups, rows, cols * taps)
-    cdef Py_ssize_t mr = mr_
-    cdef const real* src = numbers(w, groups * rows * cols * taps, False)
-    cdef const real* b = NULL if bias is None else numbers(bias, groups * rows, False)
-    cdef real* dst = numbers(out, size, True)
-    cdef Py_ssize_t blocks = (rows + mr - 1) // mr
-    cdef Py_ssize_t job
-    with nogil:
-        for job in prange(groups * blocks, num_threads=threads, schedule="static"):
-            pack_block(src + job // blocks * rows * cols * taps,
-                       b + job // blocks * rows if b != NULL else NULL,
-                       dst + job * (1 + cols * taps) * mr, first_row(job % blocks, rows, blocks),
-                       first_row(job % blocks + 1, rows, blocks), mr, rows, cols, taps, swapped, by_tap)
+    cdef Packing p
+    size, p.mr = packed_size(groups, rows, cols * taps)
+    p.w = numbers(w, groups * rows * cols * taps, False)
+    p.bias = NULL if bias is None else numbers(bias, groups * rows, False)
+    p.out = numbers(out, size, True)
+    p.groups, p.rows, p.cols, p.taps = groups, rows, cols, taps
+    p.blocks, p.swapped, p.by_tap = (rows + p.mr - 1) // p.mr, swapped, by_tap
+    p.task.run, p.task.threads = run_packing, threads
+    return finish(&p.task, sizeof(p), later)

@@ -20,4 +20,5 @@ def weight_grad(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...

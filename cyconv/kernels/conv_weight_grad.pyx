@@ -11,6 +11,7 @@ from cython.parallel cimport prange, threadid
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
 from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sum, load, real
 from cyconv.kernels.sums cimport best_tile, first_in, fr_of, tile_of
+from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.window cimport check_window
 
 cdef enum:
@@ -251,9 +252,24 @@ def scratch_size(
     return scratch_of(&p)
 
 
+cdef struct Gradient:
+    Task task
+    Problem p
+    Py_ssize_t jobs
+    real* scratch
+    Py_ssize_t per_thread  # numbers of scratch
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Gradient* g = <const Gradient*>task
+    cdef Py_ssize_t job
+    for job in prange(g.jobs, num_threads=threads, schedule="dynamic"):
+        run_job(&g.p, job, g.scratch + threadid() * g.per_thread)
+
+
 def weight_grad(
     object x, object dout, object dw, object scratch, Py_ssize_t groups, tuple kernel,
-    tuple stride, tuple padding, tuple dilation, int threads,
+    tuple stride, tuple padding, tuple dilation, int threads, bint later=False,
 ):
     """Fill dw, 1-d as (F, C/groups, KH, KW), from x and dout, batch-last (N, C, H, W).
 
@@ -263,12 +279,13 @@ def weight_grad(
         planes(x, False), planes(dout, False), groups, kernel, stride, padding, dilation
     )
     check_threads(threads)
+    cdef Gradient call
     cdef Py_ssize_t per_thread = scratch_of(&p)
-    cdef Py_ssize_t job
     cdef real* base = numbers(scratch, threads * per_thread, True)
     cdef Py_ssize_t weights = groups * p.fg * p.cg * p.taps
     p.dw = numbers(dw, weights, True)
     check_apart(base, threads * per_thread, p.dw, weights)
-    with nogil:
-        for job in prange(groups * p.cblocks * p.fblocks, num_threads=threads, schedule="dynamic"):
-            run_job(&p, job, base + threadid() * per_thread)
+    call.p, call.jobs = p, groups * p.cblocks * p.fblocks
+    call.scratch, call.per_thread = base, per_thread
+    call.task.run, call.task.threads = run, threads
+    return finish(&call.task, sizeof(call), later)

@@ -89,7 +89,6 @@ def dense(
     """Fill out, 1-d (F,), with x @ w.T + bias for one image.
 
     x: 1-d (C,); w: 1-d, as (F, C); bias: 1-d (F,) or None. ``relu`` replaces what is below 0 by 0.
-    ``later`` does nothing now but gives a task for a program.
     """
     cdef Dense d
     check_threads(threads)
@@ -109,6 +108,7 @@ def dense(
 
 
 cdef struct Product:
+    Task task
     Planes x, dout
     real* dw                      # (F, C)
     Py_ssize_t count              # positions of all images
@@ -165,7 +165,20 @@ def scratch_size(object x, object dout):
     return scratch_of(&p)
 
 
-def weight_grad(object x, object dout, object dw, object scratch, int threads):
+cdef void run_product(const void* task, int threads) noexcept nogil:
+    cdef const Product* p = <const Product*>task
+    cdef Py_ssize_t first = 0, job
+    while first < p.count:
+        for job in prange(p.cblocks, num_threads=threads, schedule="static"):
+            fill_job(p, first, job)
+        for job in prange(p.fblocks, num_threads=threads, schedule="dynamic"):
+            product_job(p, first, job)
+        first = first + p.most
+
+
+def weight_grad(
+    object x, object dout, object dw, object scratch, int threads, bint later=False
+):
     """Fill dw, 1-d as (F, C), from x (N, C, H, W) and dout (N, F, H, W), batch-last.
 
     scratch: 1-d of ``scratch_size(x, dout)``.
@@ -173,14 +186,8 @@ def weight_grad(object x, object dout, object dw, object scratch, int threads):
     check_threads(threads)
     cdef Product p = product_of(planes(x, False), planes(dout, False))
     cdef Py_ssize_t size = scratch_of(&p)
-    cdef Py_ssize_t first = 0, job
     p.dw = numbers(dw, p.dout.c * p.x.c, True)
     p.panels = numbers(scratch, size, True)
     check_apart(p.panels, size, p.dw, p.dout.c * p.x.c)
-    with nogil:
-        while first < p.count:
-            for job in prange(p.cblocks, num_threads=threads, schedule="static"):
-                fill_job(&p, first, job)
-            for job in prange(p.fblocks, num_threads=threads, schedule="dynamic"):
-                product_job(&p, first, job)
-            first = first + p.most
+    p.task.run, p.task.threads = run_product, threads
+    return finish(&p.task, sizeof(p), later)

@@ -128,8 +128,7 @@ def correlate(
 
     w: 1-d, as (C, 1 + KH * KW), the bias first; scratch: 1-d, of ``scratch_size(...)``; padding is
     (top, left). ``transposed`` computes the gradient by the input: x is then the gradient by the
-    output. ``relu`` replaces what is below 0 by 0. ``later`` does nothing now but gives a task for a
-    program.
+    output. ``relu`` replaces what is below 0 by 0.
     """
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)

@@ -13,120 +13,75 @@ cdef enum:
     SQUARE = 32    # pixels of all images that a job transposes
 
 
-cdef void relu_run(const real* x, real* out, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        out[i] = 0 if x[i] < 0 else x[i]  # NaN is not below 0: it stays
+cdef enum:
+    RELU, GATE, ADD, ADD_RELU  # what is done with each number
 
 
-cdef struct Relu:
+cdef struct Elementwise:
     Task task
-    Planes x, out
+    Planes a, b, out
+    int what
 
 
-cdef void run_relu(const void* task, int threads) noexcept nogil:
-    cdef const Relu* r = <const Relu*>task
-    cdef Py_ssize_t size = r.x.h * r.x.w * r.x.n
-    cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
+cdef inline inlined run_of(
+    const int what, const real* a, const real* b, real* out, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real x
+    for i in range(count):
+        if what == GATE:
+            out[i] = 0 if b[i] <= 0 else a[i]
+        else:
+            x = a[i] if what == RELU else a[i] + b[i]
+            out[i] = 0 if what != ADD and x < 0 else x  # NaN is not below 0: it stays
+
+
+cdef void run_job(const Elementwise* e, Py_ssize_t channel, Py_ssize_t first) noexcept nogil:
+    # what is done becomes a constant
+    cdef const real* a = e.a.data + channel * e.a.stride + first
+    cdef const real* b = e.b.data + channel * e.b.stride + first
+    cdef real* out = e.out.data + channel * e.out.stride + first
+    cdef Py_ssize_t count = min(<Py_ssize_t>CHUNK, e.a.h * e.a.w * e.a.n - first)
+    if e.what == RELU: run_of(RELU, a, b, out, count)
+    elif e.what == GATE: run_of(GATE, a, b, out, count)
+    elif e.what == ADD: run_of(ADD, a, b, out, count)
+    else: run_of(ADD_RELU, a, b, out, count)
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Elementwise* e = <const Elementwise*>task
+    cdef Py_ssize_t runs = (e.a.h * e.a.w * e.a.n + CHUNK - 1) // CHUNK
     cdef Py_ssize_t job
-    for job in prange(r.x.c * runs, num_threads=threads, schedule="static"):
-        relu_run(r.x.data + job // runs * r.x.stride + job % runs * CHUNK,
-                 r.out.data + job // runs * r.out.stride + job % runs * CHUNK,
-                 min(<Py_ssize_t>CHUNK, size - job % runs * CHUNK))
+    for job in prange(e.a.c * runs, num_threads=threads, schedule="static"):
+        run_job(e, job // runs, job % runs * CHUNK)
+
+
+cdef object elementwise(int what, object a, object b, object out, int threads, bint later):
+    cdef Elementwise e
+    check_threads(threads)
+    e.a = planes(a, False)
+    e.b = planes(b, False)
+    e.out = planes(out, True)
+    same_shape(e.a, e.b)
+    same_shape(e.b, e.out)
+    e.what = what
+    e.task.run, e.task.threads = run, threads
+    return finish(&e.task, sizeof(e), later)
 
 
 def relu(object x, object out, int threads, bint later=False):
-    """Fill out with max(x, 0); batch-last arrays of one shape.
-
-    ``later`` does nothing now but gives a task for a program.
-    """
-    cdef Relu r
-    check_threads(threads)
-    r.x = planes(x, False)
-    r.out = planes(out, True)
-    same_shape(r.x, r.out)
-    r.task.run, r.task.threads = run_relu, threads
-    return finish(&r.task, sizeof(r), later)
+    """Fill out with max(x, 0); batch-last arrays of one shape."""
+    return elementwise(RELU, x, x, out, threads, later)
 
 
-cdef inline inlined add_run(
-    const bint relu, const real* a, const real* b, real* out, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real total
-    for i in range(count):
-        total = a[i] + b[i]
-        out[i] = 0 if relu and total < 0 else total
-
-
-cdef struct Add:
-    Task task
-    Planes a, b, out
-    bint relu
-
-
-cdef void run_add(const void* task, int threads) noexcept nogil:
-    cdef const Add* s = <const Add*>task
-    cdef Py_ssize_t size = s.a.h * s.a.w * s.a.n
-    cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
-    cdef Py_ssize_t job
-    for job in prange(s.a.c * runs, num_threads=threads, schedule="static"):
-        add_job(s, job // runs, job % runs * CHUNK, size)
-
-
-cdef void add_job(const Add* s, Py_ssize_t channel, Py_ssize_t first, Py_ssize_t size) noexcept nogil:
-    # whether there is a ReLU becomes a constant
-    cdef const real* a = s.a.data + channel * s.a.stride + first
-    cdef const real* b = s.b.data + channel * s.b.stride + first
-    cdef real* out = s.out.data + channel * s.out.stride + first
-    if s.relu:
-        add_run(True, a, b, out, min(<Py_ssize_t>CHUNK, size - first))
-    else:
-        add_run(False, a, b, out, min(<Py_ssize_t>CHUNK, size - first))
+def relu_backward(object dout, object out, object dx, int threads, bint later=False):
+    """Fill dx with dout where out is not at most 0, else 0; batch-last arrays of one shape."""
+    return elementwise(GATE, dout, out, dx, threads, later)
 
 
 def add(object a, object b, object out, bint relu, int threads, bint later=False):
-    """Fill out with a + b, or with max(a + b, 0) if ``relu``; batch-last arrays of one shape.
-
-    ``later`` does nothing now but gives a task for a program.
-    """
-    cdef Add s
-    check_threads(threads)
-    s.a = planes(a, False)
-    s.b = planes(b, False)
-    s.out = planes(out, True)
-    same_shape(s.a, s.b)
-    same_shape(s.b, s.out)
-    s.relu = relu
-    s.task.run, s.task.threads = run_add, threads
-    return finish(&s.task, sizeof(s), later)
-
-
-cdef void relu_grad_run(
-    const real* dout, const real* out, real* dx, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        dx[i] = 0 if out[i] <= 0 else dout[i]
-
-
-def relu_backward(object dout, object out, object dx, int threads):
-    """Fill dx with dout where out is not at most 0, else 0; batch-last arrays of one shape."""
-    check_threads(threads)
-    cdef Planes d = planes(dout, False)
-    cdef Planes o = planes(out, False)
-    cdef Planes r = planes(dx, True)
-    same_shape(d, o)
-    same_shape(o, r)
-    cdef Py_ssize_t size = d.h * d.w * d.n
-    cdef Py_ssize_t runs = (size + CHUNK - 1) // CHUNK
-    cdef Py_ssize_t job, at
-    with nogil:
-        for job in prange(d.c * runs, num_threads=threads, schedule="static"):
-            relu_grad_run(d.data + job // runs * d.stride + job % runs * CHUNK,
-                          o.data + job // runs * o.stride + job % runs * CHUNK,
-                          r.data + job // runs * r.stride + job % runs * CHUNK,
-                          min(<Py_ssize_t>CHUNK, size - job % runs * CHUNK))
+    """Fill out with a + b, or with max(a + b, 0) if ``relu``; batch-last arrays of one shape."""
+    return elementwise(ADD_RELU if relu else ADD, a, b, out, threads, later)
 
 
 # ------------------------------------------------------------------ optimisers

@@ -1,6 +1,6 @@
 from typing import Any
 
-def channel_sum(a: Any, out: Any, threads: int) -> None: ...
+def channel_sum(a: Any, out: Any, threads: int, later: bool = False) -> Any: ...
 def batch_norm(
     x: Any,
     out: Any,
@@ -9,10 +9,14 @@ def batch_norm(
     mean: Any,
     var: Any,
     inv_std: Any,
+    running_mean: Any | None,
+    running_var: Any | None,
+    momentum: float,
     eps: float,
     relu: bool,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...
 def batch_norm_backward(
     dout: Any,
     rectified: Any | None,
@@ -24,4 +28,5 @@ def batch_norm_backward(
     dgamma: Any,
     dbeta: Any,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...

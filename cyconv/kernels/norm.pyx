@@ -5,6 +5,7 @@ from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
+from cyconv.kernels.task cimport Task, finish
 
 cdef enum:
     RUN = 256 * VLEN  # numbers added up in one precision before they join the total in double
@@ -82,65 +83,110 @@ cdef void moments_of(const real* x, Py_ssize_t count, double* mean, double* var)
     var[0] = squares / count
 
 
-def channel_sum(object a, object out, int threads):
+cdef struct Sums:
+    Task task
+    Planes a
+    real* out
+
+
+cdef void run_sums(const void* task, int threads) noexcept nogil:
+    cdef const Sums* s = <const Sums*>task
+    cdef Py_ssize_t c, count = s.a.n * s.a.h * s.a.w
+    for c in prange(s.a.c, num_threads=threads, schedule="static"):
+        s.out[c] = <real>sum_of(s.a.data + c * s.a.stride, count, 0)
+
+
+def channel_sum(object a, object out, int threads, bint later=False):
     """Fill out, 1-d (C,), with the sums of a, batch-last (N, C, H, W), over all axes but C."""
-    cdef Planes p = planes(a, False)
-    cdef real* sums = numbers(out, p.c, True)
-    cdef Py_ssize_t c, count = p.n * p.h * p.w
+    cdef Sums s
     check_threads(threads)
-    with nogil:
-        for c in prange(p.c, num_threads=threads, schedule="static"):
-            sums[c] = <real>sum_of(p.data + c * p.stride, count, 0)
+    s.a = planes(a, False)
+    s.out = numbers(out, s.a.c, True)
+    s.task.run, s.task.threads = run_sums, threads
+    return finish(&s.task, sizeof(s), later)
 
 
-cdef void norm_channel(
-    const real* x, real* out, Py_ssize_t count, double eps, real gamma, real beta, bint relu,
-    real* mean, real* var, real* inv_std,
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real y
+cdef struct Norm:
+    Task task
+    Planes x, out
+    const real* gamma
+    const real* beta
+    real* mean
+    real* var
+    real* inv_std
+    real* running_mean
+    real* running_var
+    real momentum
+    double eps
+    bint relu
+
+
+cdef void norm_channel(const Norm* norm, Py_ssize_t c) noexcept nogil:
+    cdef const real* x = norm.x.data + c * norm.x.stride
+    cdef real* out = norm.out.data + c * norm.out.stride
+    cdef Py_ssize_t i, count = norm.x.n * norm.x.h * norm.x.w
+    cdef real y, beta = norm.beta[c] if norm.beta != NULL else 0
     cdef double mean_, var_
     moments_of(x, count, &mean_, &var_)
     cdef real m = <real>mean_
-    cdef real s = <real>(1 / sqrt(var_ + eps))
-    cdef real scale = s * gamma
-    if relu:
+    cdef real s = <real>(1 / sqrt(var_ + norm.eps))
+    cdef real scale = s * norm.gamma[c] if norm.gamma != NULL else s
+    if norm.relu:
         for i in range(count):
             y = (x[i] - m) * scale + beta
             out[i] = 0 if y < 0 else y
     else:
         for i in range(count):
             out[i] = (x[i] - m) * scale + beta
-    mean[0] = m
-    var[0] = <real>var_
-    inv_std[0] = s
+    norm.mean[c] = m
+    norm.var[c] = <real>var_
+    norm.inv_std[c] = s
+    cdef real share = norm.momentum
+    if norm.running_mean != NULL:
+        norm.running_mean[c] = (1 - share) * norm.running_mean[c] + share * m
+        norm.running_var[c] = (1 - share) * norm.running_var[c] \
+            + share * <real>(var_ * count / (count - 1))
+
+
+cdef void run_norm(const void* task, int threads) noexcept nogil:
+    cdef const Norm* norm = <const Norm*>task
+    cdef Py_ssize_t c
+    for c in prange(norm.x.c, num_threads=threads, schedule="static"):
+        norm_channel(norm, c)
 
 
 def batch_norm(
     object x, object out, object gamma, object beta, object mean, object var, object inv_std,
-    double eps, bint relu, int threads,
+    object running_mean, object running_var, double momentum, double eps, bint relu, int threads,
+    bint later=False,
 ):
     """Fill out, and mean, var and inv_std (C,), from x, batch-last; gamma, beta (C,) or None.
 
-    ``relu`` replaces what is below 0 by 0.
+    running_mean and running_var, (C,) or both None, become (1 - momentum) times what they are plus
+    momentum times the mean and the unbiased variance. ``relu`` replaces what is below 0 by 0.
     """
-    cdef Planes a = planes(x, False)
-    cdef Planes o = planes(out, True)
-    same_shape(a, o)
-    cdef const real* g = NULL if gamma is None else numbers(gamma, a.c, False)
-    cdef const real* b = NULL if beta is None else numbers(beta, a.c, False)
-    cdef real* m = numbers(mean, a.c, True)
-    cdef real* v = numbers(var, a.c, True)
-    cdef real* s = numbers(inv_std, a.c, True)
-    cdef Py_ssize_t c, count = a.n * a.h * a.w
+    cdef Norm norm
     check_threads(threads)
-    if count < 1:
-        raise ValueError("kernel: batch_norm needs at least one value")
-    with nogil:
-        for c in prange(a.c, num_threads=threads, schedule="static"):
-            norm_channel(a.data + c * a.stride, o.data + c * o.stride, count, eps,
-                         g[c] if g != NULL else 1, b[c] if b != NULL else 0, relu, m + c,
-                         v + c, s + c)
+    norm.x = planes(x, False)
+    norm.out = planes(out, True)
+    same_shape(norm.x, norm.out)
+    norm.gamma = NULL if gamma is None else numbers(gamma, norm.x.c, False)
+    norm.beta = NULL if beta is None else numbers(beta, norm.x.c, False)
+    norm.mean = numbers(mean, norm.x.c, True)
+    norm.var = numbers(var, norm.x.c, True)
+    norm.inv_std = numbers(inv_std, norm.x.c, True)
+    norm.running_mean = norm.running_var = NULL
+    if running_mean is not None:
+        norm.running_mean = numbers(running_mean, norm.x.c, True)
+        norm.running_var = numbers(running_var, norm.x.c, True)
+    norm.momentum, norm.eps, norm.relu = <real>momentum, eps, relu
+    if norm.x.n * norm.x.h * norm.x.w < (1 if running_mean is None else 2):
+        raise ValueError("kernel: batch_norm needs at least one value, a running variance two")
+    norm.task.run, norm.task.threads = run_norm, threads
+    return finish(&norm.task, sizeof(norm), later)
+
+
+# ------------------------------------------------------------------ backward
 
 
 cdef inline vreal arriving(
@@ -177,62 +223,78 @@ cdef inline inlined grad_sums(
         i = i + 1
 
 
+cdef struct NormGradient:
+    Task task
+    Planes dout, rectified, x, dx
+    const real* gamma
+    const real* mean
+    const real* inv_std
+    real* dgamma
+    real* dbeta
+    bint relu
+
+
 cdef inline inlined norm_grad_channel(
-    const bint relu, const real* dout, const real* out, const real* x, real* dx, Py_ssize_t count,
-    real gamma, real mean, real inv_std, real* dgamma, real* dbeta,
+    const bint relu, const NormGradient* g, Py_ssize_t c
 ) noexcept nogil:
     # dx = gamma inv_std (dout - mean(dout) - xhat mean(dout xhat)), xhat = (x - mean) inv_std
-    cdef Py_ssize_t i
+    cdef const real* dout = g.dout.data + c * g.dout.stride
+    cdef const real* out = g.rectified.data + c * g.rectified.stride
+    cdef const real* x = g.x.data + c * g.x.stride
+    cdef real* dx = g.dx.data + c * g.dx.stride
+    cdef real mean = g.mean[c], inv_std = g.inv_std[c]
+    cdef Py_ssize_t i, count = g.x.n * g.x.h * g.x.w
     cdef double total, along
     grad_sums(relu, dout, out, x, count, mean, &total, &along)
     along = along * inv_std
-    cdef real scale = gamma * inv_std
+    cdef real scale = g.gamma[c] * inv_std if g.gamma != NULL else inv_std
     cdef real shift = <real>(total / count)
     cdef real slope = <real>(along / count) * inv_std
     for i in range(count):
         dx[i] = ((0 if relu and out[i] <= 0 else dout[i]) - shift - (x[i] - mean) * slope) * scale
-    dgamma[0] = <real>along
-    dbeta[0] = <real>total
+    g.dgamma[c] = <real>along
+    g.dbeta[c] = <real>total
 
 
-cdef void norm_grad_job(
-    const real* dout, const real* out, const real* x, real* dx, Py_ssize_t count, real gamma, real mean,
-    real inv_std, real* dgamma, real* dbeta,
-) noexcept nogil:
+cdef void norm_grad_job(const NormGradient* g, Py_ssize_t c) noexcept nogil:
     # whether there was a ReLU becomes a constant
-    if out == NULL:
-        norm_grad_channel(False, dout, out, x, dx, count, gamma, mean, inv_std, dgamma, dbeta)
+    if g.relu:
+        norm_grad_channel(True, g, c)
     else:
-        norm_grad_channel(True, dout, out, x, dx, count, gamma, mean, inv_std, dgamma, dbeta)
+        norm_grad_channel(False, g, c)
+
+
+cdef void run_norm_grad(const void* task, int threads) noexcept nogil:
+    cdef const NormGradient* g = <const NormGradient*>task
+    cdef Py_ssize_t c
+    for c in prange(g.x.c, num_threads=threads, schedule="static"):
+        norm_grad_job(g, c)
 
 
 def batch_norm_backward(
     object dout, object rectified, object x, object dx, object gamma, object mean, object inv_std,
-    object dgamma, object dbeta, int threads,
+    object dgamma, object dbeta, int threads, bint later=False,
 ):
     """Fill dx, and dgamma and dbeta (C,), from dout, x and what ``batch_norm`` found.
 
     rectified: what it made, if with ``relu``, else None.
     """
-    cdef Planes d = planes(dout, False)
-    cdef Planes a = planes(x, False)
-    cdef Planes r = planes(dx, True)
-    cdef Planes o = d if rectified is None else planes(rectified, False)
-    same_shape(d, a)
-    same_shape(a, r)
-    same_shape(r, o)
-    cdef bint relu = rectified is not None
-    cdef const real* g = NULL if gamma is None else numbers(gamma, a.c, False)
-    cdef const real* m = numbers(mean, a.c, False)
-    cdef const real* s = numbers(inv_std, a.c, False)
-    cdef real* dg = numbers(dgamma, a.c, True)
-    cdef real* db = numbers(dbeta, a.c, True)
-    cdef Py_ssize_t c, count = a.n * a.h * a.w
+    cdef NormGradient g
     check_threads(threads)
-    if count < 1:
+    g.dout = planes(dout, False)
+    g.x = planes(x, False)
+    g.dx = planes(dx, True)
+    g.relu = rectified is not None
+    g.rectified = planes(rectified, False) if g.relu else g.dout
+    same_shape(g.dout, g.x)
+    same_shape(g.x, g.dx)
+    same_shape(g.dx, g.rectified)
+    g.gamma = NULL if gamma is None else numbers(gamma, g.x.c, False)
+    g.mean = numbers(mean, g.x.c, False)
+    g.inv_std = numbers(inv_std, g.x.c, False)
+    g.dgamma = numbers(dgamma, g.x.c, True)
+    g.dbeta = numbers(dbeta, g.x.c, True)
+    if g.x.n * g.x.h * g.x.w < 1:
         raise ValueError("kernel: batch_norm_backward needs at least one value")
-    with nogil:
-        for c in prange(a.c, num_threads=threads, schedule="static"):
-            norm_grad_job(d.data + c * d.stride, o.data + c * o.stride if relu else NULL,
-                          a.data + c * a.stride, r.data + c * r.stride, count,
-                          g[c] if g != NULL else 1, m[c], s[c], dg + c, db + c)
+    g.task.run, g.task.threads = run_norm_grad, threads
+    return finish(&g.task, sizeof(g), later)

@@ -1,4 +1,4 @@
-# Winograd's tiles: what winograd.pyx, spread.pxd and winograd_weight_grad.pyx share.
+# Winograd's tiles: what winograd.pyx and the files of the gradients share.
 #
 # The method multiplies polynomials by their values at some points. Six of them, 0, 1, -1, 2, -2 and
 # infinity, are enough for a sum of 3 products at 4 places, or of 4 at 3: 3x3 kernels, and tiles of 4x4

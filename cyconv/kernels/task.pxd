@@ -1,6 +1,9 @@
 # A kernel call that was checked and is kept to be run again and again: a struct of the kernel's own,
 # which begins with a Task. `task_of` makes a Python object of it, which `program.pyx` runs. The
 # arrays that it works on are not kept alive.
+#
+# A def entry fills the struct and calls `finish` with what it was given as ``later``: False runs the
+# task now, True does nothing now but gives it, for a program.
 
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdlib cimport free, malloc
@@ -27,7 +30,6 @@ cdef inline object task_of(const void* task, size_t size):
 
 
 cdef inline object finish(const Task* task, size_t size, bint later):
-    # what a def entry does with its task: run it now, or hand it out
     if later:
         return task_of(task, size)
     with nogil:

@@ -29,18 +29,6 @@ def correlate(
     threads: int,
     later: bool = False,
 ) -> Any: ...
-def spread_scratch_size(n: int, c: int, f: int, oh: int, ow: int, kernel: int) -> int: ...
-def input_grad(
-    dout: Any,
-    u: Any,
-    dx: Any,
-    scratch: Any,
-    top: int,
-    left: int,
-    kernel: int,
-    threads: int,
-    later: bool = False,
-) -> Any: ...
 def pack_weights(
     w: Any,
     u: Any,
@@ -51,4 +39,5 @@ def pack_weights(
     swapped: bool,
     spread: bool,
     threads: int,
-) -> None: ...
+    later: bool = False,
+) -> Any: ...

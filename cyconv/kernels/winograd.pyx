@@ -12,7 +12,7 @@
 # tile_lanes.pxd. A job takes a few tiles of one row for up to 2 VLEN images, and for each block of
 # output channels goes from V to Y, so that M stays in the cache. The gradient by the input is the same
 # with each kernel turned by 180 degrees; or, where that takes many more tiles, the way back through the
-# same tiles (spread.pxd).
+# same tiles (winograd_input_grad.pyx).
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
@@ -24,7 +24,6 @@ from cyconv.kernels.points cimport (
     ALONG, MOST, SIDE, STRIDED, WIDENED, evaluate_1d, reads_along, side_of, taps_of, weights_along,
 )
 from cyconv.kernels.simd cimport VLEN, inlined, prefetch, real, store, vreal
-from cyconv.kernels.spread cimport Spread, spread_job, spread_of
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, rows_in
 from cyconv.kernels.tile_lanes cimport (
@@ -229,8 +228,7 @@ def correlate(
     columns, zeros outside.
     ``transposed`` with stride 2 is the gradient by the input of 3x3 kernels with odd padding: then
     (2 i, 2 j) and the one behind it read from (i - top, j - left) on. ``tiles``: lanes are tiles, and
-    not images. ``relu`` replaces what is below 0 by 0. ``later`` does nothing now but gives a task
-    for a program.
+    not images. ``relu`` replaces what is below 0 by 0.
     """
     check_threads(threads)
     cdef Planes a = planes(x, False)
@@ -249,59 +247,6 @@ def correlate(
     call.scratch = call.v + shared_size(&p) - LINE
     call.p, call.each = p, each_size(&p)
     call.task.run, call.task.threads = run_tiles if p.tiles else run, threads
-    return finish(&call.task, sizeof(call), later)
-
-
-# ------------------------------------------------------------------ tiles of the output, spread
-
-
-def spread_scratch_size(
-    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
-):
-    """Numbers of scratch per thread for dout (n, f, oh, ow), dx (n, c, ., .), 3x3 or 5x5 kernels."""
-    cdef Spread p = spread_of(n, c, f, oh, ow, kernel, 1)
-    return p.points * p.lanes * (p.chunk * f + p.mr) + 64 // <Py_ssize_t>sizeof(real)
-
-
-cdef struct Spreading:
-    Task task
-    Spread p
-    Py_ssize_t jobs
-    real* scratch
-    Py_ssize_t per_thread  # numbers of scratch
-
-
-cdef void run_spread(const void* task, int threads) noexcept nogil:
-    cdef const Spreading* s = <const Spreading*>task
-    cdef Py_ssize_t job
-    for job in prange(s.jobs, num_threads=threads, schedule="dynamic"):
-        spread_job(&s.p, job, s.scratch + threadid() * s.per_thread)
-
-
-def input_grad(
-    object dout, object u, object dx, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, int threads, bint later=False,
-):
-    """Fill dx (N, C, H, W) from dout (N, F, OH, OW), batch-last, and u.
-
-    u: from ``pack_weights`` with ``spread``; scratch: 1-d of ``threads * spread_scratch_size(...)``;
-    output (i, j) read inputs from (i - top, j - left) on, ``kernel`` (3 or 5) rows and columns.
-    ``later`` does nothing now but gives a task for a program.
-    """
-    cdef Spreading call
-    cdef Planes d = planes(dout, False)
-    cdef Planes x = planes(dx, True)
-    cdef Spread p = spread_of(d.n, x.c, d.c, d.h, d.w, kernel, threads)
-    cdef Py_ssize_t per_thread = spread_scratch_size(d.n, x.c, d.c, d.h, d.w, kernel)
-    if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
-        raise ValueError("kernel: winograd got sizes that do not fit")
-    p.d, p.dx, p.top, p.left = d, x, top, left
-    p.u = numbers(u, packed_size(d.c, x.c, kernel, 1), False)
-    cdef real* base = numbers(scratch, threads * per_thread, True)
-    check_apart(base, threads * per_thread, x.data, extent(x))
-    call.jobs = (d.n + p.lanes - 1) // p.lanes * p.parts
-    call.p, call.scratch, call.per_thread = p, base, per_thread
-    call.task.run, call.task.threads = run_spread, threads
     return finish(&call.task, sizeof(call), later)
 
 
@@ -352,17 +297,26 @@ cdef inline inlined transform_weights(
             lane = lane + VLEN
 
 
-cdef void pack_block(
-    const Problem* p, const real* w, real* u, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t cols,
-    Py_ssize_t kernel, bint swapped, bint spread,
-) noexcept nogil:
-    cdef bint turned = swapped and not spread, scaled = not spread
-    cdef Py_ssize_t fs = kernel * kernel * (1 if swapped else cols)
-    cdef Py_ssize_t cs = kernel * kernel * (rows if swapped else 1)
-    cdef Py_ssize_t first = first_row(block, rows, p.blocks)
-    cdef Py_ssize_t n = rows_in(block, rows, p.blocks), c = p.channels
-    cdef bint far = <double>rows * c * p.matrices * sizeof(real) > FAR
-    u = u + first * p.matrices * (1 + c)
+cdef struct Packing:
+    Task task
+    Problem p
+    const real* w
+    real* u
+    Py_ssize_t rows, cols, kernel
+    bint swapped, spread
+
+
+cdef void pack_block(const Packing* call, Py_ssize_t block) noexcept nogil:
+    cdef const Problem* p = &call.p
+    cdef const real* w = call.w
+    cdef Py_ssize_t kernel = call.kernel
+    cdef bint turned = call.swapped and not call.spread, scaled = not call.spread
+    cdef Py_ssize_t fs = kernel * kernel * (1 if call.swapped else call.cols)
+    cdef Py_ssize_t cs = kernel * kernel * (call.rows if call.swapped else 1)
+    cdef Py_ssize_t first = first_row(block, call.rows, p.blocks)
+    cdef Py_ssize_t n = rows_in(block, call.rows, p.blocks), c = p.channels
+    cdef bint far = <double>call.rows * c * p.matrices * sizeof(real) > FAR
+    cdef real* u = call.u + first * p.matrices * (1 + c)
     if p.method == STRIDED or p.method == WIDENED:
         transform_weights(STRIDED, 3, w, u, first, n, c, fs, cs, turned, True, far)
     elif kernel == 3: transform_weights(3, 3, w, u, first, n, c, fs, cs, turned, scaled, far)
@@ -371,20 +325,29 @@ cdef void pack_block(
     else: transform_weights(4, 7, w, u, first, n, c, fs, cs, False, True, far)
 
 
+cdef void run_packing(const void* task, int threads) noexcept nogil:
+    cdef const Packing* call = <const Packing*>task
+    cdef Py_ssize_t block
+    for block in prange(call.p.blocks, num_threads=threads, schedule="static"):
+        pack_block(call, block)
+
+
 def pack_weights(
     object w, object u, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t kernel, Py_ssize_t stride,
-    bint swapped, bint spread, int threads,
+    bint swapped, bint spread, int threads, bint later=False,
 ):
     """Transform weights: u from w, 1-d as (rows, cols, kernel, kernel), kernel 3, 5 or 7.
 
     ``swapped`` is for the gradient by the input: w is (cols, rows, kernel, kernel) then, and each
-    kernel is turned by 180 degrees; or not, if ``spread``, which is for ``input_grad``.
+    kernel is turned by 180 degrees; or not, if ``spread``, which is for
+    winograd_input_grad.pyx.
     """
     check_threads(threads)
-    cdef Problem p = problem_of(1, cols, rows, 1, 1, kernel, stride, swapped, False)
-    cdef const real* src = numbers(w, rows * cols * kernel * kernel, False)
-    cdef real* dst = numbers(u, weights_of(&p), True)
-    cdef Py_ssize_t block
-    with nogil:
-        for block in prange(p.blocks, num_threads=threads, schedule="static"):
-            pack_block(&p, src, dst, block, rows, cols, kernel, swapped, spread)
+    cdef Packing call
+    call.p = problem_of(1, cols, rows, 1, 1, kernel, stride, swapped, False)
+    call.w = numbers(w, rows * cols * kernel * kernel, False)
+    call.u = numbers(u, weights_of(&call.p), True)
+    call.rows, call.cols, call.kernel = rows, cols, kernel
+    call.swapped, call.spread = swapped, spread
+    call.task.run, call.task.threads = run_packing, threads
+    return finish(&call.task, sizeof(call), later)

@@ -21,6 +21,7 @@ from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, prefetch, real, store, transpose, vreal
+from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, rows_in, rows_tile
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
@@ -30,6 +31,7 @@ cdef enum:
     SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
     FEW = 8                         # ... but a few threads are to share the slices evenly, ...
     MANY = 16                       # ... and more than so many need too much memory
+    WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
     LINE = 64 // sizeof(real)       # images in a line of the cache, ...
     SPAN = LINE // VLEN             # ... and as many steps
@@ -45,8 +47,8 @@ cdef struct Problem:
     Py_ssize_t total          # steps: a step is one tile of VLEN images
     Py_ssize_t slices         # of them, each with an M of its own
     Py_ssize_t steps          # in a chunk
-    Py_ssize_t width, blocks  # channels of input in a panel, and how many panels hold them all, ...
-    Py_ssize_t lanes          # ... in so many lanes: the last panel may be of one vector
+    Py_ssize_t blocks         # panels that hold all channels of the input, ...
+    Py_ssize_t lanes          # ... in so many lanes: the last one may be of one vector
     Py_ssize_t fblocks        # of output channels, which share them about evenly
     real* v                   # (points, blocks, steps * VLEN, width of the block)
     real* g                   # (F, steps * VLEN) of each point: channels ggap numbers apart, points gstep
@@ -62,7 +64,7 @@ cdef inline Py_ssize_t gap(Py_ssize_t numbers) noexcept nogil:
 
 
 cdef inline Py_ssize_t width_of(const Problem* p, Py_ssize_t block) noexcept nogil:
-    return min(p.width, p.lanes - block * p.width)
+    return min(<Py_ssize_t>WIDTH, p.lanes - block * WIDTH)
 
 
 # ------------------------------------------------------------------ panels
@@ -98,8 +100,8 @@ cdef void fill_input(
     piece = 0
     while piece < width:
         # what lies in the lanes of channels that do not exist goes into products that nobody reads
-        for c in range(min(<Py_ssize_t>VLEN, p.x.c - block * p.width - piece)):
-            plane = p.x.data + (block * p.width + piece + c) * p.x.stride + t.image
+        for c in range(min(<Py_ssize_t>VLEN, p.x.c - block * WIDTH - piece)):
+            plane = p.x.data + (block * WIDTH + piece + c) * p.x.stride + t.image
             if t.image % LINE == 0:  # of the images beside these, too
                 fetch(&p.x, plane + AHEAD * p.x.stride, top, left, size, size,
                       min(p.x.n - t.image, <Py_ssize_t>LINE))
@@ -108,7 +110,7 @@ cdef void fill_input(
             for c in range(VLEN):
                 square[c] = load(stage + point * STAGE + c * VLEN)
             transpose(square)  # square[channel] of images -> square[image] of channels
-            dst = p.v + (point * p.lanes + block * p.width) * p.steps * VLEN
+            dst = p.v + (point * p.lanes + block * WIDTH) * p.steps * VLEN
             dst = dst + place * VLEN * width + piece
             for n in range(VLEN):
                 store(dst + n * width, square[n])
@@ -171,9 +173,9 @@ cdef void product_job(
     cdef real* m = p.m + f * p.mrow + point * p.mstep
     fetch_row(g + mr * p.ggap, mr * p.ggap)  # of the next job
     for block in range(p.blocks):
-        x = p.v + (point * p.lanes + block * p.width) * p.steps * VLEN
+        x = p.v + (point * p.lanes + block * WIDTH) * p.steps * VLEN
         rows_tile(add, mr, steps * VLEN, x, g, p.ggap,
-                  m + block * p.width, p.mrow, width_of(p, block))
+                  m + block * WIDTH, p.mrow, width_of(p, block))
 
 
 cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stages) noexcept nogil:
@@ -224,8 +226,7 @@ cdef Problem problem_of(
     cdef Py_ssize_t per_step, size
     check_tiles(n, c, f, oh, ow, kernel, 1, 2**20)
     p.x.c, p.d.c = c, f
-    p.width = 2 * VLEN
-    p.blocks = (c + p.width - 1) // p.width
+    p.blocks = (c + WIDTH - 1) // WIDTH
     p.lanes = (c + VLEN - 1) // VLEN * VLEN
     p.fblocks = (f + MR_MAX - 1) // MR_MAX
     p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
@@ -278,9 +279,26 @@ def scratch_size(
     return size_of(&p, threads)
 
 
+cdef struct Gradient:
+    Task task
+    Problem p
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Problem* p = &(<const Gradient*>task).p
+    cdef Py_ssize_t job
+    if p.slices == 1:
+        slice_job(p, 0, threads, p.g + p.points * p.gstep)
+    else:
+        for job in prange(p.slices, num_threads=threads, schedule="dynamic"):
+            own_slice_job(p, job, threadid())
+    for job in prange(p.d.c, num_threads=threads, schedule="static"):
+        weights_job(p, job)
+
+
 def weight_grad(
     object x, object dout, object dw, object scratch, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t kernel, int threads,
+    Py_ssize_t kernel, int threads, bint later=False,
 ):
     """Fill dw, 1-d as (F, C, kernel, kernel), kernel 3 or 5, from x and dout, batch-last (N, C, H, W).
 
@@ -291,7 +309,8 @@ def weight_grad(
     cdef Planes d = planes(dout, False)
     check_threads(threads)
     cdef Problem p = problem_of(d.n, a.c, d.c, d.h, d.w, kernel)
-    cdef Py_ssize_t job, size
+    cdef Gradient call
+    cdef Py_ssize_t size
     if a.n != d.n or min(a.h, a.w) < 1 or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
     p.x, p.d, p.top, p.left = a, d, top, left
@@ -300,11 +319,6 @@ def weight_grad(
     p.m = numbers(scratch, size, True)
     p.v = from_cache_line(p.m + p.slices * products_of(&p))
     p.g = p.v + panels_of(&p)
-    with nogil:
-        if p.slices == 1:
-            slice_job(&p, 0, threads, p.g + p.points * p.gstep)
-        else:
-            for job in prange(p.slices, num_threads=threads, schedule="dynamic"):
-                own_slice_job(&p, job, threadid())
-        for job in prange(d.c, num_threads=threads, schedule="static"):
-            weights_job(&p, job)
+    call.p = p
+    call.task.run, call.task.threads = run, threads
+    return finish(&call.task, sizeof(call), later)

@@ -6,16 +6,11 @@ from .conv import conv2d, conv_transpose2d, explain_conv2d, linear
 from .dropout import dropout
 from .elementwise import abs, clip, exp, log, maximum, minimum, sqrt
 from .join import concat, pad2d
-from .loss import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    log_softmax,
-    mse_loss,
-    softmax,
-)
+from .loss import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from .norm import batch_norm, group_norm, layer_norm
 from .pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from .shape import argmax, flatten, getitem, max, mean, reshape, sum, transpose
+from .softmax import log_softmax, softmax
 
 __all__ = [
     "abs",

@@ -16,6 +16,7 @@ from .inputs import tensor_in
 class ReLU(Op):
     any_layout = True
     kernel_inputs = 1
+    kernel_backward = True
 
     def forward(self, x: Array) -> Array:
         self.rectified = backend_of(x).relu(x)

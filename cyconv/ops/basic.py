@@ -36,6 +36,7 @@ class Add(Op):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.shapes = a.shape, b.shape
+        self.kernel_backward = a.shape == b.shape  # else gradients are summed up
         out = backend_of(a).add(a, b, self.relu)
         self.rectified = out if self.relu else None
         return out

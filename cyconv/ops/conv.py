@@ -30,6 +30,7 @@ ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 class Conv2d(Op):
     any_layout = True
     kernel_inputs = 1
+    kernel_backward = True
 
     def __init__(self, geometry: Conv2dGeometry, algo: str, relu: bool = False):
         self.geometry, self.algo, self.relu = geometry, algo, relu
@@ -77,6 +78,7 @@ class Linear(Op):
 
     any_layout = True
     kernel_inputs = 1
+    kernel_backward = True
 
     def __init__(self, relu: bool = False):
         self.relu = relu

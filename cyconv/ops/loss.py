@@ -1,8 +1,7 @@
-"""Softmax and the losses."""
+"""The losses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,65 +10,33 @@ from ..autograd import Array, Op
 from ..backends import as_array, backend_of, beside, first_where, namespace_of
 from ..geometry import integer, number
 from ..tensor import Tensor, apply
-from . import shape as shape_ops
 from .activation import _sigmoid
 from .inputs import on_one_device, tensor_in, tensors_in
+from .softmax import log_softmax
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-class Softmax(Op):
-    def __init__(self, axis: int):
-        self.axis = axis
-
-    def forward(self, x: Array) -> Array:
-        if not x.size:  # nothing has no largest value
-            self.out = x.copy()
-            return self.out
-        out = namespace_of(x).exp(x - x.max(axis=self.axis, keepdims=True))
-        out /= out.sum(axis=self.axis, keepdims=True)
-        self.out = out
-        return out
-
-    def backward(self, dout: Array) -> Array:
-        along = (dout * self.out).sum(axis=self.axis, keepdims=True)
-        return self.out * (dout - along)
-
-
-class LogSoftmax(Op):
-    def __init__(self, axis: int):
-        self.axis = axis
-
-    def forward(self, x: Array) -> Array:
-        xp = namespace_of(x)
-        if not x.size:
-            self.out = x.copy()
-            return self.out
-        centred = x - x.max(axis=self.axis, keepdims=True)
-        self.out = centred - xp.log(xp.exp(centred).sum(axis=self.axis, keepdims=True))
-        return self.out
-
-    def backward(self, dout: Array) -> Array:
-        total = dout.sum(axis=self.axis, keepdims=True)
-        return dout - namespace_of(dout).exp(self.out) * total
-
-
 class CrossEntropy(Op):
-    """One loss per sample, from logits (N, K) and class numbers (N,)."""
+    """One loss per sample, or their mean, from logits (N, K) and class numbers (N,)."""
 
     any_layout = True
 
-    def __init__(self, labels: Array, label_smoothing: float):
-        self.labels, self.smoothing = labels, label_smoothing
+    def __init__(self, labels: Array, label_smoothing: float, mean: bool):
+        self.labels, self.smoothing, self.mean = labels, label_smoothing, mean
 
     def forward(self, logits: Array) -> Array:
         self.labels = beside(self.labels, logits)
         losses, self.log_probs = backend_of(logits).cross_entropy(
             logits, self.labels, self.smoothing
         )
-        return losses
+        # the mean of nothing is NaN
+        return losses.sum() / losses.dtype.type(len(losses)) if self.mean else losses
 
     def backward(self, dout: Array) -> Array:
+        if self.mean:
+            share = dout / self.log_probs.dtype.type(len(self.labels) or 1)
+            dout = namespace_of(share).full(len(self.labels), share)
         return backend_of(dout).cross_entropy_backward(
             dout, self.log_probs, self.labels, self.smoothing
         )
@@ -115,54 +82,6 @@ class BCEWithLogits(Op):
 
 
 # ------------------------------------------------------------------ the functions
-
-
-def softmax(x: Any, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along an axis; finite for any finite x.
-
-    Parameters
-    ----------
-    x : any shape, float32 or float64
-    axis : which one
-
-    Returns
-    -------
-    A tensor of the shape and dtype of x; along the axis it sums to 1.
-
-    Raises
-    ------
-    ValueError : no such axis
-    TypeError : x holds no numbers, or is a tensor of integers
-
-    >>> import cyconv as cc
-    >>> cc.ops.softmax([0.0, 0.0, 1000.0])
-    tensor([0., 0., 1.])
-    """
-    return _along_axis("softmax", Softmax, tensor_in("softmax", "input", x), axis)
-
-
-def log_softmax(x: Any, axis: int = -1) -> Tensor:
-    """x - log(sum(exp(x))) along an axis; finite for any finite x.
-
-    Parameters
-    ----------
-    x : any shape, float32 or float64
-    axis : which one
-
-    Returns
-    -------
-    A tensor of the shape and dtype of x.
-
-    Raises
-    ------
-    ValueError : no such axis
-    TypeError : x holds no numbers, or is a tensor of integers
-
-    >>> import cyconv as cc
-    >>> cc.ops.log_softmax([0.0, 1000.0])
-    tensor([-1000.,     0.])
-    """
-    return _along_axis("log_softmax", LogSoftmax, tensor_in("log_softmax", "input", x), axis)
 
 
 def cross_entropy(
@@ -231,7 +150,10 @@ def cross_entropy(
     else:
         numbers, counts = _class_numbers(op, target, tensor.shape, shape, ignored)
         if factors is None and counts is None:
-            losses = apply(CrossEntropy(numbers, smoothing), rows)
+            mean = reduction == "mean"
+            losses = apply(CrossEntropy(numbers, smoothing, mean), rows)
+            if mean:
+                return losses
         else:
             counts = np.ones(numbers.shape, bool) if counts is None else counts
             factors = np.ones(rows.shape[1], rows.dtype) if factors is None else factors
@@ -309,16 +231,6 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, *, reduction: str 
     return _reduce(apply(BCEWithLogits(), *_same_shape(op, input, target)), reduction)
 
 
-def _along_axis(op: str, kind: Callable[[int], Op], x: Tensor, axis: Any) -> Tensor:
-    """Run an op along one axis; a number is an axis of one element."""
-    where = shape_ops._axes(op, axis, max(x.ndim, 1))
-    if not isinstance(where, int):
-        raise ValueError(f"{op}: axis must be one axis of shape {x.shape}, got {axis!r}")
-    if x.ndim:
-        return apply(kind(where), x)
-    return apply(kind(where), x.reshape(1)).reshape(())
-
-
 def _rows(x: Tensor, axis: int) -> Tensor:
     """(N, K, ...) or (K,) as (M, K), a row for each label."""
     if x.ndim == 2:
@@ -356,6 +268,10 @@ def _class_numbers(
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
     array, counts = array.reshape(-1), None
+    if isinstance(array, np.ndarray) and array.dtype.kind in "iu" and array.size:
+        least, most = array.min(), array.max()
+        if least >= 0 and most < classes and not least <= ignored <= most:
+            return array.astype(np.int64), None
     ignores = array == ignored
     if first_where(ignores, array) is not None:
         counts = ~ignores

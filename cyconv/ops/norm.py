@@ -16,17 +16,22 @@ from .inputs import is_relu, on_one_device, tensor_in, tensors_in
 
 
 class BatchNormTraining(Op):
-    """By the statistics of the batch itself."""
+    """By the statistics of the batch itself, towards which ``running``, mean and var, move."""
 
     any_layout = True
+    kernel_inputs = 1
+    kernel_backward = True
 
-    def __init__(self, eps: float, relu: bool = False):
-        self.eps, self.relu = eps, relu
+    def __init__(
+        self, eps: float, relu: bool, running: tuple[Array, Array] | None, momentum: float
+    ):
+        self.eps, self.relu, self.running, self.momentum = eps, relu, running, momentum
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
-        self.x, self.gamma = x, gamma
-        out, self.mean, self.var, self.inv_std = backend_of(x).batch_norm(
-            x, gamma, beta, self.eps, self.relu
+        backend = backend_of(x)
+        self.x, self.gamma = backend.as_batch_last(x), gamma
+        out, self.mean, self.var, self.inv_std = backend.batch_norm(
+            self.x, gamma, beta, self.eps, self.relu, self.running, self.momentum
         )
         self.rectified = out if self.relu else None
         return out
@@ -152,15 +157,8 @@ def batch_norm(
     count = tensor.size // channels if channels else 0
     if count == 1 and autograd.is_training():
         raise ValueError(f"{op}: one value per channel has no variance, got input {tensor.shape}")
-    norm = BatchNormTraining(eps, fused)
-    out = apply(norm, tensor, gamma, beta)
-    if running_mean is not None and count:
-        unbiased = norm.var * (count / (count - 1))  # what PyTorch keeps
-        for buffer, batch in ((running_mean, norm.mean), (running_var, unbiased)):
-            values = buffer._write()
-            values *= 1 - share
-            values += (share * batch).astype(values.dtype)
-    return out
+    running = None if running_mean is None else (running_mean._write(), running_var._write())
+    return apply(BatchNormTraining(eps, fused, running, share), tensor, gamma, beta)
 
 
 def layer_norm(

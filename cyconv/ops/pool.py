@@ -18,6 +18,7 @@ from .shape import one_image
 class MaxPool2d(Op):
     any_layout = True
     kernel_inputs = 1
+    kernel_backward = True
     keeps_inputs = False  # backward reads only where the largest values were
     gates = True
 
@@ -35,12 +36,12 @@ class MaxPool2d(Op):
 
 class AvgPool2d(Op):
     any_layout = True
-    kernel_inputs = 1
     keeps_inputs = False
     gates = True
 
     def __init__(self, geometry: Pool2dGeometry, divisor: int | None = None):
         self.geometry, self.divisor = geometry, divisor
+        self.kernel_inputs, self.kernel_backward = int(divisor is None), divisor is None
 
     def forward(self, x: Array) -> Array:
         return self._divided(backend_of(x).avg_pool2d(x, self.geometry))

@@ -139,12 +139,13 @@ class _Training(BatchNormTraining):
     r = momentum * r + (1 - momentum) * the batch's."""
 
     def __init__(self, eps: float, momentum: float, running: list[NDArray]):
-        super().__init__(eps)
-        self.momentum, self.running = momentum, running
+        super().__init__(eps, False, None, 1 - momentum)
+        self.moved = running
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        for kept, batch in zip(self.running, (self.mean, self.var)):
-            kept.tensor.data[...] = self.momentum * kept.tensor.data + (1 - self.momentum) * batch
+        for kept, batch in zip(self.moved, (self.mean, self.var)):
+            old = (1 - self.momentum) * kept.tensor.data
+            kept.tensor.data[...] = old + self.momentum * batch
         return super().backward(dout)
 
 

@@ -14,9 +14,12 @@
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
-from cyconv.kernels.planes cimport Planes, check_threads
+from cython.parallel cimport prange, threadid
+
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport ALONG, MOST, check_tiles, points_along, points_of, side_of, spread_1d
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
+from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
 from cyconv.kernels.transforms cimport fetch, load_some, store_some, transform_grads
 
@@ -90,7 +93,7 @@ cdef inline void clear(
             plane[pixel * p.dx.n + i] = 0
 
 
-cdef inline void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept nogil:
+cdef void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept nogil:
     # scratch: d (chunk, points, F, lanes), m (points, mr, lanes)
     cdef Py_ssize_t image = job // p.parts * p.lanes
     cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
@@ -111,7 +114,7 @@ cdef inline void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noex
             first = last
 
 
-cdef inline void transform_tiles(
+cdef void transform_tiles(
     const Spread* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
     Py_ssize_t lanes, real* d,
 ) noexcept nogil:
@@ -132,7 +135,7 @@ cdef inline void transform_tiles(
                 lane = lane + VLEN
 
 
-cdef inline void add_tiles(
+cdef void add_tiles(
     const Spread* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
     Py_ssize_t lanes, Py_ssize_t block, const real* d, real* m,
 ) noexcept nogil:
@@ -153,7 +156,7 @@ cdef inline void add_tiles(
                 lane = lane + VLEN
 
 
-cdef inline Spread spread_of(
+cdef Spread spread_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
     Py_ssize_t threads,
 ) except *:
@@ -161,6 +164,7 @@ cdef inline Spread spread_of(
     cdef Py_ssize_t batches
     check_tiles(n, c, f, oh, ow, kernel, 1, 2**40)
     check_threads(threads)
+    p.d.c = f
     p.blocks = (c + MR_MAX - 1) // MR_MAX
     p.mr = (c + p.blocks - 1) // p.blocks
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
@@ -171,3 +175,60 @@ cdef inline Spread spread_of(
     batches = (n + p.lanes - 1) // p.lanes
     p.parts = min(p.blocks, (threads + batches - 1) // batches)
     return p
+
+
+# ------------------------------------------------------------------ the calls
+
+
+cdef Py_ssize_t thread_size(const Spread* p) noexcept nogil:
+    # numbers of scratch
+    return p.points * p.lanes * (p.chunk * p.d.c + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+
+
+def scratch_size(
+    Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
+):
+    """Numbers of scratch per thread for dout (n, f, oh, ow), dx (n, c, ., .), 3x3 or 5x5 kernels."""
+    cdef Spread p = spread_of(n, c, f, oh, ow, kernel, 1)
+    return thread_size(&p)
+
+
+cdef struct Spreading:
+    Task task
+    Spread p
+    Py_ssize_t jobs
+    real* scratch
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Spreading* s = <const Spreading*>task
+    cdef Py_ssize_t job
+    for job in prange(s.jobs, num_threads=threads, schedule="dynamic"):
+        spread_job(&s.p, job, s.scratch + threadid() * thread_size(&s.p))
+
+
+def input_grad(
+    object dout, object u, object dx, object scratch, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t kernel, int threads, bint later=False,
+):
+    """Fill dx (N, C, H, W) from dout (N, F, OH, OW), batch-last, and u.
+
+    u: from winograd.pyx's ``pack_weights`` with ``spread``; scratch: 1-d of ``threads *
+    scratch_size(...)``; output (i, j) read inputs from (i - top, j - left) on, ``kernel`` (3 or 5)
+    rows and columns.
+    """
+    cdef Spreading call
+    cdef Planes d = planes(dout, False)
+    cdef Planes x = planes(dx, True)
+    cdef Spread p = spread_of(d.n, x.c, d.c, d.h, d.w, kernel, threads)
+    cdef Py_ssize_t size
+    if d.n != x.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
+        raise ValueError("kernel: winograd got sizes that do not fit")
+    p.d, p.dx, p.top, p.left = d, x, top, left
+    p.u = numbers(u, p.points * (1 + d.c) * x.c, False)
+    size = threads * thread_size(&p)
+    call.scratch = numbers(scratch, size, True)
+    check_apart(call.scratch, size, x.data, extent(x))
+    call.p, call.jobs = p, (d.n + p.lanes - 1) // p.lanes * p.parts
+    call.task.run, call.task.threads = run, threads
+    return finish(&call.task, sizeof(call), later)

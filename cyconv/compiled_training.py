@@ -1,0 +1,303 @@
+"""A net in training as two programs of kernel calls, there and back: ``compile_training``.
+
+The first batch of a shape goes through the net as always, and what runs is noted (``program.py``).
+Weights, running statistics and gradients stay where they lie, so later batches of that shape only
+run the programs. To autograd the whole net then is one op.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from . import autograd, backends, nn, random
+from .autograd import Array, Node, Op
+from .backends.capture import Capture, capturing
+from .backends.memory import memory_from
+from .config import get_num_threads
+from .creation import as_tensor
+from .nn import Module
+from .nn.containers import module_in
+from .program import Trace
+from .tensor import Tensor
+
+MOST = 4  # programs of a net, each with memory of its own; batches of other shapes go without
+
+
+class CompiledTraining:
+    """What ``compile_training`` returns: call it in place of the net.
+
+    Inside ``record()`` it gives what the net gives, and ``backward`` the same gradients, faster.
+    Elsewhere it calls the net itself; so it does for an input with a gradient of its own, on a GPU
+    or the NumPy backend, for more than 4 different shapes, and for a second batch before
+    ``backward`` was called for the first.
+
+    ``net`` is the net, ``programs`` counts the shapes that it is prepared for.
+
+    >>> import cyconv as cc
+    >>> forward = cc.compile_training(cc.nn.Linear(3, 2))
+    >>> for _ in range(3):
+    ...     with cc.record():
+    ...         loss = cc.ops.cross_entropy(forward(cc.ones(4, 3)), [0, 1, 0, 1])
+    ...     loss.backward()
+    >>> forward.net.weight.grad.shape
+    (2, 3)
+    """
+
+    def __init__(self, net: Module):
+        self.net = net
+        self._passes: dict[Any, _Passes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def programs(self) -> int:
+        """How many shapes of batches it is prepared for."""
+        return sum(passes.ready for passes in self._passes.values())
+
+    def __call__(self, x: Any) -> Any:
+        """The net's output for x, a new tensor."""
+        tensor = as_tensor(x) if isinstance(x, np.ndarray) and x.dtype.char in "fd" else x
+        if _suits(tensor):
+            with self._lock:
+                passes = self._free_passes(tensor)
+                if passes is not None:
+                    return passes.forward(tensor)
+        return self.net(x)
+
+    def _free_passes(self, x: Tensor) -> _Passes | None:
+        """The passes for this shape, made anew where they do not hold any more; None if in use."""
+        key = x.shape, x.dtype.char, autograd.is_training(), get_num_threads()
+        passes = self._passes.get(key)
+        if passes is not None and passes.busy:
+            return None
+        if passes is not None and passes.hold():
+            return passes
+        self._passes = {k: p for k, p in self._passes.items() if k != key and (p.busy or p.hold())}
+        if len(self._passes) == MOST:
+            return None
+        passes = self._passes[key] = _Passes(self.net)
+        return passes
+
+
+def _suits(x: Any) -> bool:
+    return (
+        isinstance(x, Tensor)
+        and autograd.is_recording()
+        and autograd.source_of(x) is None
+        and backends.runs_kernels(x.data)
+        and x.data.dtype.char in "fd"
+        and x.size > 0
+    )
+
+
+def compile_training(net: Module) -> CompiledTraining:
+    """Prepare a net for fast training: the interpreter takes no part between its layers.
+
+    The loss and the optimiser stay as they are::
+
+        forward = cc.compile_training(net)
+        for x, y in loader:
+            with cc.record():
+                loss = cc.ops.cross_entropy(forward(x), y)
+            loss.backward()
+            optimizer.step()
+
+    The first batch of each shape and number of threads takes longer: it is computed by the net, and
+    a second time to see that the programs agree with it. They read weights and write running
+    statistics where these lie; once an attribute of a layer, or where a parameter lies, has changed
+    they are made anew. Dropout draws new numbers for each batch.
+
+    Parameters
+    ----------
+    net : a Module from one tensor to one tensor, computed through cyconv's operations alone
+
+    Returns
+    -------
+    ``CompiledTraining``: a callable in place of the net. Gradients are the same bits; the next
+    ``backward`` writes them into the same memory, so copy what is to be kept.
+
+    Raises
+    ------
+    TypeError : net is no Module
+    ValueError : from the first ``backward`` of a shape, if the net's results do not depend on its
+        input through cyconv's operations alone, so that a repetition of these gives other values.
+        Where the net branches it takes the way of the first batch
+
+    >>> import cyconv as cc
+    >>> net = cc.nn.models.lenet()
+    >>> forward = cc.compile_training(net)
+    >>> with cc.record():
+    ...     out = forward(cc.ones(8, 1, 28, 28))
+    >>> out.backward()
+    >>> out.shape, forward.net is net
+    ((8, 10), True)
+    """
+    return CompiledTraining(module_in("compile_training: net", net))
+
+
+def is_own(net: Module) -> bool:
+    """True if every layer is one of cyconv's, whose forward does nothing but to call operations."""
+    return all(
+        type(module).__module__.startswith(f"{nn.__name__}.") and "forward" not in vars(module)
+        for module in net.modules()
+    )
+
+
+class _State:
+    """What a net's programs depend on besides the input's shape."""
+
+    def __init__(self, net: Module):
+        modules = list(net.modules())
+        # the values are kept, so that no other object can take the place of one of them
+        self._attributes = [(vars(module), tuple(vars(module).values())) for module in modules]
+        tensors = [t for module in modules for t in vars(module).values() if isinstance(t, Tensor)]
+        self._tensors = [(t, t.data, t._grad_mode) for t in tensors]
+
+    def holds(self) -> bool:
+        for attributes, values in self._attributes:
+            if len(attributes) != len(values) or not all(
+                map(operator.is_, attributes.values(), values)
+            ):
+                return False
+        return all(t.data is data and t._grad_mode == mode for t, data, mode in self._tensors)
+
+
+class _Pass(Op):
+    """One batch on its way through the programs."""
+
+    any_layout = True
+
+    def __init__(self, passes: _Passes):
+        self.passes = passes
+
+    def backward(self, dout: Array) -> tuple[Array | None, ...]:
+        return self.passes.backward(dout)
+
+
+class _Passes:
+    """The programs of one shape of batches, on their own memory."""
+
+    def __init__(self, net: Module):
+        self.ready = False
+        self._net = net
+        self._training = autograd.is_training()
+        self._trace = Trace(Capture(frozen=False))
+        self._now: Any = None  # weakly, the _Pass that needs the memory as it is
+        self._graph: Tensor | None = None  # until the first backward: the net's output, recorded
+
+    @property
+    def busy(self) -> bool:
+        return self._now is not None and self._now() is not None
+
+    def hold(self) -> bool:
+        return self.ready and self._state.holds()
+
+    def forward(self, x: Tensor) -> Any:
+        if self.ready:
+            self._copy(x.data, self._input)
+            self._forward()
+        else:
+            out = self._first_forward(x)
+            if out is not self._graph:
+                return out
+        current = _Pass(self)
+        self._now = weakref.ref(current)
+        out = Tensor(self._output.copy(order="K"))
+        kept = [leaf._uses for leaf in self._leaves]
+        out._node = Node(current, tuple(self._leaves), kept)
+        return out
+
+    def backward(self, dout: Array) -> tuple[Array | None, ...]:
+        self._now = None
+        self._copy(dout, self._head)
+        if self.ready:
+            self._backward()
+            return self._grads
+        return self._first_backward()
+
+    # ------------------------------------------------------------------ the first batch
+
+    def _first_forward(self, x: Tensor) -> Any:
+        backend = backends.backend_of(x.data)
+        self._copy = backend.copy_batch_last
+        self._random, self._kept = _random_state(), _buffers(self._net)
+        with capturing(self._trace.capture):
+            self._input = backend.empty(x.shape, x.dtype)
+            self._copy(x.data, self._input)
+            with autograd.traced_by(self._trace):
+                out = self._net(Tensor(self._input))
+            if not isinstance(out, Tensor) or autograd.source_of(out) is None:
+                return out  # nothing to train
+            self._output, self._graph = out.data, out
+            self._head = backend.empty(out.shape, out.dtype)
+        self._forward = self._trace.take()
+        self._leaves, self._state = autograd.leaves_of(out), _State(self._net)
+        return out
+
+    def _first_backward(self) -> tuple[Array | None, ...]:
+        graph, self._graph = self._graph, None
+        with capturing(self._trace.capture), autograd.traced_by(self._trace):
+            grads = autograd.gradients_of(graph, self._head)  # type: ignore[arg-type]
+        self._backward = self._trace.take()
+        self._grads = tuple([grads.get(leaf) for leaf in self._leaves])
+        first = tuple(_copies(self._grads))
+        self._check()
+        self.ready = True
+        return first
+
+    def _check(self) -> None:
+        """Stop unless net and programs agree on an input other than the first one."""
+        after, dout = (_random_state(), _buffers(self._net)), self._head.copy(order="K")
+        values = np.sin(np.arange(self._input.size, dtype=self._input.dtype))
+        other = Tensor(values.reshape(self._input.shape))
+        _restore(self._random, self._kept)
+        with memory_from(self._trace.capture.arena):  # which has enough for another batch
+            with autograd.record(train=self._training):
+                out = self._net(other)
+            grads = autograd.gradients_of(out, dout)
+            expected = _copies([out.data, *map(grads.get, self._leaves)])
+            del out, grads
+        expected += [array for _, array in _buffers(self._net)]
+        _restore(self._random, self._kept)
+        self._copy(other.data, self._input)
+        self._forward()
+        self._copy(dout, self._head)  # where forward may have written
+        self._backward()
+        found = [self._output, *self._grads, *(array for _, array in _buffers(self._net))]
+        _restore(*after)
+        for right, ours in zip(expected, found):
+            if (right is None) != (ours is None) or not _close(ours, right):
+                raise ValueError(
+                    "compile_training: the net computes something outside of cyconv's operations, "
+                    "or takes another way for other values: its programs give other results"
+                )
+
+
+def _copies(arrays: Iterable[Array | None]) -> list[Array | None]:
+    return [None if array is None else array.copy(order="K") for array in arrays]
+
+
+def _close(found: Array | None, expected: Array | None) -> bool:
+    if found is None or expected is None:
+        return True
+    scale = np.abs(expected).max(initial=0.0)
+    return np.allclose(found, expected, rtol=0, atol=1e-4 * scale, equal_nan=True)
+
+
+def _random_state() -> Any:
+    return random.generator().bit_generator.state
+
+
+def _buffers(net: Module) -> list[tuple[Tensor, Array]]:
+    return [(tensor, tensor.data.copy()) for _, tensor in net.named_buffers()]
+
+
+def _restore(state: Any, buffers: list[tuple[Tensor, Array]]) -> None:
+    random.generator().bit_generator.state = state
+    for tensor, array in buffers:
+        tensor.data[...] = array

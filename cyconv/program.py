@@ -1,0 +1,126 @@
+"""What ran once, as a list of steps that can run again: kernel calls, and what ops did besides.
+
+A ``Trace`` is told what autograd runs (``autograd.traced_by``). Kernel calls are caught on their
+way (``backends/capture.py``); what an op computes in another way becomes a call of that op. Kernel
+calls that follow each other run as one, without the interpreter between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from . import backends, kernels
+from .autograd import Array, Op
+from .backends.capture import Capture
+from .config import get_num_threads
+from .tensor import Tensor
+
+Step = Callable[[], None]
+
+
+class Kernels:
+    """Kernel calls that follow each other."""
+
+    def __init__(self, tasks: tuple[Any, ...]):
+        self.tasks, self._run = tasks, kernels.runner().run
+
+    def __call__(self) -> None:
+        self._run(self.tasks, get_num_threads())
+
+
+class Program:
+    """Steps in order; call it to run them."""
+
+    def __init__(self, pieces: Sequence[Any]):
+        steps: list[Step] = []
+        for is_step, group in groupby(pieces, callable):
+            run = tuple(group)
+            steps += run if is_step else (Kernels(run),)
+        self.steps = tuple(steps)
+
+    def __call__(self) -> None:
+        for step in self.steps:
+            step()
+
+    @property
+    def kernel_calls(self) -> int:
+        return sum(isinstance(step, Kernels) and len(step.tasks) for step in self.steps)
+
+    @property
+    def only_kernels(self) -> bool:
+        return all(isinstance(step, Kernels) for step in self.steps)
+
+
+class Trace:
+    """Notes what ops do, of whose inputs any may be another one when it is done again."""
+
+    def __init__(self, capture: Capture):
+        self.capture = capture
+        self._pieces: list[Any] = []  # tasks and callables
+
+    def take(self) -> Program:
+        """What was noted since the last call."""
+        pieces, self._pieces = self._pieces, []
+        return Program(pieces)
+
+    def note(self, op: Op, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        """Called after each op's forward."""
+        tasks = self.capture.take()
+        if not is_view(op, inputs, out):
+            if not (op.kernel_inputs and tasks):
+                tasks = (forward(op, [t.data for t in inputs], out),)
+            self._pieces += tasks
+
+    def note_backward(
+        self, op: Op, arguments: tuple[Array, ...], grads: tuple[Any, ...]
+    ) -> tuple[Array | None, ...]:
+        """Called after each op's backward; gives the gradients that are needed, as arrays."""
+        tasks = self.capture.take()
+        arrays = [np.asarray(g) if isinstance(g, np.generic) else g for g in grads]
+        grads = tuple([g if needed else None for g, needed in zip(arrays, op.needs)])
+        new = [g for g in grads if g is not None and not np.may_share_memory(g, arguments[0])]
+        if new or tasks:
+            if not (op.kernel_backward and tasks):
+                tasks = (backward(op, arguments, grads),)
+            self._pieces += tasks
+        return grads
+
+    def note_sum(self, a: Array, b: Array, out: Array) -> None:
+        """Called after two gradients of one tensor were added up."""
+        self._pieces += self.capture.take() or (lambda: np.add(a, b, out=out),)
+
+
+def is_view(op: Op, inputs: tuple[Tensor, ...], out: Tensor) -> bool:
+    """True if the op computed nothing: it gave its input's memory in another shape."""
+    return op.is_view and np.may_share_memory(out.data, inputs[0].data)
+
+
+def forward(op: Op, inputs: list[Array], out: Tensor) -> Step:
+    """Run an op again, from the arrays that it read into the one that it gave."""
+    result = out.data
+
+    def step() -> None:
+        arrays = inputs if op.any_layout else [backends.in_one_order(a) for a in inputs]
+        with np.errstate(all="ignore"):
+            result[...] = op.forward(*arrays)
+
+    return step
+
+
+def backward(op: Op, arguments: tuple[Array, ...], grads: tuple[Any, ...]) -> Step:
+    """Run an op's backward again, from the arrays that it read into those that it gave."""
+
+    def step() -> None:
+        dout, *rest = arguments
+        dout = dout if op.any_layout else backends.in_one_order(dout)
+        with np.errstate(all="ignore"):
+            again = op.backward(dout, *rest)
+        for grad, new in zip(grads, again if isinstance(again, tuple) else (again,)):
+            if grad is not None and not np.may_share_memory(grad, dout):
+                grad[...] = new
+
+    return step
