@@ -7,6 +7,7 @@ from cyconv.kernels.simd cimport (
 )
 
 cdef enum:
+    LINE = 64 // sizeof(real)  # numbers in a line of the cache
     WIDE_MR = 3  # so few output channels take 4 vectors
     # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) without gaps, and w (count, mr)
     # in rows that are wstep apart; x so, and w (mr, count) in rows that are wstep apart
@@ -25,6 +26,12 @@ cdef inline Py_ssize_t rows_in(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blo
     return first_row(block + 1, rows, blocks) - first_row(block, rows, blocks)
 
 
+cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:
+    # from one of many arrays to the next: an odd number of cache lines. What is written to all of them
+    # in turn then lies all over the cache, and not in the few places of a power of two.
+    return ((numbers + LINE - 1) // LINE | 1) * LINE
+
+
 cdef inline inlined tile(
     const int mr, const int nv, const int how, bint add, Py_ssize_t count,
     const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff, Py_ssize_t wstep,
@@ -33,8 +40,8 @@ cdef inline inlined tile(
 ) noexcept nogil:
     # out[f, lanes] = bias[f] + sum over k < count of w[k, f] * x[k, lanes], where the bias is a row
     # before the weights (and 0 where w is IN_ROWS); or, if add, out[f, lanes] += the sum; then, if relu,
-    # max(out, 0). As often as `times` says, if PACKED: the next x and out lie behind, and the next w, too,
-    # but if `again`.
+    # max(out, 0). As often as `times` says, if PACKED: the next x lies `odd_lines` further, the next out
+    # and w lie behind; or w is the same, if `again`.
     # IN x, w; OUT out. The constants are so where this is inlined: sums and held live in registers.
     # (gcc unrolls the loops of the sums early enough for that because they are inside of another, and
     # none has more than 16 rounds.)
@@ -102,7 +109,7 @@ cdef inline inlined tile(
                 store(place + i * step + j * VLEN, sums[i * nv + j])
         if not whole:
             copy_edge(edge, step, out, outstride, mr, lanes)
-        x, out = x + count * nv * VLEN, out + mr * outstride
+        x, out = x + odd_lines(count * nv * VLEN), out + mr * outstride
         w = w - wstep if again else w + count * wstep
 
 

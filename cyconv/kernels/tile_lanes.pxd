@@ -14,7 +14,7 @@ from cyconv.kernels.points cimport (
     ALONG, MOST, SIDE, STRIDED, WIDENED, input_1d, points_along, reads_along, side_of, step_of,
 )
 from cyconv.kernels.simd cimport VLEN, broadcast, inlined, load, real, store, transpose, vreal
-from cyconv.kernels.tile cimport first_row, rows_in
+from cyconv.kernels.tile cimport first_row, odd_lines, rows_in
 from cyconv.kernels.tiling cimport Problem, multiply_points
 from cyconv.kernels.transforms cimport input_lines, output_columns, output_line
 
@@ -63,7 +63,7 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t lanes) noexcept nogil:
 
 cdef inline Py_ssize_t filled_size(const Problem* p) noexcept nogil:
     # numbers of V
-    return blocks_of(lanes_of(p, strip_of(p))) * p.points * p.channels * WIDTH
+    return blocks_of(lanes_of(p, strip_of(p))) * p.points * odd_lines(p.channels * WIDTH)
 
 
 cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
@@ -147,10 +147,10 @@ cdef inline inlined fill_of(
             for i in range(apart):
                 for j in range(apart):
                     transform_lanes(method, apart, p, laid + begin + lane, size, i, j, to,
-                                    p.channels * width)
+                                    odd_lines(p.channels * width))
                     to = to + width
             lane = lane + VLEN
-        v = v + p.points * p.channels * width
+        v = v + p.points * odd_lines(p.channels * width)
         begin = begin + width
 
 
@@ -243,7 +243,7 @@ cdef inline void multiply(
     cdef Py_ssize_t start = first_row(block, p.out.c, p.blocks)
     cdef Py_ssize_t channels = rows_in(block, p.out.c, p.blocks), f, lane, count
     cdef Place at
-    multiply_points(p, block, v + begin * p.points * p.channels, m, width)
+    multiply_points(p, block, v + begin // WIDTH * p.points * odd_lines(p.channels * WIDTH), m, width)
     lane = 0
     while lane < lanes:
         at = place_of(p, first, begin + lane)

@@ -5,7 +5,7 @@ from cyconv.kernels.points cimport (
     STRIDED, WIDENED, check_tiles, points_along, points_of, side_of, step_of, weights_along,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
-from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in, shared_tiles
+from cyconv.kernels.tile cimport first_row, odd_lines, packed_tiles, rows_in, shared_tiles
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -77,8 +77,9 @@ cdef inline void multiply_points(
         return
     for i in range(along):
         packed_tiles(False, count, channels, v, u, count, m, width, width, False, own)
-        v, m = v + own * channels * width, m + own * count * width
+        v, m = v + own * odd_lines(channels * width), m + own * count * width
         shared_tiles(count, channels, v, u + own * size, count, m, width, width, along - own)
-        v, m = v + (along - own) * channels * width, m + (along - own) * count * width
+        v = v + (along - own) * odd_lines(channels * width)
+        m = m + (along - own) * count * width
         if i < own:
             u = u + (own + 1) * size

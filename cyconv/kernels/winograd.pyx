@@ -25,7 +25,7 @@ from cyconv.kernels.points cimport (
 )
 from cyconv.kernels.simd cimport VLEN, inlined, prefetch, real, store, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, rows_in
 from cyconv.kernels.tile_lanes cimport (
     blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
 )
@@ -36,7 +36,6 @@ cdef enum:
     LANES = 16           # no less than MR_MAX, and whole vectors
     FAR = 2097152        # bytes of U that lie outside of a core's own cache
     AHEAD = 8            # channels between where such memory is asked for and where it is written
-    LINE = 64 // sizeof(real)  # numbers in a line of the cache
 
 
 # ------------------------------------------------------------------ transforms
@@ -108,11 +107,11 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t first = chunk * p.chunk
     cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
-    cdef Py_ssize_t vsize = p.points * channels * width
+    cdef Py_ssize_t vstep = odd_lines(channels * width), vsize = p.points * vstep
     cdef Py_ssize_t size = p.apart * reads_along(p.method)  # of a tile of the input
     cdef Py_ssize_t top = ty * p.step - p.top, left, images
     cdef real* v = scratch
-    cdef real* m = v + p.chunk * p.points * channels * p.lanes
+    cdef real* m = v + p.chunk * p.points * odd_lines(channels * p.lanes)
     cdef Py_ssize_t c, tx, lane, block, f, start, count
     cdef const real* plane
     cdef real* to
@@ -129,7 +128,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
             while lane < lanes:
                 images = min(<Py_ssize_t>VLEN, lanes - lane)
                 to = v + (tx - first) * vsize + c * (channels // p.x.c) * width + lane
-                transform_channel(p, plane + lane, top, left, images, to, channels * width, width)
+                transform_channel(p, plane + lane, top, left, images, to, vstep, width)
                 lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
@@ -190,9 +189,9 @@ cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
 
 
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
-    # numbers of scratch of each thread, in whole lines of the cache
-    cdef Py_ssize_t size = own_size(p) if p.tiles else p.points * p.lanes * (p.chunk * p.channels + p.mr)
-    return (size + LINE - 1) // LINE * LINE
+    # numbers of scratch of each thread
+    cdef Py_ssize_t each = p.chunk * odd_lines(p.channels * p.lanes) + p.mr * p.lanes
+    return odd_lines(own_size(p) if p.tiles else p.points * each)
 
 
 def scratch_size(

@@ -20,7 +20,7 @@ from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, n
 from cyconv.kernels.points cimport ALONG, MOST, check_tiles, points_along, points_of, side_of, spread_1d
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, packed_tiles, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, packed_tiles, rows_in
 from cyconv.kernels.transforms cimport fetch, load_some, store_some, transform_grads
 
 cdef enum:
@@ -100,7 +100,7 @@ cdef void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept no
     cdef Py_ssize_t end = (job % p.parts + 1) * p.blocks // p.parts
     cdef Py_ssize_t lanes = min(p.lanes, p.d.n - image)
     cdef real* d = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
-    cdef real* m = d + p.chunk * p.points * p.d.c * p.lanes
+    cdef real* m = d + p.chunk * p.points * odd_lines(p.d.c * p.lanes)
     cdef Py_ssize_t ty, first, last, block, channel
     for channel in range(first_row(begin, p.dx.c, p.blocks), first_row(end, p.dx.c, p.blocks)):
         clear(p, channel, image, lanes)
@@ -119,7 +119,7 @@ cdef void transform_tiles(
     Py_ssize_t lanes, real* d,
 ) noexcept nogil:
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
-    cdef Py_ssize_t size = p.points * p.d.c * width
+    cdef Py_ssize_t dstep = odd_lines(p.d.c * width)
     cdef Py_ssize_t c, tx, lane
     cdef const real* plane
     for c in range(p.d.c):
@@ -131,7 +131,7 @@ cdef void transform_tiles(
             while lane < lanes:
                 transform_grads(p.kernel, &p.d, plane + lane, ty * p.side, tx * p.side,
                                 min(<Py_ssize_t>VLEN, lanes - lane),
-                                d + (tx - first) * size + c * width + lane, p.d.c * width)
+                                d + (tx - first) * p.points * dstep + c * width + lane, dstep)
                 lane = lane + VLEN
 
 
@@ -147,7 +147,7 @@ cdef void add_tiles(
     cdef const real* u = p.u + start * p.points * (1 + p.d.c)
     for tx in range(first, last):
         packed_tiles(False, count, p.d.c, d, u, count, m, width, width, False, p.points)
-        d = d + p.points * p.d.c * width
+        d = d + p.points * odd_lines(p.d.c * width)
         for f in range(count):
             lane = 0
             while lane < lanes:
@@ -182,7 +182,7 @@ cdef Spread spread_of(
 
 cdef Py_ssize_t thread_size(const Spread* p) noexcept nogil:
     # numbers of scratch
-    return p.points * p.lanes * (p.chunk * p.d.c + p.mr) + 64 // <Py_ssize_t>sizeof(real)
+    return p.points * (p.chunk * odd_lines(p.d.c * p.lanes) + p.mr * p.lanes) + LINE
 
 
 def scratch_size(

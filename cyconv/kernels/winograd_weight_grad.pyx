@@ -22,7 +22,7 @@ from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, prefetch, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, rows_in, rows_tile
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, rows_in, rows_tile
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
@@ -33,8 +33,7 @@ cdef enum:
     MANY = 16                       # ... and more than so many need too much memory
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
-    LINE = 64 // sizeof(real)       # images in a line of the cache, ...
-    SPAN = LINE // VLEN             # ... and as many steps
+    SPAN = LINE // VLEN             # steps of which each has its part of a line of images
     STAGE = VLEN * VLEN + VLEN      # numbers of a point's square, which begin in different cache sets
 
 
@@ -56,11 +55,6 @@ cdef struct Problem:
     real* m                   # sums (slices, F, points, lanes), or (slices, points, F, lanes) if slices > 1
     Py_ssize_t mrow, mstep    # numbers between output channels there, and between points
     real* dw                  # (F, C, kernel, kernel)
-
-
-cdef inline Py_ssize_t gap(Py_ssize_t numbers) noexcept nogil:
-    # an odd number of cache lines, as a transform writes to all points at a time
-    return ((numbers + LINE - 1) // LINE | 1) * LINE
 
 
 cdef inline Py_ssize_t width_of(const Problem* p, Py_ssize_t block) noexcept nogil:
@@ -242,8 +236,8 @@ cdef Problem problem_of(
     if p.slices > 1:  # a job's rows are to lie near each other, in the nearest cache
         p.mrow, p.mstep = p.lanes, f * p.lanes
     p.steps = max(<Py_ssize_t>1, min(size // per_step, p.total))
-    p.ggap = gap(p.steps * VLEN)
-    p.gstep = gap(f * p.ggap)
+    p.ggap = odd_lines(p.steps * VLEN)
+    p.gstep = odd_lines(f * p.ggap)
     return p
 
 
@@ -259,7 +253,7 @@ cdef Py_ssize_t panels_of(const Problem* p) noexcept nogil:
 
 cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     # numbers of scratch of a thread that has its own panels
-    return gap(panels_of(p) + p.points * p.gstep + p.points * STAGE)
+    return odd_lines(panels_of(p) + p.points * p.gstep + p.points * STAGE)
 
 
 cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
