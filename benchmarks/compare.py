@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -112,6 +113,10 @@ def steps(batch: int, threads: int) -> Candidates:
     if installed("torch"):
         found["PyTorch"] = nets.torch_step(batch, channels_last=False)
         found["PyTorch, channels_last"] = nets.torch_step(batch, channels_last=True)
+        if shutil.which("c++"):  # which it compiles with
+            found["PyTorch, channels_last, torch.compile"] = nets.torch_step(
+                batch, True, compiled=True
+            )
     if installed("tensorflow"):
         found["TensorFlow, tf.function"] = peers.tensorflow_step(batch, threads)
     if installed("jax"):

@@ -135,15 +135,16 @@ def torch_inference(size: int) -> Callable[[], np.ndarray]:
     return run
 
 
-def torch_step(size: int, channels_last: bool) -> Step:
+def torch_step(size: int, channels_last: bool, compiled: bool = False) -> Step:
     import torch
 
     net, x = torch_net(size, channels_last)
     optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE)
     y = torch.from_numpy(batch(size)[1])
+    forward = torch.compile(net) if compiled else net
 
     def step() -> float:
-        loss = torch.nn.functional.cross_entropy(net(x), y)
+        loss = torch.nn.functional.cross_entropy(forward(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
