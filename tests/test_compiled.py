@@ -89,6 +89,20 @@ def test_a_net_that_needs_the_whole_batch_gets_it(name: str) -> None:
     np.testing.assert_allclose(run(x).numpy(), net(x).numpy(), rtol=0, atol=1e-5)
 
 
+def test_a_divisor_of_ones_own() -> None:
+    net, x = Net(lambda x: ops.avg_pool2d(x, 2, divisor_override=3)), cc.randn(4, 2, 6, 6)
+    np.testing.assert_array_equal(cc.compile(net, x)(x * 2.0).numpy(), net(x * 2.0).numpy())
+
+
+def test_a_batch_gives_its_statistics_as_a_whole() -> None:
+    """Also one so large that those of its parts are about the same where the program is checked."""
+    net = Net(ops.batch_norm)
+    x = cc.randn(128, 1, 64, 64)
+    x[64:] *= 3.0
+    run = cc.compile(net, cc.zeros(*x.shape))
+    np.testing.assert_allclose(run(x).numpy(), net(x).numpy(), rtol=0, atol=1e-5)
+
+
 @pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="for the compiled kernels")
 def test_a_large_batch_goes_through_in_parts() -> None:
     net = nn.models.lenet(image_size=14)

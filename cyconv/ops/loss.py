@@ -35,8 +35,8 @@ class CrossEntropy(Op):
 
     def backward(self, dout: Array) -> Array:
         if self.mean:
-            share = dout / self.log_probs.dtype.type(len(self.labels) or 1)
-            dout = namespace_of(share).full(len(self.labels), share)
+            n, dtype = len(self.labels), self.log_probs.dtype
+            dout = namespace_of(dout).ones(n, dtype) * (dout / dtype.type(n or 1))
         return backend_of(dout).cross_entropy_backward(
             dout, self.log_probs, self.labels, self.smoothing
         )

@@ -19,12 +19,13 @@ class BatchNormTraining(Op):
     """By the statistics of the batch itself, towards which ``running``, mean and var, move."""
 
     any_layout = True
-    kernel_inputs = 1
     kernel_backward = True
 
     def __init__(
         self, eps: float, relu: bool, running: tuple[Array, Array] | None, momentum: float
     ):
+        # outside of training programs of kernels alone may get some images at a time
+        self.kernel_inputs = int(autograd.is_training())
         self.eps, self.relu, self.running, self.momentum = eps, relu, running, momentum
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
