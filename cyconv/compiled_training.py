@@ -189,6 +189,10 @@ class _Passes:
         self._now: Any = None  # weakly, the _Pass that needs the memory as it is
         self._graph: Tensor | None = None  # until the first backward: the net's output, recorded
 
+    def __del__(self) -> None:
+        # parameters keep the last gradients, which keep the arena, but not what else is in there
+        self._trace.capture.arena.close()
+
     @property
     def busy(self) -> bool:
         return self._now is not None and self._now() is not None

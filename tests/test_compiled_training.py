@@ -333,6 +333,20 @@ def test_memory_is_used_again() -> None:
     assert 11 * x.data.nbytes < sizes[1] - sizes[0] < 24 * x.data.nbytes
 
 
+@needs_kernels
+def test_memory_is_given_back() -> None:
+    """Of a net that was trained only its weights and gradients stay in memory."""
+    net = nn.Conv2d(4, 4, 3, padding=1)
+    call = cc.compile_training(net)
+    step(call, cc.randn(16, 4, 32, 32))
+    step(call, cc.randn(8, 4, 32, 32))
+    arenas = [passes._trace.capture.arena for passes in call._passes.values()]
+    assert all(arena.free for arena in arenas)
+    del call
+    gc.collect()
+    assert net.weight.grad is not None and not any(arena.free for arena in arenas)
+
+
 class Outside(nn.Module):
     def __init__(self) -> None:
         self.last = nn.Linear(3, 2)

@@ -43,6 +43,12 @@ class Arena:
 
     def __init__(self) -> None:
         self.free: dict[int, list[mmap.mmap]] = {}  # by size
+        self.closed = False
+
+    def close(self) -> None:
+        """Nobody will use it again: what is free goes back to the system, as will the rest."""
+        self.closed = True
+        self.free.clear()
 
 
 class _State(threading.local):
@@ -80,7 +86,7 @@ class _Block(np.ndarray):
             return
         if self.arena is None:
             _give_back(self.memory)
-        else:
+        elif not self.arena.closed:
             self.arena.free.setdefault(len(self.memory), []).append(self.memory)
 
 
