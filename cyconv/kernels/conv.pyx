@@ -265,9 +265,11 @@ cdef Problem problem_of(
     p.blocks = (p.fg + p.mr - 1) // p.mr
     p.by_tap = by_tap(transposed, direct, stride)
     cut_direct(&p, threads)
-    p.panels = 1  # those that are multiplied a part at a time stay alone in the cache
+    # Those that are multiplied a part at a time stay alone in the cache; but not where one tap reads
+    # each plane once, so that nothing but its stretches counts.
+    p.panels = 1
     p.direct = direct or not lay_out_padded(&p)
-    if not p.direct and p.cg * p.taps <= PART:
+    if not p.direct and (p.taps == 1 or p.cg * p.taps <= PART):
         p.panels = max(<Py_ssize_t>1, min(jobs_of_group(&p) // JOBS, <Py_ssize_t>PANELS))
     # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
     # result does not depend on the number of threads

@@ -9,12 +9,12 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport VLEN, load, prefetch, real, store
-from cyconv.kernels.tile cimport first_row, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
     PANELS = 8                 # filled together at most
-    AHEAD = 16                 # channels from where memory is asked for to where it is copied
+    AHEAD = 8                  # channels from where memory is asked for to where it is copied
 
 
 cdef struct Problem:
@@ -255,7 +255,7 @@ cdef inline void fill_panels(
     cdef const real* src
     cdef real* dst
     cdef const Segment* s
-    cdef Py_ssize_t c, t, i, j, size
+    cdef Py_ssize_t c, t, i, j, size, line
     for i in range(count):
         segment_counts[i] = 0 if panels[i].in_place else segments_of(p, &panels[i], segments[i])
     for c in range(p.cg):
@@ -268,7 +268,8 @@ cdef inline void fill_panels(
                     dst = panels[i].rows + (c * p.taps + t) * panels[i].width + s.lane
                     size = s.size
                     if t == 0:  # planes lie too far apart for the processor to foresee the next
-                        prefetch(src + AHEAD * p.plane)
+                        for line in range((2 * VLEN + LINE - 1) // LINE):
+                            prefetch(src + AHEAD * p.plane + line * LINE)
                     while size > 0 and src + VLEN <= p.end:
                         store(dst, load(src))
                         dst, src, size = dst + VLEN, src + VLEN, size - VLEN
