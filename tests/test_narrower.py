@@ -35,6 +35,8 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
         (8, (3, 128, 7, 2), "forward", 8, "winograd"),
         (8, (64, 128, 7, 1), "forward", 16, "im2col"),  # reads pixels in place
         (8, (64, 128, 7, 2), "input_grad", 8, "direct"),
+        (24, (64, 128, 7, 2), "input_grad", 8, "direct"),  # a third of the lanes would idle
+        (17, (16, 16, 3, 1), "forward", 16, "winograd"),
         (8, (64, 256, 1, 1), "input_grad", 16, "im2col"),
         (2, (64, 128, 7, 2), "input_grad", 16, "im2col"),  # short vectors would idle as well
     ],

@@ -108,17 +108,17 @@ def choose_width(
     """(lanes, algorithm, why) where there are kernels for vectors of these lengths, longest first.
 
     A batch that leaves half of a long vector's lanes idle fills a short one: that is better for the
-    transforms of Winograd's tiles, and for the gradient by the input, which reads pixel lanes from
-    all over dout.
+    transforms of Winograd's tiles. So it is, for any batch that fills short vectors well enough, for
+    the gradient by the input, which reads pixel lanes from all over dout.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
-    if shortest < longest and g.n < longest:
+    if shortest < longest:
         other, why = choose(g, char, shortest, direction)
         gathers = direction == "input_grad" and name == "im2col" and not g.window.is_pointwise
         in_images = lanes_are_tiles(g, longest) and not lanes_are_tiles(g, shortest)
         few = min(g.c, g.f) < TILES_FROM and in_images
-        winograd = other == "winograd" and (name != other or few)
+        winograd = other == "winograd" and g.n < longest and (name != other or few)
         if winograd or (gathers and other == "direct"):
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason

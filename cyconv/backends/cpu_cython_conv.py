@@ -231,8 +231,8 @@ class _PixelProducts:
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
         self.kernel, self.threads = kernels.conv_weight_grad, threads_for(g.macs)
         self.how = (g.groups, *sliding(g.window))
+        self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how) * self.threads
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
-        size = self.kernel.scratch_size(x, dout, *self.how) * self.threads
-        scratch = aligned_empty((size,), x.dtype)
+        scratch = aligned_empty((self.scratch,), x.dtype)
         call(self.kernel.weight_grad, x, dout, dw, scratch, *self.how, self.threads)

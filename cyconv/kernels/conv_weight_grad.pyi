@@ -1,8 +1,8 @@
 from typing import Any
 
 def scratch_size(
-    x: Any,
-    dout: Any,
+    x: tuple[int, ...],
+    dout: tuple[int, ...],
     groups: int,
     kernel: tuple[int, ...],
     stride: tuple[int, ...],

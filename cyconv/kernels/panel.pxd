@@ -8,13 +8,14 @@
 # Where pixels are the lanes, those of one row need no panel: they are read in the copy.
 
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.simd cimport VLEN, load, prefetch, real, store
+from cyconv.kernels.simd cimport VLEN, load, load_first, prefetch, real, store, store_first
 from cyconv.kernels.tile cimport LINE, first_row, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
     PANELS = 8                 # filled together at most
-    AHEAD = 8                  # channels from where memory is asked for to where it is copied
+    AHEAD = 8                  # channels from where memory is asked for to where it is copied ...
+    BEYOND = 2048 // sizeof(real)  # ... and numbers of a row: pages end too soon for the processor to foresee
 
 
 cdef struct Problem:
@@ -119,21 +120,22 @@ cdef inline Py_ssize_t tap_at(const Axis* a, Py_ssize_t k) noexcept nogil:
 
 
 cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
-    # how the copy lies; False if it would be out of all proportion
+    # how the copy lies; False if it would be out of all proportion. (How one lies that could not even be
+    # addressed stays open.)
     cdef double size
     p.phases = pace(&p.cols)
     p.height = padded_size(&p.rows)
     p.width = (padded_size(&p.cols) + p.phases - 1) // p.phases
     size = <double>p.x.c * p.height * p.phases * p.width * p.x.n
-    if size >= 2.0**20 and size >= 16 * (
-            <double>p.x.c * p.x.h * p.x.w * p.x.n + <double>p.out.c * p.out.h * p.out.w * p.out.n):
+    if size >= 2.0**60:
         return False
     p.rowsize = p.phases * p.width * p.x.n
     p.plane = p.height * p.rowsize
     p.in_place = (p.taps == 1 or not p.rows.transposed) \
         and p.rows.stride == 1 and p.cols.stride == 1 \
         and p.height == p.x.h and p.width == p.x.w and p.rows.before == 0 and p.cols.before == 0
-    return True
+    return size < 2.0**20 or size < 16 * (
+        <double>p.x.c * p.x.h * p.x.w * p.x.n + <double>p.out.c * p.out.h * p.out.w * p.out.n)
 
 
 cdef inline Py_ssize_t column_place(const Problem* p, Py_ssize_t k) noexcept nogil:
@@ -187,7 +189,6 @@ cdef inline void pad_row(
         copy(dst + at * images, src + iw * images, count * images)
         clear(dst + (at + count) * images, (p.width - at - count) * images)
         return
-    clear(dst, p.rowsize)
     for phase in range(p.phases):
         if p.cols.transposed:
             iw = ceil_divided(-before, apart)
@@ -195,10 +196,16 @@ cdef inline void pad_row(
         else:
             at = ceil_divided(before - phase, step)
             iw = at * step + phase - before
+        clear(dst, (p.width if apart > 1 else min(at, p.width)) * images)
         while iw < p.x.w and at < p.width:
-            for i in range(images):
-                dst[at * images + i] = src[iw * images + i]
+            if images >= VLEN:
+                copy(dst + at * images, src + iw * images, images)
+            else:
+                for i in range(images):
+                    dst[at * images + i] = src[iw * images + i]
             iw, at = iw + step, at + apart
+        if apart == 1:
+            clear(dst + at * images, (p.width - at) * images)
         dst = dst + p.width * images
 
 
@@ -209,12 +216,12 @@ cdef inline void clear(real* dst, Py_ssize_t count) noexcept nogil:
 
 
 cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t i
     while count >= VLEN:
+        prefetch(src + BEYOND)
         store(dst, load(src))
         dst, src, count = dst + VLEN, src + VLEN, count - VLEN
-    for i in range(count):
-        dst[i] = src[i]
+    if count > 0:
+        store_first(dst, load_first(src, count), count)
 
 
 # ------------------------------------------------------------------ panels

@@ -25,6 +25,29 @@ enum { FR1 = 12, FR2 = 10, FR3 = 8, FR4 = 6, FR5 = 5, FR6 = 4 };
 enum { FR1 = 6, FR2 = 4, FR3 = 3, FR4 = 2, FR5 = 2, FR6 = 2 };
 #endif
 
+/* Masks of the first lanes, where there are instructions that read or write no others. (AVX2 has one to
+   write, too, but on some processors that takes longer than one number after the other.) */
+#if CYCONV_VLEN > 1 && defined(__GNUC__) && defined(__AVX512F__)
+#include <immintrin.h>
+#define FIRST(count) ((1u << (count)) - 1)
+#if CYCONV_VLEN == 16
+#define MASKED_LOAD(p, mask) _mm512_maskz_loadu_ps((__mmask16)(mask), p)
+#define MASKED_STORE(p, mask, v) _mm512_mask_storeu_ps(p, (__mmask16)(mask), (__m512)(v))
+#else
+#define MASKED_LOAD(p, mask) _mm512_maskz_loadu_pd((__mmask8)(mask), p)
+#define MASKED_STORE(p, mask, v) _mm512_mask_storeu_pd(p, (__mmask8)(mask), (__m512d)(v))
+#endif
+#elif CYCONV_VLEN > 1 && defined(__GNUC__) && defined(__AVX2__)
+#include <immintrin.h>
+static const int lanes_on[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+#define FIRST(count) _mm256_loadu_si256((const __m256i *)(lanes_on + 8 - (count) * (8 / CYCONV_VLEN)))
+#if CYCONV_VLEN == 8
+#define MASKED_LOAD(p, mask) _mm256_maskload_ps(p, mask)
+#else
+#define MASKED_LOAD(p, mask) _mm256_maskload_pd(p, mask)
+#endif
+#endif
+
 static inline vreal broadcast(real x) {
   vreal zeros = {0};
   return x - zeros; /* which is x, also for -0; the sum would be 0 for -0 */
@@ -49,6 +72,30 @@ static inline vreal gated(vreal v, vreal gate) {
   return (vreal)((lane_numbers)v & ~(gate <= 0));
 #else
   return gate <= 0 ? 0 : v;
+#endif
+}
+
+/* The first `count` numbers, and zeros behind them. */
+static inline vreal load_first(const real *p, Py_ssize_t count) {
+#if defined(FIRST)
+  return (vreal)MASKED_LOAD(p, FIRST(count));
+#elif CYCONV_VLEN > 1
+  vreal v = {0};
+  Py_ssize_t i;
+  for (i = 0; i < count; i++) v[i] = p[i];
+  return v;
+#else
+  return count > 0 ? *p : 0;
+#endif
+}
+
+static inline void store_first(real *p, vreal v, Py_ssize_t count) {
+#if defined(MASKED_STORE)
+  MASKED_STORE(p, FIRST(count), v);
+#else
+  const real *lanes = (const real *)&v;
+  Py_ssize_t i;
+  for (i = 0; i < count; i++) p[i] = lanes[i];
 #endif
 }
 

@@ -19,6 +19,9 @@ cdef extern from "simd.h" nogil:
     void transpose(vreal* rows)  # VLEN vectors
     vreal rectified(vreal v)  # max(v, 0); NaN stays
     vreal gated(vreal v, vreal gate)  # v where gate is not at most 0, else 0
+    # of 0 to VLEN numbers; nothing else is read (then there are zeros behind them) or written
+    vreal load_first(const real* p, Py_ssize_t count)
+    void store_first(real* p, vreal v, Py_ssize_t count)
     # the return type of a function that must be inlined, so that its constant arguments unroll loops
     ctypedef void inlined "ALWAYS_INLINE void"
 
@@ -29,22 +32,6 @@ cdef inline vreal load(const real* p) noexcept nogil:
 
 cdef inline void store(real* p, vreal v) noexcept nogil:
     (<vreal*>p)[0] = v
-
-
-cdef inline vreal load_first(const real* p, Py_ssize_t count) noexcept nogil:
-    # the first `count` numbers and zeros behind them; reads nothing else
-    cdef real lanes[VLEN]
-    cdef Py_ssize_t i
-    for i in range(VLEN):
-        lanes[i] = p[i] if i < count else 0
-    return (<vreal*>&lanes[0])[0]
-
-
-cdef inline void store_first(real* p, vreal v, Py_ssize_t count) noexcept nogil:
-    cdef real* lanes = <real*>&v
-    cdef Py_ssize_t i
-    for i in range(count):
-        p[i] = lanes[i]
 
 
 cdef inline real lane_sum(vreal v) noexcept nogil:

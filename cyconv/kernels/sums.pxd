@@ -3,9 +3,12 @@
 # rows of x ("taps") of sums in registers.
 
 from cyconv.kernels.simd cimport (
-    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, broadcast, inlined, keep, load, load_first, real, store,
-    vreal,
+    FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, broadcast, inlined, keep, load, load_first, prefetch,
+    real, store, vreal,
 )
+
+cdef enum:
+    BEYOND = 2048 // sizeof(real)  # numbers from where memory is asked for to where it is read
 
 
 cdef inline Py_ssize_t first_in(Py_ssize_t block, Py_ssize_t size, Py_ssize_t count) noexcept nogil:
@@ -38,6 +41,8 @@ cdef inline inlined tile(
         for r in range(rows):
             j = 0
             while j < whole:
+                if fr == 1:  # so little is done with each number that memory would be waited for
+                    prefetch(ds[0] + j + BEYOND)
                 if fr < tr:  # the fewer vectors are held in registers
                     for f in range(fr):
                         held[f] = load(ds[f] + j)
@@ -94,17 +99,19 @@ cdef inline Py_ssize_t fr_of(Py_ssize_t tr) noexcept nogil:
         else FR5 if tr == 5 else FR6 if tr == 6 else 1 if tr == 9 else 0
 
 
+cdef inline double cost_of(Py_ssize_t tr, Py_ssize_t count, Py_ssize_t fg) noexcept nogil:
+    # of all products of so many taps and filters: those for nothing, too, and the vectors to be loaded
+    cdef Py_ssize_t fr = fr_of(tr)
+    cdef double products = <double>((count + tr - 1) // tr * tr) * ((fg + fr - 1) // fr * fr)
+    return products * (1 + 0.25 / tr + 0.25 / fr)
+
+
 cdef inline Py_ssize_t best_tile(Py_ssize_t count, Py_ssize_t fg) noexcept nogil:
-    # the number of taps in a tile that wastes least: sums for nothing, then vectors to be loaded
-    cdef Py_ssize_t tr, fr, best = 1
-    cdef double cost, least = 0
-    for tr in range(1, min(count, <Py_ssize_t>TR_MAX) + 1):
-        fr = fr_of(tr)
-        if fr == 0:
-            continue
-        cost = <double>((count + tr - 1) // tr * tr) * ((fg + fr - 1) // fr * fr)
-        cost = cost * (1 + 0.25 / tr + 0.25 / fr)
-        if tr == 1 or cost < least:
-            least = cost
-            best = tr
+    # the number of taps in a tile that costs least
+    cdef Py_ssize_t tr, best = 1
+    cdef double cost, least = cost_of(1, count, fg)
+    for tr in range(2, min(count, <Py_ssize_t>TR_MAX) + 1):
+        cost = cost_of(tr, count, fg) if fr_of(tr) > 0 else least
+        if cost < least:
+            best, least = tr, cost
     return best

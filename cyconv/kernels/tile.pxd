@@ -3,7 +3,7 @@
 # 2, or 4 where mr is too small to keep the FMA units busy, or 1 where there are no more lanes.
 
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, keep, load, real, rectified, store, vreal,
+    MR_MAX, VLEN, broadcast, inlined, keep, load, load_first, real, rectified, store, store_first, vreal,
 )
 
 cdef enum:
@@ -61,10 +61,8 @@ cdef inline inlined tile(
         place, step = out, outstride
         if not whole:
             place, step = edge, nv * VLEN
-            for i in range(mr * nv * VLEN):
-                edge[i] = 0
             if add:
-                copy_edge(out, outstride, edge, step, mr, lanes)
+                load_edge(out, outstride, edge, mr, nv, lanes)
         if add or how == IN_ROWS:
             for i in range(mr):
                 for j in range(nv):
@@ -108,19 +106,37 @@ cdef inline inlined tile(
             for j in range(nv):
                 store(place + i * step + j * VLEN, sums[i * nv + j])
         if not whole:
-            copy_edge(edge, step, out, outstride, mr, lanes)
+            store_edge(edge, out, outstride, mr, nv, lanes)
         x, out = x + odd_lines(count * nv * VLEN), out + mr * outstride
         w = w - wstep if again else w + count * wstep
 
 
-cdef inline void copy_edge(
-    const real* src, Py_ssize_t srcstep, real* dst, Py_ssize_t dststep, Py_ssize_t rows,
+cdef inline Py_ssize_t lanes_in(Py_ssize_t j, Py_ssize_t lanes) noexcept nogil:
+    # in vector j
+    return max(<Py_ssize_t>0, min(lanes - j * VLEN, <Py_ssize_t>VLEN))
+
+
+cdef inline void load_edge(
+    const real* out, Py_ssize_t outstride, real* edge, Py_ssize_t rows, Py_ssize_t vectors,
+    Py_ssize_t lanes,
+) noexcept nogil:
+    # whole vectors of the edge are written and read: the processor passes no parts on from one to the other
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(vectors):
+            store(edge + (i * vectors + j) * VLEN,
+                  load_first(out + i * outstride + j * VLEN, lanes_in(j, lanes)))
+
+
+cdef inline void store_edge(
+    const real* edge, real* out, Py_ssize_t outstride, Py_ssize_t rows, Py_ssize_t vectors,
     Py_ssize_t lanes,
 ) noexcept nogil:
     cdef Py_ssize_t i, j
     for i in range(rows):
-        for j in range(lanes):
-            dst[i * dststep + j] = src[i * srcstep + j]
+        for j in range(vectors):
+            store_first(out + i * outstride + j * VLEN, load(edge + (i * vectors + j) * VLEN),
+                        lanes_in(j, lanes))
 
 
 cdef inline inlined tile_of(
