@@ -13,7 +13,7 @@ from cyconv.kernels.planes cimport (
     Planes, check_apart, check_threads, extent, numbers, planes,
 )
 from cyconv.kernels.pack cimport pack_block
-from cyconv.kernels.direct cimport Taps, cut_direct, direct_row
+from cyconv.kernels.direct cimport Taps, cut_direct, direct_row, find_taps, images_in_place
 from cyconv.kernels.panel cimport (
     PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, from_cache_line, lay_out_padded,
     out_at, pad_row, place_of, rows_of, tap_place, weights_of,
@@ -117,13 +117,16 @@ cdef inline void multiply_panel(
 
 cdef void left_over(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t row,
-    Py_ssize_t image, Py_ssize_t count, real* scratch,
+    Py_ssize_t end, real* scratch, Taps* taps,
 ) noexcept nogil:
-    # one row of output pixels for `count` images from `image` on, which do not fill a vector
+    # of one row of output pixels those before image `end` that could not be read in place
     cdef Panel panel
-    cdef Py_ssize_t ow
-    panel.rows, panel.lanes, panel.width, panel.in_place = scratch, count, VLEN, False
+    cdef Py_ssize_t ow, image = end - end % VLEN
+    panel.rows, panel.lanes, panel.width, panel.in_place = scratch, end - image, VLEN, False
     for ow in range(p.out.w):
+        find_taps(p, row, ow, 1, taps)
+        if images_in_place(p, taps, 0, end) == end:
+            continue
         panel.position = (row * p.out.w + ow) * p.out.n + image
         fill_pixel(p, group, row, ow, image, &panel)
         multiply_panels(p, group, first, last, &panel, 1)
@@ -138,7 +141,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     cdef Py_ssize_t first = part * p.blocks // p.parts
     cdef Py_ssize_t last = (part + 1) * p.blocks // p.parts
     cdef Py_ssize_t group = job // p.parts // p.jobs
-    cdef Py_ssize_t begin, row, image, end, whole, channel
+    cdef Py_ssize_t begin, row, image, end, channel
     cdef Panel panel
     cdef real* panels = from_cache_line(scratch)
     cdef Taps taps
@@ -155,15 +158,14 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     begin = job % row_jobs(p) * p.band
     image = job // row_jobs(p) * p.images
     end = min(p.out.n, image + p.images)
-    whole = end - (end - image) % VLEN
     channel = 0
     while channel < p.cg:
         for row in range(begin, min(begin + p.band, p.out.h)):
-            direct_row(p, group, first, last, channel, row, image, whole, &taps)
+            direct_row(p, group, first, last, channel, row, image, end, &taps)
         channel = channel + p.channels
-    if whole < end:
+    if end % VLEN != 0:
         for row in range(begin, min(begin + p.band, p.out.h)):
-            left_over(p, group, first, last, row, whole, end - whole, panels)
+            left_over(p, group, first, last, row, end, panels, &taps)
 
 
 cdef inline bint are_filled(const Problem* p) noexcept nogil:

@@ -20,6 +20,7 @@ cdef struct Taps:
     Py_ssize_t* xoff           # where each tap of a tile finds x, and its weights
     Py_ssize_t* woff
     Py_ssize_t across          # taps in a row of a channel
+    Py_ssize_t last            # of the taps' places in a plane, the furthest
 
 
 cdef inline Py_ssize_t find_taps(
@@ -27,6 +28,7 @@ cdef inline Py_ssize_t find_taps(
 ) noexcept nogil:
     # where an output pixel finds what it reads of so many channels, and the weights of that
     cdef Py_ssize_t kh, kw, ih, iw, before, taps = 0
+    s.last = -(2**60)  # none
     for kh in range(p.rows.kernel):
         ih = source(&p.rows, row, kh)
         if ih < 0:
@@ -36,12 +38,22 @@ cdef inline Py_ssize_t find_taps(
             iw = source(&p.cols, col, kw)
             if iw >= 0:
                 s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
+                s.last = max(s.last, s.xoff[taps])
                 s.woff[taps] = (kh * p.cols.kernel + kw) * tap_step(p) * p.mr
                 taps += 1
         s.across = taps - before
     for_all_channels(s.xoff, taps, channels, p.x.stride)
     for_all_channels(s.woff, taps, channels, channel_step(p) * p.mr)
     return channels * taps
+
+
+cdef inline Py_ssize_t images_in_place(
+    const Problem* p, const Taps* s, Py_ssize_t place, Py_ssize_t end
+) noexcept nogil:
+    # so many of `end` images can a pixel, whose taps are moved on by `place`, read in whole vectors: the
+    # last vector takes other pixels' images along, but nothing beyond the plane, which may be the last
+    cdef Py_ssize_t vectors = (end + VLEN - 1) // VLEN
+    return end if place + s.last + vectors * VLEN <= p.x.h * p.x.w * p.x.n else end - end % VLEN
 
 
 cdef inline Py_ssize_t run_from(const Problem* p, Py_ssize_t col) noexcept nogil:
@@ -71,9 +83,9 @@ cdef inline void direct_row(
     const Problem* p, Py_ssize_t group, Py_ssize_t first, Py_ssize_t last, Py_ssize_t channel,
     Py_ssize_t row, Py_ssize_t image, Py_ssize_t end, Taps* s,
 ) noexcept nogil:
-    # one row of output pixels for the images from `image` to `end`, whole vectors of them, for the
-    # blocks of written channels from `first` to `last`, and for as many read ones from `channel` on
-    # as stay in the cache. All blocks use what a run of pixels reads, before the next run.
+    # one row of output pixels for the images from `image` to `end`, as far as they can be read in place,
+    # for the blocks of written channels from `first` to `last`, and for as many read ones from `channel`
+    # on as stay in the cache. All blocks use what a run of pixels reads, before the next run.
     cdef Py_ssize_t channels = min(p.channels, p.cg - channel)
     cdef const real* plane = p.x.data + (group * p.cg + channel) * p.x.stride
     cdef const real* x = plane
@@ -81,7 +93,7 @@ cdef inline void direct_row(
     cdef real* out
     cdef bint add = channel > 0
     cdef bint relu = p.relu and channel + channels == p.cg
-    cdef Py_ssize_t phase, ow, run, pixel, i, lanes, block, rows, count = 0
+    cdef Py_ssize_t phase, ow, run, pixel, i, stop, lanes, block, rows, count = 0
     # behind the bias and the channels before
     cdef Py_ssize_t behind = (1 + channel * channel_step(p)) * p.mr if add else 0
     # pixels so far apart read with the same taps what lies a step further, if no tap is outside
@@ -105,10 +117,10 @@ cdef inline void direct_row(
                 rows = rows_of(p, block)
                 out = out_at(p, group, block, (row * p.out.w + ow) * p.out.n)
                 for pixel in range(run):
-                    i = image
-                    while i < end:
-                        lanes = min(end - i, <Py_ssize_t>(2 * VLEN))
-                        if p.mr <= WIDE_MR and end - i >= 4 * VLEN:
+                    i, stop = image, images_in_place(p, s, x - plane + pixel * step, end)
+                    while i < stop:
+                        lanes = min(stop - i, <Py_ssize_t>(2 * VLEN))
+                        if p.mr <= WIDE_MR and stop - i >= 4 * VLEN:
                             lanes = 4 * VLEN
                         placed_tile(add, rows, count, x + pixel * step + i, s.xoff, w, s.woff, p.mr,
                                     out + pixel * apart * p.out.n + i, p.out.stride, lanes, relu)
