@@ -263,6 +263,8 @@ cdef inline void fill_panels(
     cdef real* dst
     cdef const Segment* s
     cdef Py_ssize_t c, t, i, j, size, line
+    # of a row of lanes; the taps of larger kernels read on from the first
+    cdef Py_ssize_t lines = (2 * VLEN + LINE - 1) // LINE if p.taps == 1 else 1
     for i in range(count):
         segment_counts[i] = 0 if panels[i].in_place else segments_of(p, &panels[i], segments[i])
     for c in range(p.cg):
@@ -275,7 +277,7 @@ cdef inline void fill_panels(
                     dst = panels[i].rows + (c * p.taps + t) * panels[i].width + s.lane
                     size = s.size
                     if t == 0:  # planes lie too far apart for the processor to foresee the next
-                        for line in range((2 * VLEN + LINE - 1) // LINE):
+                        for line in range(lines):
                             prefetch(src + AHEAD * p.plane + line * LINE)
                     while size > 0 and src + VLEN <= p.end:
                         store(dst, load(src))
