@@ -34,18 +34,33 @@ cdef inline void fetch(
                 image = image + 64 // <Py_ssize_t>sizeof(real)  # of a cache line
 
 
-cdef inline void load_line(
-    const real* src, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t rows,
-    Py_ssize_t count, vreal* line,
+cdef struct Rows:
+    # of a tile: each from the first column of the image on, or zeros, however far along the row
+    const real* begin[ALONG]
+    Py_ssize_t inside[ALONG]  # -1, or 0 outside of the image
+
+
+cdef inline inlined find_rows(
+    const int reads, const int apart, const Planes* a, const real* plane, Py_ssize_t top,
+    const vreal* zeros, Rows* rows,
 ) noexcept nogil:
-    # the rows from `first` to `end`, `step` numbers apart, and zeros in the others
+    cdef Py_ssize_t i, row
+    for i in range(reads):
+        row = top + apart * i
+        rows.inside[i] = -1 if 0 <= row < a.h else 0
+        rows.begin[i] = plane + row * a.w * a.n if 0 <= row < a.h else <const real*>zeros
+
+
+cdef inline inlined load_column(
+    const int reads, const Rows* rows, Py_ssize_t place, Py_ssize_t count, vreal* column
+) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(first):
-        line[i] = broadcast(0)
-    for i in range(first, end):
-        line[i] = load_some(src + i * step, count)
-    for i in range(end, rows):
-        line[i] = broadcast(0)
+    if count == VLEN:
+        for i in range(reads):
+            column[i] = load(rows.begin[i] + (place & rows.inside[i]))
+    else:
+        for i in range(reads):
+            column[i] = load_first(rows.begin[i] + (place & rows.inside[i]), count)
 
 
 cdef inline inlined transform_input(
@@ -56,24 +71,20 @@ cdef inline inlined transform_input(
     # `apart` from each other, zeros outside the image, for `count` <= VLEN images
     cdef vreal t[MOST]  # t[column, point]
     cdef vreal line[ALONG]
-    cdef Py_ssize_t i, j, iw
-    cdef Py_ssize_t rowstep = x.w * x.n
+    cdef vreal zeros = broadcast(0)
+    cdef Rows rows
+    cdef Py_ssize_t i, j
     cdef int along = points_along(method), reads = reads_along(method)
-    # row of the tile that the image has, and the one behind its last
-    cdef Py_ssize_t first = max(<Py_ssize_t>0, (apart - 1 - top) // apart)
-    cdef Py_ssize_t end = min(<Py_ssize_t>reads, (x.h - top + apart - 1) // apart)
-    cdef bint whole = count == VLEN and first == 0 and end == reads
+    find_rows(reads, apart, x, plane, top, &zeros, &rows)
+    for i in range(along * along):  # so many places at a time are more than the processor foresees
+        prefetch(v + i * vstride)
     for j in range(reads):
-        iw = left + apart * j
-        if not 0 <= iw < x.w or first >= end:
-            for i in range(along):
-                t[j * along + i] = broadcast(0)
-        elif whole:
-            input_1d(method, plane + top * rowstep + iw * x.n, apart * rowstep, t + j * along, 1)
-        else:
-            load_line(plane + top * rowstep + iw * x.n, apart * rowstep, first, end, reads, count,
-                      line)
+        if 0 <= left + apart * j < x.w:
+            load_column(reads, &rows, (left + apart * j) * x.n, count, line)
             input_1d(method, <real*>line, VLEN, t + j * along, 1)
+        else:
+            for i in range(along):
+                t[j * along + i] = zeros
     input_lines(method, t, v, vstride)
 
 
@@ -131,18 +142,18 @@ cdef inline inlined transform_grad(
     # outside the image, for `count` <= VLEN images
     cdef vreal t[ALONG * 4]  # t[column, point]
     cdef vreal line[ALONG]
+    cdef vreal zeros = broadcast(0)
+    cdef Rows rows
     cdef Py_ssize_t i, j
-    cdef Py_ssize_t rowstep = d.w * d.n
-    cdef const real* first = plane + top * rowstep + left * d.n
     cdef int side = side_of(kernel), along = points_along(kernel)
-    cdef bint whole = count == VLEN and top + side <= d.h and left + side <= d.w
+    find_rows(side, 1, d, plane, top, &zeros, &rows)
     for j in range(side):
-        if whole:
-            evaluate_1d(kernel, side, first + j * d.n, rowstep, t + j * along, 1, True)
-            continue
-        load_line(first + j * d.n, rowstep, 0, min(<Py_ssize_t>side, d.h - top) if left + j < d.w else 0,
-                  side, count, line)
-        evaluate_1d(kernel, side, <real*>line, VLEN, t + j * along, 1, True)
+        if left + j < d.w:
+            load_column(side, &rows, (left + j) * d.n, count, line)
+            evaluate_1d(kernel, side, <real*>line, VLEN, t + j * along, 1, True)
+        else:
+            for i in range(along):
+                t[j * along + i] = zeros
     for i in range(along):
         evaluate_1d(kernel, side, <real*>(t + i), along * VLEN, line, 1, True)
         for j in range(along):
