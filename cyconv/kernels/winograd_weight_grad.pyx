@@ -27,7 +27,8 @@ from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs,
 
 cdef enum:
     CACHED = 4194304                # bytes of panels in a chunk of all threads, ...
-    OWN = 655360                    # ... and of one that has its own, besides so much of M at most
+    OWN = 655360                    # ... and of one that has its own, ...
+    OWN_M = 81920                   # ... as well as so much of M at most: it is added up at the end
     SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
     FEW = 8                         # ... but a few threads are to share the slices evenly, ...
     MANY = 16                       # ... and more than so many need too much memory
@@ -229,7 +230,7 @@ cdef Problem problem_of(
     per_step = p.points * VLEN * (p.lanes + f)
     # M is read and written once in each chunk: the panels are to be larger, if need be
     p.slices, size = 1, max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p))
-    if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN:
+    if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN_M:
         p.slices = min(p.total, max(<Py_ssize_t>FEW, min(p.total // SLICE, <Py_ssize_t>MANY)))
         size = OWN // <Py_ssize_t>sizeof(real)
     p.mrow, p.mstep = p.points * p.lanes, p.lanes
