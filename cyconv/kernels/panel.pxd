@@ -161,6 +161,11 @@ cdef inline Py_ssize_t row_of(const Axis* a, Py_ssize_t position) noexcept nogil
     return i if 0 <= i < a.size else -1
 
 
+cdef inline bint is_read(const Axis* a, Py_ssize_t position) noexcept nogil:
+    # whether any tap reads a padded position: a kernel may be smaller than its stride
+    return a.transposed or a.dilation > 1 or position % a.stride < a.kernel
+
+
 cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     # a / b rounded up, or 0 for a below 0
     return (a + b - 1) // b if a > 0 else 0
@@ -169,7 +174,7 @@ cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline void pad_row(
     const Problem* p, Py_ssize_t channel, Py_ssize_t row, real* dst
 ) noexcept nogil:
-    # fill one row of the copy
+    # fill one row of the copy, as far as any tap reads it
     cdef Py_ssize_t ih = row_of(&p.rows, row), before = origin(&p.cols)
     cdef Py_ssize_t images = p.x.n
     cdef Py_ssize_t step = p.phases           # of columns of x
@@ -177,6 +182,8 @@ cdef inline void pad_row(
     cdef Py_ssize_t i, phase, iw, at
     cdef const real* src
     cdef Py_ssize_t count
+    if not is_read(&p.rows, row):
+        return
     if ih < 0:
         clear(dst, p.rowsize)
         return
@@ -190,6 +197,9 @@ cdef inline void pad_row(
         clear(dst + (at + count) * images, (p.width - at - count) * images)
         return
     for phase in range(p.phases):
+        if not is_read(&p.cols, phase):
+            dst = dst + p.width * images
+            continue
         if p.cols.transposed:
             iw = ceil_divided(-before, apart)
             at = before + iw * apart
