@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by (side of the kernels, stride), Winograd's
@@ -27,21 +29,25 @@ OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Lanes of the vectors that images take up, relative to the images: of the direct algorithm, and of
 # Winograd's, which makes up for more.
 MOST_IDLE = 1.25
-MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.25}
+MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.5}
 # Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the pixels
 # that are written; by (side of the kernels, stride). Otherwise a strided gradient would multiply
 # mostly zeros, see im2col.
 MOST_WASTE_OF_LANES = {
-    "forward": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 1.3, (5, 2): 1.3, (7, 2): 1.6},
-    "input_grad": {(3, 1): 1.9, (5, 1): 2.2, (3, 2): 6.0},
+    "forward": {(3, 1): 2.65, (5, 1): 2.2, (3, 2): 1.3, (5, 2): 1.3, (7, 2): 1.6},
+    "input_grad": {(3, 1): 2.65, (5, 1): 2.2, (3, 2): 6.0},
 }
+LEAST_LANES = 8  # with stride 1: fewer tiles make too little of the weights that they share
 # From so many channels on, the products outweigh the transforms: long vectors of tiles are then
 # faster than short ones of images
 TILES_FROM = 48
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
-# memory if so many filters read it, from so many channels, and multiply so many numbers at each
-# output pixel; or if the images fill one vector only, while pixels fill the two of a tile
-MANY_FILTERS, MANY_CHANNELS, MANY_PRODUCTS = 32, 16, 8192
+# memory if so many filters read it, from so many channels, and input and output are so many bytes,
+# more than a cache holds; or if the images fill one vector only, while pixels fill the two of a tile
+MANY_FILTERS, MANY_CHANNELS, MANY_BYTES = 32, 16, 20_000_000
+# A weight gradient of 1x1 kernels is a product of matrices from so many filters on, or so many weights
+# for each pixel; otherwise pixels are its lanes
+PRODUCT_FILTERS, PRODUCT_WEIGHTS = 256, 32
 
 MOST_PADDED = 8  # that a depthwise convolution may copy, relative to the pixels of input and output
 
@@ -61,7 +67,8 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     (oh, ow), sizes = g.window.out_size, (g.window.kernel[0], g.window.stride[0])
     least, channels = LEAST_CHANNELS[direction], min(g.c, g.f)
     product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
-    if product and (one_pixel or channels >= least[1, 1]):
+    many = g.f >= PRODUCT_FILTERS or g.c * g.f >= PRODUCT_WEIGHTS * g.n * oh * ow
+    if product and (one_pixel or (many and channels >= least[1, 1])):
         return "dense", "a product of two matrices: lanes are channels"
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
     if g.c == g.groups == g.f > 1 and fills and _padded(g) <= MOST_PADDED * (oh * ow + _pixels(g)):
@@ -77,7 +84,10 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
             between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
             lanes = ((rows - 1) * (cols + between) + cols) * g.n
             computed = _idle(lanes, vector) * lanes / g.n * side**2
-            fits = computed <= MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
+            fits = (
+                (lanes >= LEAST_LANES or sizes[1] > 1)
+                and computed <= MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
+            )
         else:
             stride = sizes[1] if on_input else 1
             waste = rows * cols * (side // stride) ** 2 / (oh * ow)
@@ -92,7 +102,8 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     read, filters = g.c // g.groups, g.f // g.groups
     if direction == "input_grad":
         read, filters = filters, read
-    many = filters >= MANY_FILTERS and read >= MANY_CHANNELS and filters * read >= MANY_PRODUCTS
+    far = (math.prod(g.x_shape) + math.prod(g.out_shape)) * np.dtype(char).itemsize >= MANY_BYTES
+    many = filters >= MANY_FILTERS and read >= MANY_CHANNELS and far
     narrow = g.n < 2 * vector and filters >= MANY_CHANNELS
     # larger kernels and strides would need a copy of the whole input besides
     if (many or narrow) and g.window.is_pointwise:
