@@ -43,10 +43,10 @@ LEAST_LANES = 8  # with stride 1: fewer tiles make too little of the weights tha
 TILES_FROM = 48
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
-# more than a cache holds; or if the images fill one vector only, while pixels fill the two of a tile
+# more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
 MANY_FILTERS, MANY_CHANNELS, MANY_BYTES = 32, 16, 20_000_000
-# A weight gradient of 1x1 kernels is a product of matrices from so many filters on, or so many weights
-# for each pixel; otherwise pixels are its lanes
+# A weight gradient of 1x1 kernels is a product of matrices from so many filters on, or so many
+# weights for each pixel; otherwise pixels are its lanes
 PRODUCT_FILTERS, PRODUCT_WEIGHTS = 256, 32
 
 MOST_PADDED = 8  # that a depthwise convolution may copy, relative to the pixels of input and output
@@ -84,10 +84,8 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
             between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
             lanes = ((rows - 1) * (cols + between) + cols) * g.n
             computed = _idle(lanes, vector) * lanes / g.n * side**2
-            fits = (
-                (lanes >= LEAST_LANES or sizes[1] > 1)
-                and computed <= MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
-            )
+            most = MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
+            fits = computed <= most and (lanes >= LEAST_LANES or sizes[1] > 1)
         else:
             stride = sizes[1] if on_input else 1
             waste = rows * cols * (side // stride) ** 2 / (oh * ow)
@@ -119,8 +117,8 @@ def choose_width(
     """(lanes, algorithm, why) where there are kernels for vectors of these lengths, longest first.
 
     A batch that leaves half of a long vector's lanes idle fills a short one: that is better for the
-    transforms of Winograd's tiles. So it is, for any batch that fills short vectors well enough, for
-    the gradient by the input, which reads pixel lanes from all over dout.
+    transforms of Winograd's tiles. So it is for the gradient by the input, which reads pixel lanes
+    from all over dout, for any batch that fills short vectors well enough.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
