@@ -181,7 +181,7 @@ cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stage
     while first < end:
         steps = min(p.steps, end - first)
         for job in prange((steps + SPAN - 1) // SPAN * (p.blocks + p.fblocks), num_threads=threads,
-                          schedule="static"):
+                          schedule="dynamic", chunksize=p.blocks + p.fblocks):
             fill_job(p, first, steps, job, stages + threadid() * p.points * STAGE)
         # a thread stays at a point for half of its jobs
         for job in prange(p.points * p.fblocks, num_threads=threads, schedule="dynamic",
