@@ -26,15 +26,18 @@ cdef struct Taps:
 cdef inline Py_ssize_t find_taps(
     const Problem* p, Py_ssize_t row, Py_ssize_t col, Py_ssize_t channels, Taps* s
 ) noexcept nogil:
-    # where an output pixel finds what it reads of so many channels, and the weights of that
-    cdef Py_ssize_t kh, kw, ih, iw, before, taps = 0
+    # where an output pixel finds what it reads of so many channels, and the weights of that; upwards in
+    # a plane, as the processor foresees nothing that is read backwards
+    cdef Py_ssize_t i, j, kh, kw, ih, iw, before, taps = 0
     s.last = -(2**60)  # none
-    for kh in range(p.rows.kernel):
+    for i in range(p.rows.kernel):
+        kh = p.rows.kernel - 1 - i if p.rows.transposed else i
         ih = source(&p.rows, row, kh)
         if ih < 0:
             continue
         before = taps
-        for kw in range(p.cols.kernel):
+        for j in range(p.cols.kernel):
+            kw = p.cols.kernel - 1 - j if p.cols.transposed else j
             iw = source(&p.cols, col, kw)
             if iw >= 0:
                 s.xoff[taps] = (ih * p.x.w + iw) * p.x.n
@@ -69,7 +72,7 @@ cdef inline void fetch_ahead(
 ) noexcept nogil:
     # ask for what a run of pixels reads besides those before it, of all taps' rows and channels: they
     # are more streams than the processor foresees. One block alone leaves it no time to wait for them.
-    cdef Py_ssize_t k = 0 if p.cols.transposed else s.across - 1, j, i  # the last column's tap
+    cdef Py_ssize_t k = s.across - 1, j, i  # the last column's tap
     while k < count:
         for j in range(run * pace(&p.cols)):
             i = 0
