@@ -16,6 +16,13 @@ WINOGRAD_BUGS = [
         *(TILES, "winograd"),
     ),
     kernel(
+        "the row above the image taken for its first",
+        "transforms.pxd",
+        "rows.begin[i] = plane + row * a.w * a.n if 0 <= row < a.h",
+        "rows.begin[i] = plane + row * a.w * a.n if -1 <= row < a.h",
+        *(TILES, "winograd"),
+    ),
+    kernel(
         "overlapping tiles not added up",
         "winograd_input_grad.pyx",
         "store_some(dst, load_some(dst, count) + line[j], count)",

@@ -24,6 +24,7 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
     ("n", "sizes", "direction", "lanes", "algorithm"),
     [
         (8, (32, 64, 3, 1), "forward", 8, "winograd"),
+        (6, (32, 64, 3, 1), "forward", 16, "winograd"),  # of tiles
         (8, (64, 64, 3, 1), "forward", 16, "winograd"),  # mostly products
         (8, (64, 64, 3, 1), "weight_grad", 8, "winograd"),
         (64, (64, 64, 3, 1), "forward", 16, "winograd"),
@@ -31,6 +32,7 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
         (1, (64, 64, 3, 2), "forward", 16, "im2col"),
         (8, (64, 128, 3, 2), "forward", 16, "winograd"),
         (8, (32, 128, 3, 2), "forward", 8, "winograd"),
+        (4, (32, 128, 3, 2), "forward", 16, "im2col"),  # too few tiles
         (2, (64, 128, 3, 2), "input_grad", 16, "winograd"),  # lanes are tiles
         (8, (3, 128, 7, 2), "forward", 8, "winograd"),
         (8, (64, 128, 7, 1), "forward", 16, "im2col"),  # reads pixels in place
@@ -84,7 +86,8 @@ def test_the_same_values(half: int, c: int, f: int, kernel: int, stride: int) ->
     w = rng.integers(-2, 3, (f, c, kernel, kernel)).astype(np.float32)
     g = conv2d_geometry(x.shape, w.shape, stride, kernel // 2, 1, 1)
     dout = rng.integers(-2, 3, g.out_shape).astype(np.float32)
-    chosen = {cpu_cython_conv._choose(g, "f", "auto", d)[0] for d in ("forward", "input_grad")}
+    directions = "forward", "input_grad", "weight_grad"
+    chosen = {cpu_cython_conv._choose(g, "f", "auto", d)[0] for d in directions}
     assert cpu_cython_conv.narrower in chosen, "nothing ran there"
     calls: dict[str, tuple[Any, ...]] = {
         "conv2d": (x, w, None),

@@ -34,13 +34,17 @@ MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.5}
 # that are written; by (side of the kernels, stride). Otherwise a strided gradient would multiply
 # mostly zeros, see im2col.
 MOST_WASTE_OF_LANES = {
-    "forward": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 1.24, (5, 2): 1.3, (7, 2): 1.6},
+    "forward": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 1.3, (5, 2): 1.3, (7, 2): 1.6},
     "input_grad": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 6.0},
 }
-LEAST_LANES = 8  # with stride 1: fewer tiles make too little of the weights that they share
-# From so many channels on, the products outweigh the transforms: long vectors of tiles are then
-# faster than short ones of images
-TILES_FROM = 48
+# Fewer tiles make too little of the weights that they share
+LEAST_LANES = {
+    "forward": {(3, 1): 8, (5, 1): 8, (3, 2): 96},
+    "input_grad": {(3, 1): 8, (5, 1): 8},
+}
+# From so many channels on, the products outweigh the transforms: long vectors are then faster than
+# short ones, whatever the algorithm
+FEW_CHANNELS = 48
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
 # more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
@@ -85,7 +89,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
             lanes = ((rows - 1) * (cols + between) + cols) * g.n
             computed = _idle(lanes, vector) * lanes / g.n * side**2
             most = MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
-            fits = computed <= most and (lanes >= LEAST_LANES or sizes[1] > 1)
+            fits = computed <= most and lanes >= LEAST_LANES[direction].get(sizes, 1)
         else:
             stride = sizes[1] if on_input else 1
             waste = rows * cols * (side // stride) ** 2 / (oh * ow)
@@ -116,19 +120,24 @@ def choose_width(
 ) -> tuple[int, str, str]:
     """(lanes, algorithm, why) where there are kernels for vectors of these lengths, longest first.
 
-    A batch that leaves half of a long vector's lanes idle fills a short one: that is better for the
-    transforms of Winograd's tiles. So it is for the gradient by the input, which reads pixel lanes
-    from all over dout, for any batch that fills short vectors well enough.
+    A batch that leaves half of a long vector's lanes idle fills a short one. For few channels that
+    is better for the transforms of Winograd's tiles, and where only short vectors take these; for
+    any number, where only they take the fewer tiles of dout in a gradient by the input. And so it
+    is where that gradient would read pixel lanes from all over dout, for any batch that fills short
+    vectors well enough.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
     if shortest < longest:
         other, why = choose(g, char, shortest, direction)
         gathers = direction == "input_grad" and name == "im2col" and not g.window.is_pointwise
-        in_images = lanes_are_tiles(g, longest) and not lanes_are_tiles(g, shortest)
-        few = min(g.c, g.f) < TILES_FROM and in_images
-        winograd = other == "winograd" and g.n < longest and (name != other or few)
-        if winograd or (gathers and other == "direct"):
+        spread = direction == "input_grad" and (
+            spreads_output_tiles(g, shortest) > spreads_output_tiles(g, longest)
+        )
+        few = direction == "weight_grad" or min(g.c, g.f) < FEW_CHANNELS
+        better = few and (name != other or g.n == shortest)
+        winograd = other == "winograd" and (spread or better)
+        if (winograd and g.n < longest) or (gathers and other == "direct"):
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason
 
