@@ -30,10 +30,10 @@ WINOGRAD_BUGS = [
         *(TILES, "winograd_input_grad"),
     ),
     kernel(
-        "the second tile of a cache line where the first one is",
+        "the tiles of a cache line where those of the first one are",
         "winograd_weight_grad.pyx",
         "p.g + f * p.ggap + place * VLEN",
-        "p.g + f * p.ggap + begin * VLEN",
+        "p.g + f * p.ggap + (place - begin) * VLEN",
         *(TILES, "winograd_weight_grad"),
     ),
     kernel(
@@ -107,10 +107,10 @@ WINOGRAD_BUGS = [
         *(STRIDED, "winograd"),
     ),
     kernel(
-        "the image's first row missed by every second one",
+        "neighbouring rows for every second one",
         "transforms.pxd",
-        "(apart - 1 - top) // apart",
-        "(apart - top) // apart",
+        "row = top + apart * i",
+        "row = top + i",
         *(STRIDED, "winograd"),
     ),
     kernel(

@@ -71,6 +71,8 @@ def plant(bug: Bug | None, folder: Path) -> None:
 def caught(folder: Path, tests: tuple[str, ...], backend: str) -> bool:
     """Run these tests on the copy in the folder; True if one fails, or the process dies."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "CYCONV_BACKEND": backend}
+    if backend == "cython":  # and no others, which were not built there
+        environment["CYCONV_ISA"] = kernels.choose()
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *(f"tests/{name}" for name in tests)],

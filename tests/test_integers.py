@@ -52,7 +52,8 @@ LARGER = [  # past every block that the kernels cut their work into
 ]
 
 
-PRODUCTS = [  # what "auto" computes as products of matrices
+PRODUCTS = [  # what "auto" computes as products of matrices, as far as these are large enough
+    ((16, 64, 6, 6), (257, 64, 1, 1), {}),
     ((16, 64, 6, 6), (33, 64, 1, 1), {}),
     ((70, 17, 15, 15), (3, 17, 1, 1), {}),
     ((9, 24, 1, 1), (20, 24, 1, 1), {}),
