@@ -201,7 +201,7 @@ def sgd() -> dict[str, Case]:
 
         def run() -> Any:
             w[:], velocity[:] = start, 0
-            b.sgd_step(w, g, velocity, 0.1, 0.9, 0.0, 0.0, False)
+            b.sgd_step([w], [g], [velocity], 0.1, 0.9, 0.0, 0.0, False)
             return w
 
         return run

@@ -321,9 +321,10 @@ def _store(leaves: dict[Tensor, Array | None], head: Array) -> None:
     for tensor, grad in leaves.items():
         if grad is None:
             continue
-        if id(_memory(grad)) in taken or not backends.is_writeable(grad):
-            grad = grad.copy(order="K")
-        taken.add(id(_memory(grad)))
+        memory = _memory(grad)
+        if id(memory) in taken or not backends.is_writeable(grad):
+            grad = memory = grad.copy(order="K")
+        taken.add(id(memory))
         tensor._store_grad(grad)
 
 

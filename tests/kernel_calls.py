@@ -306,13 +306,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             ("dx",),
         ),
         "elementwise.sgd_step": (
-            k.elementwise.sgd_step,
+            lambda w, g, v, *how: k.elementwise.sgd_step([w], [g], [v], *how),
             {name: w[name] for name in ("w", "grad", "velocity")}
             | {**steps, "nesterov": True, "threads": 2},
             ("w", "velocity"),
         ),
         "elementwise.adam_step": (
-            k.elementwise.adam_step,
+            lambda w, g, m, v, *how: k.elementwise.adam_step([w], [g], [m], [v], *how),
             {name: w[name] for name in ("w", "grad", "m", "v")}
             | {"step": 1, **adam, "decoupled": True, "threads": 2},
             ("w", "m", "v"),

@@ -123,6 +123,8 @@ def must_be_refused(call: Call, name: str, what: str, value: Any) -> bool:
             return name == "out"
     if what in ("misaligned", "read-only"):
         return what == "read-only" and name in call.writes
+    if what in ("one axis more", "flat") and name in ("w", "grad", "velocity", "m", "v"):
+        return False  # optimisers change arrays of any shape
     if value is None:
         return name not in ("bias", "gamma", "beta", "velocity", "rectified")
     if isinstance(value, np.ndarray) and right.dtype == np.int32:

@@ -334,15 +334,15 @@ def test_relu(shape: tuple[int, ...]) -> None:
 
 def test_sgd_follows_pytorch() -> None:
     w, grad = np.array([1.0]), np.array([0.5])
-    backend.sgd_step(w, grad, None, 0.1, 0.0, 0.0, 0.0, False)
+    backend.sgd_step([w], [grad], None, 0.1, 0.0, 0.0, 0.0, False)
     np.testing.assert_allclose(w, [0.95])
     w, v = np.array([1.0]), np.zeros(1)
-    backend.sgd_step(w, grad, v, 0.1, 0.9, 0.0, 0.2, False)  # 0.5 + 0.2 * 1
+    backend.sgd_step([w], [grad], [v], 0.1, 0.9, 0.0, 0.2, False)  # 0.5 + 0.2 * 1
     np.testing.assert_allclose([w[0], v[0]], [0.93, 0.7])
-    backend.sgd_step(w, grad, v, 0.1, 0.9, 0.5, 0.2, False)  # 0.9 * 0.7 + 0.5 * 0.686
+    backend.sgd_step([w], [grad], [v], 0.1, 0.9, 0.5, 0.2, False)  # 0.9 * 0.7 + 0.5 * 0.686
     np.testing.assert_allclose([w[0], v[0]], [0.93 - 0.0973, 0.973])
     w, v = np.array([1.0]), np.zeros(1)
-    backend.sgd_step(w, grad, v, 0.1, 0.9, 0.0, 0.0, True)  # 0.5 + 0.9 * 0.5
+    backend.sgd_step([w], [grad], [v], 0.1, 0.9, 0.0, 0.0, True)  # 0.5 + 0.9 * 0.5
     np.testing.assert_allclose([w[0], v[0]], [0.905, 0.5])
     assert grad.tolist() == [0.5]
 
@@ -352,7 +352,7 @@ def test_adam_follows_pytorch() -> None:
     for decoupled, decay in ((False, 0.0), (True, 0.0), (True, 0.1), (False, 0.1)):
         w, m, v = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2)
         first = grad + (0 if decoupled else decay)
-        backend.adam_step(w, grad, m, v, 1, 0.01, 0.9, 0.99, 1e-8, decay, decoupled)
+        backend.adam_step([w], [grad], [m], [v], 1, 0.01, 0.9, 0.99, 1e-8, decay, decoupled)
         np.testing.assert_allclose(m, 0.1 * first)
         np.testing.assert_allclose(v, 0.01 * first**2)
         # corrected for the start at zero, the first step is lr * sign(gradient)
@@ -360,6 +360,6 @@ def test_adam_follows_pytorch() -> None:
         np.testing.assert_allclose(w, shrunk - 0.01 * np.sign(first), rtol=1e-9)
     w, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
     for step, g in ((1, 1.0), (2, 3.0)):
-        backend.adam_step(w, np.array([g]), m, v, step, 0.1, 0.5, 0.75, 0.0, 0.0, False)
+        backend.adam_step([w], [np.array([g])], [m], [v], step, 0.1, 0.5, 0.75, 0.0, 0.0, False)
     # m = 0.5 * 0.5 + 0.5 * 3 over 0.75; v = 0.75 * 0.25 + 0.25 * 9 over 0.4375
     np.testing.assert_allclose(w, 1 - 0.1 - 0.1 * (1.75 / 0.75) / math.sqrt(2.4375 / 0.4375))

@@ -74,7 +74,7 @@ def test_functions_of_cupy_exist() -> None:
     """What the emulation takes from NumPy has to be there."""
     package = Path(cyconv.__file__).parent
     files = [*(package / "ops").glob("*.py"), *(package / "backends").glob("gpu_*.py")]
-    files += [package / name for name in ("tensor.py", "optim.py", "history.py")]
+    files += [package / name for name in ("tensor.py", "optimizer.py", "history.py")]
     pattern = r"(?:\bxp|\bxp\(\)|\bnamespace_of\([\w.\[\]]+\)|\bcupy)\.((?:\w+\.)*\w+)"
     used = {n for file in files for n in re.findall(pattern, file.read_text(encoding="utf-8"))}
     used -= {"__version__.partition", "dtype.type"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 from kernel_calls import calls
 from separate import in_a_process
@@ -26,6 +27,24 @@ def test_garbage_is_refused(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_arrays_that_share_memory_cause_no_crash(dtype: str) -> None:
     in_a_process(f"import kernel_garbage; kernel_garbage.overlapping({dtype!r})", 60)
+
+
+def test_optimisers_refuse_lists_that_do_not_fit() -> None:
+    step = kernels.Kernels(kernels.choose())["f"].elementwise.sgd_step
+    w, how = [np.ones((2, 3), "f"), np.ones(40_000, "f")], (0.5, 0.5, 0.0, 0.0, False, 2)
+    for grads, velocities in (
+        (w[:1], None),
+        (w, w[:1]),
+        (w[::-1], None),
+        ([*w[:1], None], None),
+        (w, [*w[:1], np.ones(40_000)]),
+        (5, None),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            step(w, grads, velocities, *how)
+    assert all((a == 1).all() for a in w)
+    step(w, [np.full_like(a, 2) for a in w], None, *how)
+    assert not any(a.any() for a in w)
 
 
 def test_no_entry_is_missing() -> None:

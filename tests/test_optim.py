@@ -104,6 +104,33 @@ def test_adam_is_its_formula(kind: Any, decay: float) -> None:
     np.testing.assert_allclose(param.numpy(), [expected], rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params: optim.SGD(params, 0.1, momentum=0.9, dampening=0.5),
+        lambda params: optim.SGD(params, 0.1),
+        lambda params: optim.AdamW(params, 0.1),
+    ],
+)
+def test_parameters_do_not_mix(make: Any) -> None:
+    """All at once is each alone: other dtypes, sizes, orders, and gradients that come later."""
+    rng = np.random.default_rng(0)
+    sizes = [((40_000,), "f4"), ((3, 5), "f8"), ((), "f4"), ((0, 2), "f4"), ((200, 90), "f4")]
+    values = [np.asarray(rng.normal(size=shape), dtype) for shape, dtype in sizes]
+    values.append(np.asfortranarray(rng.normal(size=(6, 7)).astype("f4")))
+    together, alone = ([cc.tensor(v).attach_grad() for v in values] for _ in range(2))
+    optimizers = [make(together), *(make([param]) for param in alone)]
+    for step in range(3):
+        for i, pair in enumerate(zip(together, alone)):
+            for param in pair:
+                param.grad = cc.tensor(np.cos(param.numpy())) if step or i % 2 else None
+        for optimizer in optimizers:
+            optimizer.step()
+        for a, b in zip(together, alone):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert all((a.numpy() != v).all() for a, v in zip(together, values))
+
+
 def test_defaults() -> None:
     param = parameter([1.0])
     assert optim.SGD([param], lr=1).momentum == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from ..geometry import Pool2dGeometry
@@ -16,6 +19,7 @@ from .cpu_cython_arrays import (  # noqa: F401  (part of the contract)
     flat_or_none,
     images,
     images_or_none,
+    in_c_order,
     isa,
     kernels_of,
     sliding,
@@ -109,7 +113,7 @@ def batch_norm(
     mean, var, inv_std = _filled((3, x.shape[1]), x)
     if x.size:
         weights = constant(flat_or_none(gamma)), constant(flat_or_none(beta))
-        lines = [flat(kept) for kept in running or ()]
+        lines = [in_c_order(kept) for kept in running or ()]
         statistics = (mean, var, inv_std, *(lines or (None, None)))
         options = (momentum, eps, relu, threads_for(x.size))
         arrays = (a, out, *weights, *statistics)
@@ -213,35 +217,30 @@ def _planes(a: Array) -> Array:
 
 
 def sgd_step(
-    w: Array,
-    grad: Array,
-    velocity: Array | None,
+    ws: Sequence[Array],
+    grads: Sequence[Array],
+    velocities: Sequence[Array] | None,
     lr: float,
     momentum: float,
     dampening: float,
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """One step of gradient descent, in place on w and velocity (None without momentum).
+    """One step of gradient descent, in place on parameters and velocities (None without momentum).
 
-    g = grad + weight_decay * w; velocity = momentum * velocity + (1 - dampening) * g;
+    For each of them, all of one dtype: g = grad + weight_decay * w;
+    velocity = momentum * velocity + (1 - dampening) * g;
     w -= lr * velocity, or with Nesterov's momentum lr * (g + momentum * velocity).
     """
-    kept = (w,) if velocity is None else (w, velocity)
-    lines = [flat(a) for a in kept]
-    velocity_line = lines[1] if velocity is not None else None
     options = (lr, momentum, dampening, weight_decay, nesterov)
-    kernels_of(w).elementwise.sgd_step(
-        lines[0], flat(grad), velocity_line, *options, threads_for(w.size)
-    )
-    _write_back(kept, lines)
+    _step("sgd_step", grads, (ws, velocities), options)
 
 
 def adam_step(
-    w: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
+    ws: Sequence[Array],
+    grads: Sequence[Array],
+    ms: Sequence[Array],
+    vs: Sequence[Array],
     step: int,
     lr: float,
     beta1: float,
@@ -250,22 +249,33 @@ def adam_step(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """One step of Adam, or with ``decoupled`` of AdamW, in place on w, m and v; step counts from 1.
+    """One step of Adam, or with ``decoupled`` of AdamW, in place on parameters, ms and vs.
 
-    m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+    For each of them, all of one dtype, where step counts from 1: m = beta1 m + (1 - beta1) g;
+    v = beta2 v + (1 - beta2) g^2;
     w -= lr * m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps).
     """
-    kept = (w, m, v)
-    lines = [flat(a) for a in kept]
     options = (step, lr, beta1, beta2, eps, weight_decay, decoupled)
-    kernels_of(w).elementwise.adam_step(
-        lines[0], flat(grad), *lines[1:], *options, threads_for(w.size)
-    )
-    _write_back(kept, lines)
+    _step("adam_step", grads, (ws, ms, vs), options)
 
 
-def _write_back(arrays: tuple[Array, ...], lines: list[Array]) -> None:
-    """Copy the flat arrays that an in-place kernel wrote into those that they are copies of."""
+def _step(
+    name: str,
+    grads: Sequence[Array],
+    kept: tuple[Sequence[Array] | None, ...],
+    options: tuple[Any, ...],
+) -> None:
+    """Run a kernel that changes parameters, the first of what is kept, by their gradients."""
+    ws, *others = lines = [arrays and [in_c_order(a) for a in arrays] for arrays in kept]
+    threads = threads_for(sum([a.size for a in grads]))
+    kernel = getattr(kernels_of(grads[0]).elementwise, name)
+    kernel(ws, [in_c_order(a) for a in grads], *others, *options, threads)
+    for arrays, copies in zip(kept, lines):
+        _write_back(arrays or (), copies or ())
+
+
+def _write_back(arrays: Sequence[Array], lines: Sequence[Array]) -> None:
+    """Copy the arrays that an in-place kernel wrote into those that they are copies of, if any."""
     for array, line in zip(arrays, lines):
-        if not np.may_share_memory(array, line):
-            array[...] = line.reshape(array.shape)
+        if line is not array:
+            array[...] = line

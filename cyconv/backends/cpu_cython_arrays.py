@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from .. import config, kernels
 from ..geometry import Window
 from .capture import not_caught
@@ -73,12 +71,18 @@ def images_or_none(a: Array | None) -> Array | None:
     return None if a is None else images(a)
 
 
-def flat(a: Array) -> Array:
-    """The numbers as a contiguous 1-d array in C order."""
-    line = np.ascontiguousarray(native(a))
+def in_c_order(a: Array) -> Array:
+    """``a`` in C order and native byte order: the same object if it is so already."""
+    line = native(a)
+    line = line if line.flags.c_contiguous else line.copy()
     if line is not a:
         not_caught()
-    return line.reshape(-1)
+    return line
+
+
+def flat(a: Array) -> Array:
+    """The numbers as a contiguous 1-d array in C order."""
+    return in_c_order(a).reshape(-1)
 
 
 def flat_or_none(a: Array | None) -> Array | None:

@@ -11,6 +11,7 @@ where a value is read.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -225,25 +226,26 @@ def add(a: Array, b: Array, relu: bool = False) -> Array:
 
 
 def sgd_step(
-    w: Array,
-    grad: Array,
-    velocity: Array | None,
+    ws: Sequence[Array],
+    grads: Sequence[Array],
+    velocities: Sequence[Array] | None,
     lr: float,
     momentum: float,
     dampening: float,
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """One step of gradient descent, in place on w and velocity (None without momentum)."""
+    """One step of gradient descent, in place on parameters and velocities, if any."""
     rates = (float(lr), float(momentum), float(1 - dampening), float(weight_decay), bool(nesterov))
-    _in_place("sgd_step", (w, velocity), grad, rates)
+    for w, grad, velocity in zip(ws, grads, velocities or (None,) * len(ws)):
+        _in_place("sgd_step", (w, velocity), grad, rates)
 
 
 def adam_step(
-    w: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
+    ws: Sequence[Array],
+    grads: Sequence[Array],
+    ms: Sequence[Array],
+    vs: Sequence[Array],
     step: int,
     lr: float,
     beta1: float,
@@ -256,7 +258,8 @@ def adam_step(
     root, rate = math.sqrt(1 - beta2**step), lr / (1 - beta1**step)
     decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
     numbers = (1 - beta1, 1 - beta2, root, rate, eps, decay, shrink)
-    _in_place("adam_step", (w, m, v), grad, tuple(map(float, numbers)))
+    for w, grad, m, v in zip(ws, grads, ms, vs):
+        _in_place("adam_step", (w, m, v), grad, tuple(map(float, numbers)))
 
 
 def _in_place(

@@ -4,9 +4,9 @@ def relu(x: Any, out: Any, threads: int, later: bool = False) -> Any: ...
 def add(a: Any, b: Any, out: Any, relu: bool, threads: int, later: bool = False) -> Any: ...
 def relu_backward(dout: Any, out: Any, dx: Any, threads: int, later: bool = False) -> Any: ...
 def sgd_step(
-    w: Any,
-    grad: Any,
-    velocity: Any | None,
+    ws: Any,
+    grads: Any,
+    velocities: Any | None,
     lr: float,
     momentum: float,
     dampening: float,
@@ -15,10 +15,10 @@ def sgd_step(
     threads: int,
 ) -> None: ...
 def adam_step(
-    w: Any,
-    grad: Any,
-    m: Any,
-    v: Any,
+    ws: Any,
+    grads: Any,
+    ms: Any,
+    vs: Any,
     step: int,
     lr: float,
     beta1: float,

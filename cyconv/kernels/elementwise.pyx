@@ -2,9 +2,10 @@
 
 from cython.parallel cimport prange
 from libc.math cimport sqrt
+from libc.stdlib cimport free, realloc
 
 from cyconv.kernels.pack cimport pack_rows
-from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
+from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
 
@@ -87,47 +88,119 @@ def add(object a, object b, object out, bint relu, int threads, bint later=False
 # ------------------------------------------------------------------ optimisers
 
 
+cdef struct Piece:
+    # of a parameter: numbers, the gradients by them, and what is kept for each of them
+    real* w
+    const real* grad
+    real* first
+    real* second
+    Py_ssize_t count
+
+
+cdef struct Pieces:
+    Piece* begin
+    Py_ssize_t count
+
+
+cdef real* numbers_of(object arrays, Py_ssize_t i, Py_ssize_t count, bint writable) except? NULL:
+    # of one array, which has so many; NULL of None
+    cdef Py_ssize_t size
+    if arrays is None:
+        return NULL
+    cdef real* data = all_numbers((<tuple>arrays)[i], &size, writable)
+    if size != count:
+        raise ValueError(f"kernel: need {count} numbers, got {size}")
+    return data
+
+
+cdef int add_pieces(Pieces* pieces, Piece whole) except -1:
+    # cut one parameter
+    cdef Py_ssize_t i, more = (whole.count + CHUNK - 1) // CHUNK
+    cdef size_t size = (pieces.count + more + 1) * sizeof(Piece)
+    cdef Piece* begin = <Piece*>realloc(pieces.begin, size)
+    cdef Piece* piece
+    if begin == NULL:
+        raise MemoryError("kernel: no memory for the list of parameters")
+    pieces.begin = begin
+    for i in range(more):
+        piece = begin + pieces.count
+        piece.w, piece.grad = whole.w + i * CHUNK, whole.grad + i * CHUNK
+        piece.first = whole.first + i * CHUNK if whole.first != NULL else NULL
+        piece.second = whole.second + i * CHUNK if whole.second != NULL else NULL
+        piece.count = min(<Py_ssize_t>CHUNK, whole.count - i * CHUNK)
+        pieces.count = pieces.count + 1
+    return 0
+
+
+cdef int cut(Pieces* pieces, object ws, object grads, object firsts, object seconds) except -1:
+    # of all parameters: lists of arrays, or None where nothing is kept. pieces.begin is to be freed.
+    cdef tuple w = tuple(ws), grad = tuple(grads)
+    cdef tuple first = None if firsts is None else tuple(firsts)
+    cdef tuple second = None if seconds is None else tuple(seconds)
+    cdef Py_ssize_t i, count = len(w)
+    cdef Piece whole
+    pieces.begin, pieces.count = NULL, 0
+    for arrays in (grad, first, second):
+        if arrays is not None and len(arrays) != count:
+            raise ValueError(f"kernel: got {len(arrays)} arrays for {count} parameters")
+    try:
+        for i in range(count):
+            whole.w = all_numbers(w[i], &whole.count, True)
+            whole.grad = numbers_of(grad, i, whole.count, False)
+            whole.first = numbers_of(first, i, whole.count, True)
+            whole.second = numbers_of(second, i, whole.count, True)
+            add_pieces(pieces, whole)
+    except BaseException:
+        free(pieces.begin)
+        raise
+    return 0
+
+
 cdef void sgd_run(
-    real* w, const real* grad, real* velocity, Py_ssize_t count,
-    real lr, real momentum, real fresh, real decay, bint nesterov,
+    const Piece* p, real lr, real momentum, real fresh, real decay, bint nesterov
 ) noexcept nogil:
+    cdef real* w = p.w
+    cdef const real* grad = p.grad
+    cdef real* velocity = p.first
     cdef Py_ssize_t i
     cdef real g
     if velocity == NULL:
-        for i in range(count):
+        for i in range(p.count):
             w[i] = w[i] - lr * (grad[i] + decay * w[i])
     else:
-        for i in range(count):
+        for i in range(p.count):
             g = grad[i] + decay * w[i]
             velocity[i] = momentum * velocity[i] + fresh * g
             w[i] = w[i] - lr * (g + momentum * velocity[i] if nesterov else velocity[i])
 
 
 def sgd_step(
-    object w, object grad, object velocity, double lr, double momentum, double dampening,
+    object ws, object grads, object velocities, double lr, double momentum, double dampening,
     double weight_decay, bint nesterov, int threads,
 ):
-    """Update w and velocity (or None) in place from grad; contiguous 1-d arrays of one size."""
+    """Update parameters and velocities (or None) in place from gradients: lists of arrays in C order."""
+    cdef Pieces pieces
+    cdef Py_ssize_t job
     check_threads(threads)
-    cdef Py_ssize_t count = len(w)
-    cdef real* p = numbers(w, count, True)
-    cdef const real* g = numbers(grad, count, False)
-    cdef real* v = NULL if velocity is None else numbers(velocity, count, True)
-    cdef Py_ssize_t job, at
+    cut(&pieces, ws, grads, velocities, None)
     with nogil:
-        for job in prange((count + CHUNK - 1) // CHUNK, num_threads=threads, schedule="static"):
-            sgd_run(p + job * CHUNK, g + job * CHUNK, v + job * CHUNK if v != NULL else NULL,
-                    min(<Py_ssize_t>CHUNK, count - job * CHUNK), <real>lr, <real>momentum,
-                    <real>(1 - dampening), <real>weight_decay, nesterov)
+        for job in prange(pieces.count, num_threads=threads, schedule="dynamic"):
+            sgd_run(pieces.begin + job, <real>lr, <real>momentum, <real>(1 - dampening),
+                    <real>weight_decay, nesterov)
+    free(pieces.begin)
 
 
 cdef void adam_run(
-    real* w, const real* grad, real* m, real* v, Py_ssize_t count, double rate, double root,
-    real beta1, real beta2, real eps, real coupled, real shrink,
+    const Piece* p, double rate, double root, real beta1, real beta2, real eps, real coupled,
+    real shrink,
 ) noexcept nogil:
+    cdef real* w = p.w
+    cdef const real* grad = p.grad
+    cdef real* m = p.first
+    cdef real* v = p.second
     cdef Py_ssize_t i
     cdef real g, step = <real>rate, scale = <real>(1 / root)
-    for i in range(count):
+    for i in range(p.count):
         w[i] = w[i] * shrink
         g = grad[i] + coupled * w[i]
         m[i] = beta1 * m[i] + (1 - beta1) * g
@@ -136,25 +209,24 @@ cdef void adam_run(
 
 
 def adam_step(
-    object w, object grad, object m, object v, Py_ssize_t step, double lr, double beta1,
+    object ws, object grads, object ms, object vs, Py_ssize_t step, double lr, double beta1,
     double beta2, double eps, double weight_decay, bint decoupled, int threads,
 ):
-    """Update w, m and v in place from grad; contiguous 1-d arrays of one size."""
-    check_threads(threads)
-    cdef Py_ssize_t count = len(w)
-    cdef real* p = numbers(w, count, True)
-    cdef const real* g = numbers(grad, count, False)
-    cdef real* first = numbers(m, count, True)
-    cdef real* second = numbers(v, count, True)
+    """Update parameters, ms and vs in place from gradients: lists of arrays in C order."""
+    cdef Pieces pieces
     cdef double rate = lr / (1 - beta1 ** step)
     cdef double root = sqrt(1 - beta2 ** step)
     cdef Py_ssize_t job
+    check_threads(threads)
+    if ms is None or vs is None:
+        raise TypeError("kernel: adam_step needs means of gradients and of their squares")
+    cut(&pieces, ws, grads, ms, vs)
     with nogil:
-        for job in prange((count + CHUNK - 1) // CHUNK, num_threads=threads, schedule="static"):
-            adam_run(p + job * CHUNK, g + job * CHUNK, first + job * CHUNK, second + job * CHUNK,
-                     min(<Py_ssize_t>CHUNK, count - job * CHUNK), rate, root, <real>beta1,
-                     <real>beta2, <real>eps, 0 if decoupled else <real>weight_decay,
+        for job in prange(pieces.count, num_threads=threads, schedule="dynamic"):
+            adam_run(pieces.begin + job, rate, root, <real>beta1, <real>beta2, <real>eps,
+                     0 if decoupled else <real>weight_decay,
                      <real>(1 - lr * weight_decay) if decoupled else 1)
+    free(pieces.begin)
 
 
 # ------------------------------------------------------------------ layout

@@ -1,8 +1,8 @@
-# How arrays come in: every def entry of the kernels takes its arrays through these two functions,
+# How arrays come in: every def entry of the kernels takes its arrays through these functions,
 # which check dtype, shape and memory layout, so that no argument whatever can lead astray.
 
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from libc.stdint cimport int64_t
 
@@ -16,17 +16,17 @@ cdef struct Planes:
     Py_ssize_t n, c, h, w, stride
 
 
+cdef inline bint is_real(const Py_buffer* view) noexcept:
+    cdef char code = view.format[0] if view.format != NULL else c"B"
+    return view.itemsize == sizeof(real) and code == (c"f" if sizeof(real) == 4 else c"d")
+
+
 cdef inline int get_buffer(object array, Py_buffer* view, int ndim, bint writable) except -1:
     cdef int flags = PyBUF_STRIDES | PyBUF_FORMAT
     if writable:
         flags |= PyBUF_WRITABLE
     PyObject_GetBuffer(array, view, flags)
-    cdef char code = view.format[0] if view.format != NULL else c"B"
-    if (
-        view.ndim != ndim
-        or view.itemsize != sizeof(real)
-        or code != (c"f" if sizeof(real) == 4 else c"d")
-    ):
+    if view.ndim != ndim or not is_real(view):
         PyBuffer_Release(view)
         raise TypeError(f"kernel: need a {ndim}-d array of {8 * sizeof(real)}-bit floats")
     return 0
@@ -55,6 +55,20 @@ cdef inline Planes planes(object array, bint writable) except *:
     if not fits:
         raise ValueError("kernel: array is not in batch-last memory")
     return p
+
+
+cdef inline real* all_numbers(object array, Py_ssize_t* count, bint writable) except? NULL:
+    # of an array of any shape in C order
+    cdef Py_buffer view
+    cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+    PyObject_GetBuffer(array, &view, flags | PyBUF_WRITABLE if writable else flags)
+    cdef bint fits = is_real(&view)
+    cdef real* data = <real*>view.buf
+    count[0] = view.len // <Py_ssize_t>sizeof(real)
+    PyBuffer_Release(&view)
+    if not fits:
+        raise TypeError(f"kernel: need {8 * sizeof(real)}-bit floats")
+    return data
 
 
 cdef inline real* numbers(object array, Py_ssize_t count, bint writable) except? NULL:

@@ -17,9 +17,9 @@ from .block import Parameter
 
 
 def _sgd(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
-    velocity = kept.setdefault("velocity", np.zeros_like(w)) if o.momentum else None
+    velocity = [kept.setdefault("velocity", np.zeros_like(w))] if o.momentum else None
     rate = o.learning_rate  # MXNet's velocity holds it
-    backend_of(w).sgd_step(w, rate * g, velocity, 1.0, o.momentum, 0.0, rate * o.wd, False)
+    backend_of(w).sgd_step([w], [rate * g], velocity, 1.0, o.momentum, 0.0, rate * o.wd, False)
 
 
 def _adam(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ def _adam(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
     kept["t"] = t = kept.get("t", 0) + 1
     epsilon = o.epsilon / math.sqrt(1 - o.beta2**t)  # added before v is corrected for its start
     how = o.learning_rate, o.beta1, o.beta2, epsilon, o.wd, False
-    backend_of(w).adam_step(w, g, m, v, t, *how)
+    backend_of(w).adam_step([w], [g], [m], [v], t, *how)
 
 
 def _adagrad(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
