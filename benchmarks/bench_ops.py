@@ -159,7 +159,7 @@ def batch_norm() -> dict[str, Case]:
         ),
         "backward": Case(
             lambda b, on: partial(
-                b.batch_norm_backward, *(on(a) for a in (dout, x, scale, mean, inv_std))
+                b.batch_norm_backward, *(on(a) for a in (dout, x, scale, shift, mean, inv_std))
             ),
             backward,
             dx,

@@ -279,7 +279,7 @@ def gradients_of(root: Tensor, head: Array) -> dict[Tensor, Array | None]:
         for source, grad in zip(sources, grads):
             if source is None:
                 continue
-            accumulate(gradients, source, grad)
+            accumulate(gradients, source, grad, waiting[source] == 1)
             waiting[source] -= 1
             if waiting[source] == 0:
                 ready.append(source)
@@ -335,15 +335,25 @@ def _memory(array: Array) -> Array:
     return array
 
 
-def accumulate(gradients: dict[Any, Array], source: Any, grad: Array | None) -> None:
-    """Add ``grad`` to what has arrived at ``source``: the one place where gradients add up."""
+def accumulate(
+    gradients: dict[Any, Array], source: Any, grad: Array | None, last: bool = False
+) -> None:
+    """Add ``grad`` to what has arrived at ``source``: the one place where gradients add up.
+
+    With the ``last`` one it goes back through the ReLU that ended the source, if one did.
+    """
     sofar = gradients.get(source)
     if grad is None or sofar is None:
         gradients[source] = sofar if grad is None else grad
-    else:  # either may be shared with another source: never write into it
-        total = gradients[source] = backends.backend_of(grad).add(sofar, grad)
-        if _state.trace is not None:
-            _state.trace.note_sum(sofar, grad, total)
+        return
+    before: Any = source.op if last and isinstance(source, Node) else None
+    gate = None if before is None else before.rectified
+    if gate is not None:
+        before.gated = True
+    # either may be shared with another source: never write into it
+    total = gradients[source] = backends.backend_of(grad).add(sofar, grad, gate=gate)
+    if _state.trace is not None:
+        _state.trace.note_sum(sofar, grad, gate, total)
 
 
 def _count_uses(start: Any) -> dict[Any, int]:

@@ -89,9 +89,13 @@ class Trace:
             self._pieces += tasks
         return grads
 
-    def note_sum(self, a: Array, b: Array, out: Array) -> None:
+    def note_sum(self, a: Array, b: Array, gate: Array | None, out: Array) -> None:
         """Called after two gradients of one tensor were added up."""
-        self._pieces += self.capture.take() or (lambda: np.add(a, b, out=out),)
+
+        def step() -> None:
+            out[...] = backends.backend_of(out).add(a, b, gate=gate)
+
+        self._pieces += self.capture.take() or (step,)
 
 
 def is_view(op: Op, inputs: tuple[Tensor, ...], out: Tensor) -> bool:

@@ -335,8 +335,8 @@ KERNEL_BUGS = [
     kernel(
         "gradient of what ReLU has cut",
         "norm.pyx",
-        "return gated(load(dout + i), load(out + i)) if relu else load(dout + i)",
-        "return load(dout + i)",
+        "    if not relu:\n        return load(dout + i)",
+        "    if True:\n        return load(dout + i)",
         ("test_activation.py",),
     ),
     kernel(
@@ -351,8 +351,13 @@ KERNEL_BUGS = [
         ("test_activation.py",),
     ),
     kernel(
+        "sums of gradients without the gate behind them",
+        *("elementwise.pyx", "if what == GATE or what == ADD_GATE", "if what == GATE"),
+        ("test_activation.py",),
+    ),
+    kernel(
         "gradient at zero",
-        *("elementwise.pyx", "if b[i] <= 0", "if b[i] < 0"),
+        *("elementwise.pyx", "if gate[i] <= 0", "if gate[i] < 0"),
         ("test_ops_activation.py",),
     ),
     kernel(

@@ -104,7 +104,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     forward, direct_scratch = scratch(x, out)
     own = images(dtype, N, C, *OUT)
     alone = {"x": x.shape, "out": own.shape, **WINDOW, "transposed": False, "threads": 2}
-    bn = {"gamma": gammas["gamma"], "mean": gammas["mean"], "inv_std": gammas["inv_std"]}
+    bn = {name: gammas[name] for name in ("gamma", "beta", "mean", "inv_std")}
     pack = {"groups": G, "rows": F // G, "cols": C // G, "taps": 6, "swapped": False}
     pack |= {"by_tap": True, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
@@ -267,8 +267,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "norm.batch_norm_backward": (
             k.norm.batch_norm_backward,
-            {"dout": x, "rectified": x, "x": x, "dx": x, **bn, "dgamma": line(dtype, C)}
-            | {"dbeta": line(dtype, C), "threads": 2},
+            {"dout": x, "x": x, "dx": x, **bn, "dgamma": line(dtype, C)}
+            | {"dbeta": line(dtype, C), "relu": True, "threads": 2},
             ("dx", "dgamma", "dbeta"),
         ),
         "loss.cross_entropy": (
@@ -297,7 +297,12 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "elementwise.add": (
             k.elementwise.add,
-            {"a": x, "b": x, "out": x, "relu": True, "threads": 2},
+            {"a": x, "b": x, "gate": None, "out": x, "relu": True, "threads": 2},
+            ("out",),
+        ),
+        "elementwise.add gated": (
+            k.elementwise.add,
+            {"a": x, "b": x, "gate": x, "out": x, "relu": False, "threads": 2},
             ("out",),
         ),
         "elementwise.relu_backward": (

@@ -126,7 +126,7 @@ def must_be_refused(call: Call, name: str, what: str, value: Any) -> bool:
     if what in ("one axis more", "flat") and name in ("w", "grad", "velocity", "m", "v"):
         return False  # optimisers change arrays of any shape
     if value is None:
-        return name not in ("bias", "gamma", "beta", "velocity", "rectified")
+        return name not in ("bias", "gamma", "beta", "gate", "velocity", "rectified")
     if isinstance(value, np.ndarray) and right.dtype == np.int32:
         return value.shape != right.shape or value.itemsize != 4
     return not (isinstance(value, np.ndarray) and value.strides == right.strides)

@@ -56,6 +56,26 @@ def test_as_relu_after_it(name: str, dtype: str) -> None:
         np.testing.assert_array_equal(separate, fused)
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 4, 5), (70, 300), (6,), (0, 3, 2, 2)])
+@pytest.mark.parametrize("uses", [2, 3])
+def test_gradients_that_add_up_behind_it(shape: tuple[int, ...], uses: int) -> None:
+    cc.seed(2)
+    a, b = (cc.randn(*shape).attach_grad() for _ in range(2))
+    found = []
+    for fused in (False, True):
+        with cc.record():
+            out = ops.add(a, b, activation="relu") if fused else ops.relu(ops.add(a, b))
+            total = ops.exp(out)
+            for _ in range(uses - 1):
+                total = total + ops.sigmoid(out)
+        total.backward()
+        found.append([a.grad.numpy().copy(), b.grad.numpy().copy()])
+    gate = a.numpy() + b.numpy() > 0
+    for separate, together in zip(*found):
+        np.testing.assert_array_equal(separate, together)
+        np.testing.assert_array_equal(together != 0, gate)
+
+
 def test_nan_stays() -> None:
     x = np.full((1, 1, 4, 4), np.nan, np.float32)
     w = np.ones((1, 1, 3, 3), np.float32)

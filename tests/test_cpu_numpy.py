@@ -272,7 +272,7 @@ def test_batch_norm(shape: tuple[int, ...], affine: bool) -> None:
         assert (mean[c], inv_std[c]) == pytest.approx((m, s), rel=1e-12)
         scale, shift = (1.0, 0.0) if gamma is None or beta is None else (gamma[c], beta[c])
         np.testing.assert_allclose(out[:, c], (x[:, c] - m) * s * scale + shift, rtol=1e-10)
-    dx, dgamma, dbeta = backend.batch_norm_backward(dout, x, gamma, mean, inv_std)
+    dx, dgamma, dbeta = backend.batch_norm_backward(dout, x, gamma, None, mean, inv_std)
 
     def total(x: Array, gamma: Array | None, beta: Array | None) -> float:
         return float((backend.batch_norm(x, gamma, beta, 1e-3)[0] * dout).sum())

@@ -134,27 +134,28 @@ def batch_norm_backward(
     dout: Array,
     x: Array,
     gamma: Array | None,
+    beta: Array | None,
     mean: Array,
     inv_std: Array,
     out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """dout and x (N, C, ...) -> dx, dgamma (C,), dbeta (C,); out is given if it is ReLU's."""
     a, d = images(x), images(dout)
-    rectified = images_or_none(out)
     dx = empty(a.shape, x.dtype)
     dgamma, dbeta = _filled((2, x.shape[1]), x)
     if x.size:
         call(
             kernels_of(a).norm.batch_norm_backward,
             d,
-            rectified,
             a,
             dx,
             flat_or_none(gamma),
+            flat_or_none(beta),
             mean,
             inv_std,
             dgamma,
             dbeta,
+            out is not None,
             threads_for(x.size),
         )
     return dx.reshape(x.shape), dgamma, dbeta
@@ -199,14 +200,14 @@ def relu_backward(dout: Array, out: Array) -> Array:
     return dx.reshape(out.shape)
 
 
-def add(a: Array, b: Array, relu: bool = False) -> Array:
-    """a + b, broadcast; with ``relu``, max(a + b, 0)."""
+def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:
+    """a + b, broadcast; with ``relu``, max(a + b, 0), with a gate 0 where that is at most 0."""
     alike = a.shape == b.shape and a.dtype == b.dtype and a.dtype.char in "fd" and a.dtype.isnative
     if not (alike and a.ndim in (2, 4) and a.size and is_batch_last(a) and is_batch_last(b)):
         not_caught()
-        return cpu_numpy.add(a, b, relu)
+        return cpu_numpy.add(a, b, relu, gate)
     out = empty(a.shape, a.dtype)
-    arrays = images(a), images(b), images(out)
+    arrays = images(a), images(b), images_or_none(gate), images(out)
     call(kernels_of(a).elementwise.add, *arrays, relu, threads_for(a.size))
     return out
 

@@ -333,13 +333,14 @@ def batch_norm_backward(
     dout: Array,
     x: Array,
     gamma: Array | None,
+    beta: Array | None,
     mean: Array,
     inv_std: Array,
     out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta.
 
-    ``out`` is what ``batch_norm`` made, if with ``relu``.
+    ``gamma`` and ``beta`` are ``batch_norm``'s, and ``out`` is what it made, if with ``relu``.
     """
     dout = dout if out is None else relu_backward(dout, out)
     d, normalised = _rows(dout), (_rows(x) - mean[:, None]) * inv_std[:, None]
@@ -388,7 +389,12 @@ def relu_backward(dout: Array, out: Array) -> Array:
     return _where(~(as_batch_last(out) <= 0), as_batch_last(dout))
 
 
-def add(a: Array, b: Array, relu: bool = False) -> Array:
-    """a + b, broadcast; with ``relu``, max(a + b, 0), where NaN stays."""
+def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:
+    """a + b, broadcast; with ``relu``, max(a + b, 0), where NaN stays.
+
+    With a ``gate`` 0 where that is at most 0.
+    """
     out = a + b
+    if gate is not None:
+        return relu_backward(out, gate)
     return np.maximum(out, 0, out=out) if relu else out

@@ -149,13 +149,14 @@ def batch_norm_backward(
     dout: Array,
     x: Array,
     gamma: Array | None,
+    beta: Array | None,
     mean: Array,
     inv_std: Array,
     out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """dx, dgamma (C,) and dbeta (C,); the last two also if there is no gamma and beta.
 
-    ``out`` is what ``batch_norm`` made, if with ``relu``.
+    ``gamma`` and ``beta`` are ``batch_norm``'s, and ``out`` is what it made, if with ``relu``.
     """
     dout = dout if out is None else relu_backward(dout, out)
     d, rows = rows_of(dout), rows_of(x)
@@ -219,9 +220,11 @@ def relu_backward(dout: Array, out: Array) -> Array:
     return dx
 
 
-def add(a: Array, b: Array, relu: bool = False) -> Array:
-    """a + b, broadcast; with ``relu``, max(a + b, 0)."""
+def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:
+    """a + b, broadcast; with ``relu``, max(a + b, 0), with a gate 0 where that is at most 0."""
     out = a + b
+    if gate is not None:
+        return relu_backward(out, gate)
     return xp().maximum(out, 0, out=out) if relu else out
 
 

@@ -15,25 +15,25 @@ cdef enum:
 
 
 cdef enum:
-    RELU, GATE, ADD, ADD_RELU  # what is done with each number
+    RELU, GATE, ADD, ADD_RELU, ADD_GATE  # what is done with each number
 
 
 cdef struct Elementwise:
     Task task
-    Planes a, b, out
+    Planes a, b, gate, out  # b and gate where they are read
     int what
 
 
 cdef inline inlined run_of(
-    const int what, const real* a, const real* b, real* out, Py_ssize_t count
+    const int what, const real* a, const real* b, const real* gate, real* out, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real x
     for i in range(count):
-        if what == GATE:
-            out[i] = 0 if b[i] <= 0 else a[i]
+        x = a[i] if what == RELU or what == GATE else a[i] + b[i]
+        if what == GATE or what == ADD_GATE:
+            out[i] = 0 if gate[i] <= 0 else x
         else:
-            x = a[i] if what == RELU else a[i] + b[i]
             out[i] = 0 if what != ADD and x < 0 else x  # NaN is not below 0: it stays
 
 
@@ -41,12 +41,14 @@ cdef void run_job(const Elementwise* e, Py_ssize_t channel, Py_ssize_t first) no
     # what is done becomes a constant
     cdef const real* a = e.a.data + channel * e.a.stride + first
     cdef const real* b = e.b.data + channel * e.b.stride + first
+    cdef const real* gate = e.gate.data + channel * e.gate.stride + first
     cdef real* out = e.out.data + channel * e.out.stride + first
     cdef Py_ssize_t count = min(<Py_ssize_t>CHUNK, e.a.h * e.a.w * e.a.n - first)
-    if e.what == RELU: run_of(RELU, a, b, out, count)
-    elif e.what == GATE: run_of(GATE, a, b, out, count)
-    elif e.what == ADD: run_of(ADD, a, b, out, count)
-    else: run_of(ADD_RELU, a, b, out, count)
+    if e.what == RELU: run_of(RELU, a, b, gate, out, count)
+    elif e.what == GATE: run_of(GATE, a, b, gate, out, count)
+    elif e.what == ADD: run_of(ADD, a, b, gate, out, count)
+    elif e.what == ADD_RELU: run_of(ADD_RELU, a, b, gate, out, count)
+    else: run_of(ADD_GATE, a, b, gate, out, count)
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
@@ -57,14 +59,18 @@ cdef void run(const void* task, int threads) noexcept nogil:
         run_job(e, job // runs, job % runs * CHUNK)
 
 
-cdef object elementwise(int what, object a, object b, object out, int threads, bint later):
+cdef object elementwise(
+    int what, object a, object b, object gate, object out, int threads, bint later
+):
     cdef Elementwise e
     check_threads(threads)
     e.a = planes(a, False)
     e.b = planes(b, False)
+    e.gate = planes(gate, False)
     e.out = planes(out, True)
     same_shape(e.a, e.b)
-    same_shape(e.b, e.out)
+    same_shape(e.b, e.gate)
+    same_shape(e.gate, e.out)
     e.what = what
     e.task.run, e.task.threads = run, threads
     return finish(&e.task, sizeof(e), later)
@@ -72,17 +78,22 @@ cdef object elementwise(int what, object a, object b, object out, int threads, b
 
 def relu(object x, object out, int threads, bint later=False):
     """Fill out with max(x, 0); batch-last arrays of one shape."""
-    return elementwise(RELU, x, x, out, threads, later)
+    return elementwise(RELU, x, x, x, out, threads, later)
 
 
 def relu_backward(object dout, object out, object dx, int threads, bint later=False):
     """Fill dx with dout where out is not at most 0, else 0; batch-last arrays of one shape."""
-    return elementwise(GATE, dout, out, dx, threads, later)
+    return elementwise(GATE, dout, dout, out, dx, threads, later)
 
 
-def add(object a, object b, object out, bint relu, int threads, bint later=False):
-    """Fill out with a + b, or with max(a + b, 0) if ``relu``; batch-last arrays of one shape."""
-    return elementwise(ADD_RELU if relu else ADD, a, b, out, threads, later)
+def add(object a, object b, object gate, object out, bint relu, int threads, bint later=False):
+    """Fill out with a + b, or with max(a + b, 0) if ``relu``; batch-last arrays of one shape.
+
+    Or, if there is a gate, with 0 where that is at most 0, and else a + b.
+    """
+    if gate is None:
+        return elementwise(ADD_RELU if relu else ADD, a, b, a, out, threads, later)
+    return elementwise(ADD_GATE, a, b, gate, out, threads, later)
 
 
 # ------------------------------------------------------------------ optimisers

@@ -19,14 +19,15 @@ def batch_norm(
 ) -> Any: ...
 def batch_norm_backward(
     dout: Any,
-    rectified: Any | None,
     x: Any,
     dx: Any,
     gamma: Any | None,
+    beta: Any | None,
     mean: Any,
     inv_std: Any,
     dgamma: Any,
     dbeta: Any,
+    relu: bool,
     threads: int,
     later: bool = False,
 ) -> Any: ...

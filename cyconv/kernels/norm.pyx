@@ -189,27 +189,39 @@ def batch_norm(
 # ------------------------------------------------------------------ backward
 
 
+cdef struct Affine:
+    real mean, scale, shift  # out = (x - mean) * scale + shift
+
+
 cdef inline vreal arriving(
-    const bint relu, const real* dout, const real* out, Py_ssize_t i
+    const bint relu, const real* dout, const real* x, const Affine* to_out, Py_ssize_t i
 ) noexcept nogil:
-    # the gradient before the ReLU that made out, if any
-    return gated(load(dout + i), load(out + i)) if relu else load(dout + i)
+    # the gradient before the ReLU behind out, if any: out is computed again, rather than read
+    if not relu:
+        return load(dout + i)
+    return gated(load(dout + i), (load(x + i) - to_out.mean) * to_out.scale + to_out.shift)
+
+
+cdef inline real arriving_number(
+    const bint relu, const real* dout, const real* x, const Affine* to_out, Py_ssize_t i
+) noexcept nogil:
+    return 0 if relu and (x[i] - to_out.mean) * to_out.scale + to_out.shift <= 0 else dout[i]
 
 
 cdef inline inlined grad_sums(
-    const bint relu, const real* dout, const real* out, const real* x, Py_ssize_t count, real mean,
+    const bint relu, const real* dout, const real* x, Py_ssize_t count, const Affine* to_out,
     double* total, double* along,
 ) noexcept nogil:
     # the sums of dout and of dout * (x - mean)
     cdef Py_ssize_t i = 0, end
     cdef vreal a, b, c, d, u, v
-    cdef real last
+    cdef real last, mean = to_out.mean
     total[0] = along[0] = 0
     while i + 2 * VLEN <= count:
         end = min(count, i + RUN)
         a = b = c = d = broadcast(0)
         while i + 2 * VLEN <= end:
-            u, v = arriving(relu, dout, out, i), arriving(relu, dout, out, i + VLEN)
+            u, v = arriving(relu, dout, x, to_out, i), arriving(relu, dout, x, to_out, i + VLEN)
             a, b = a + u, b + v
             c = c + u * (load(x + i) - mean)
             d = d + v * (load(x + i + VLEN) - mean)
@@ -217,7 +229,7 @@ cdef inline inlined grad_sums(
         total[0] = total[0] + lane_sum(a + b)
         along[0] = along[0] + lane_sum(c + d)
     while i < count:
-        last = 0 if relu and out[i] <= 0 else dout[i]
+        last = arriving_number(relu, dout, x, to_out, i)
         total[0] = total[0] + last
         along[0] = along[0] + last * (x[i] - mean)
         i = i + 1
@@ -225,8 +237,9 @@ cdef inline inlined grad_sums(
 
 cdef struct NormGradient:
     Task task
-    Planes dout, rectified, x, dx
+    Planes dout, x, dx
     const real* gamma
+    const real* beta
     const real* mean
     const real* inv_std
     real* dgamma
@@ -239,19 +252,21 @@ cdef inline inlined norm_grad_channel(
 ) noexcept nogil:
     # dx = gamma inv_std (dout - mean(dout) - xhat mean(dout xhat)), xhat = (x - mean) inv_std
     cdef const real* dout = g.dout.data + c * g.dout.stride
-    cdef const real* out = g.rectified.data + c * g.rectified.stride
     cdef const real* x = g.x.data + c * g.x.stride
     cdef real* dx = g.dx.data + c * g.dx.stride
     cdef real mean = g.mean[c], inv_std = g.inv_std[c]
-    cdef Py_ssize_t i, count = g.x.n * g.x.h * g.x.w
+    cdef Affine to_out
     cdef double total, along
-    grad_sums(relu, dout, out, x, count, mean, &total, &along)
+    cdef Py_ssize_t i, count = g.x.n * g.x.h * g.x.w
+    to_out.mean = mean
+    to_out.scale = inv_std * g.gamma[c] if g.gamma != NULL else inv_std
+    to_out.shift = g.beta[c] if g.beta != NULL else 0
+    grad_sums(relu, dout, x, count, &to_out, &total, &along)
     along = along * inv_std
-    cdef real scale = g.gamma[c] * inv_std if g.gamma != NULL else inv_std
     cdef real shift = <real>(total / count)
     cdef real slope = <real>(along / count) * inv_std
     for i in range(count):
-        dx[i] = ((0 if relu and out[i] <= 0 else dout[i]) - shift - (x[i] - mean) * slope) * scale
+        dx[i] = (arriving_number(relu, dout, x, &to_out, i) - shift - (x[i] - mean) * slope) * to_out.scale
     g.dgamma[c] = <real>along
     g.dbeta[c] = <real>total
 
@@ -272,24 +287,20 @@ cdef void run_norm_grad(const void* task, int threads) noexcept nogil:
 
 
 def batch_norm_backward(
-    object dout, object rectified, object x, object dx, object gamma, object mean, object inv_std,
-    object dgamma, object dbeta, int threads, bint later=False,
+    object dout, object x, object dx, object gamma, object beta, object mean, object inv_std,
+    object dgamma, object dbeta, bint relu, int threads, bint later=False,
 ):
-    """Fill dx, and dgamma and dbeta (C,), from dout, x and what ``batch_norm`` found.
-
-    rectified: what it made, if with ``relu``, else None.
-    """
+    """Fill dx, and dgamma and dbeta (C,), from dout, what ``batch_norm`` was given, and found."""
     cdef NormGradient g
     check_threads(threads)
     g.dout = planes(dout, False)
     g.x = planes(x, False)
     g.dx = planes(dx, True)
-    g.relu = rectified is not None
-    g.rectified = planes(rectified, False) if g.relu else g.dout
     same_shape(g.dout, g.x)
     same_shape(g.x, g.dx)
-    same_shape(g.dx, g.rectified)
+    g.relu = relu
     g.gamma = NULL if gamma is None else numbers(gamma, g.x.c, False)
+    g.beta = NULL if beta is None else numbers(beta, g.x.c, False)
     g.mean = numbers(mean, g.x.c, False)
     g.inv_std = numbers(inv_std, g.x.c, False)
     g.dgamma = numbers(dgamma, g.x.c, True)

@@ -30,7 +30,7 @@ class BatchNormTraining(Op):
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
         backend = backend_of(x)
-        self.x, self.gamma = backend.as_batch_last(x), gamma
+        self.x, self.gamma, self.beta = backend.as_batch_last(x), gamma, beta
         out, self.mean, self.var, self.inv_std = backend.batch_norm(
             self.x, gamma, beta, self.eps, self.relu, self.running, self.momentum
         )
@@ -38,9 +38,9 @@ class BatchNormTraining(Op):
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        statistics = (self.gamma, self.mean, self.inv_std)
         rectified = None if self.gated else self.rectified
-        return backend_of(dout).batch_norm_backward(dout, self.x, *statistics, rectified)
+        given = (self.x, self.gamma, self.beta, self.mean, self.inv_std)
+        return backend_of(dout).batch_norm_backward(dout, *given, rectified)
 
 
 class BatchNormInference(Op):
