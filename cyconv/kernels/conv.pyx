@@ -232,11 +232,9 @@ cdef void run(const void* task, int threads) noexcept nogil:
     if are_filled(p):
         for job in prange(jobs, num_threads=threads, schedule="static"):
             fill_job(p, job)
-    # a thread takes a few jobs at a time: neighbours read the same rows, and one that is slower or
-    # disturbed takes fewer
+    # a thread takes jobs that follow each other: they read the same rows, and write beside each other
     jobs = jobs * p.parts
-    for job in prange(jobs, num_threads=threads, schedule="dynamic",
-                      chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
+    for job in prange(jobs, num_threads=threads, schedule="static"):
         run_job(p, job, c.scratch + threadid() * c.per_thread)
 
 

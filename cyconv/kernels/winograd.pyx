@@ -10,7 +10,8 @@
 #
 # Lanes are images, so each transform is plain sums of vectors; of few images, they are tiles, see
 # tile_lanes.pxd. A job takes a few tiles of one row for up to 2 VLEN images, and for each block of
-# output channels goes from V to Y, so that M stays in the cache. The gradient by the input is the same
+# output channels goes from V to Y, so that M stays in the cache. A thread takes rows that lie beside
+# each other: where two write near each other, lines go to and fro between their caches. The gradient by the input is the same
 # with each kernel turned by 180 degrees; or, where that takes many more tiles, the way back through the
 # same tiles (winograd_input_grad.pyx).
 #
@@ -35,6 +36,8 @@ from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store
 cdef enum:
     LANES = 16           # no less than MR_MAX, and whole vectors
     FAR = 2097152        # bytes of U that lie outside of a core's own cache
+    APART = 4096         # numbers between the scratch of two threads: the processor fetches beyond what
+                         # a thread reads, and from the cache of another one that takes long
     AHEAD = 8            # channels between where such memory is asked for and where it is written
 
 
@@ -101,8 +104,9 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
     # scratch: v (chunk, points, C, lanes), m (points, mr, lanes)
     cdef Py_ssize_t channels = p.channels
     cdef Py_ssize_t chunk = job % p.chunks
-    cdef Py_ssize_t ty = job // p.chunks % p.tile_rows
-    cdef Py_ssize_t image = job // p.chunks // p.tile_rows * p.lanes
+    cdef Py_ssize_t blocks = (p.out.n + p.lanes - 1) // p.lanes
+    cdef Py_ssize_t ty = job // p.chunks // blocks
+    cdef Py_ssize_t image = job // p.chunks % blocks * p.lanes
     cdef Py_ssize_t lanes = min(p.lanes, p.out.n - image)
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t first = chunk * p.chunk
@@ -162,7 +166,7 @@ cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Problem* p = &c.p
     cdef Py_ssize_t jobs = (p.out.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks
     cdef Py_ssize_t job
-    for job in prange(jobs, num_threads=threads, schedule="dynamic"):
+    for job in prange(jobs, num_threads=threads, schedule="static"):
         run_job(p, job, c.scratch + threadid() * c.each)
 
 
@@ -191,7 +195,7 @@ cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread
     cdef Py_ssize_t each = p.chunk * odd_lines(p.channels * p.lanes) + p.mr * p.lanes
-    return odd_lines(own_size(p) if p.tiles else p.points * each)
+    return odd_lines(own_size(p) if p.tiles else p.points * each) + APART
 
 
 def scratch_size(

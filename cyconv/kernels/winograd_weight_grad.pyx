@@ -11,7 +11,8 @@
 # transform computes with images as lanes, is transposed on its way to its panels, while D stays as it is.
 # Tiles are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Where
 # M is small, threads share the tiles, each with panels and an M of its own in its own cache. Else they
-# share the work on one chunk after the other.
+# share the work on one chunk after the other, and hand each other panels, which takes twice the time
+# where their caches are far apart.
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
@@ -26,12 +27,12 @@ from cyconv.kernels.tile cimport LINE, first_row, odd_lines, rows_in, rows_tile
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
-    CACHED = 4194304                # bytes of panels in a chunk of all threads, ...
+    CACHED = 6291456                # bytes of panels in a chunk of all threads, ...
     OWN = 655360                    # ... and of one that has its own, ...
-    OWN_M = 81920                   # ... as well as so much of M at most: it is added up at the end
+    OWN_M = 327680                  # ... as well as so much of M at most: it is added up at the end
     SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
-    FEW = 8                         # ... but a few threads are to share the slices evenly, ...
-    MANY = 16                       # ... and more than so many need too much memory
+    MANY = 16                       # ... so these are so many if there are enough steps, ...
+    FEW = 8                         # ... else half of them: two, four or eight threads share them evenly
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
     SPAN = LINE // VLEN             # steps of which each has its part of a line of images
@@ -231,7 +232,7 @@ cdef Problem problem_of(
     # M is read and written once in each chunk: the panels are to be larger, if need be
     p.slices, size = 1, max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p))
     if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN_M:
-        p.slices = min(p.total, max(<Py_ssize_t>FEW, min(p.total // SLICE, <Py_ssize_t>MANY)))
+        p.slices = min(p.total, MANY if p.total >= MANY * SLICE else FEW)
         size = OWN // <Py_ssize_t>sizeof(real)
     p.mrow, p.mstep = p.points * p.lanes, p.lanes
     if p.slices > 1:  # a job's rows are to lie near each other, in the nearest cache
@@ -285,7 +286,7 @@ cdef void run(const void* task, int threads) noexcept nogil:
     if p.slices == 1:
         slice_job(p, 0, threads, p.g + p.points * p.gstep)
     else:
-        for job in prange(p.slices, num_threads=threads, schedule="dynamic"):
+        for job in prange(p.slices, num_threads=threads, schedule="static"):
             own_slice_job(p, job, threadid())
     for job in prange(p.d.c, num_threads=threads, schedule="static"):
         weights_job(p, job)
