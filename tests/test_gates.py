@@ -1,4 +1,7 @@
-"""Pooling does the work of a ReLU before it on the way back, if nothing else used its result."""
+"""Pooling does the work of a ReLU before it on the way back, if nothing else used its result.
+
+Where something else did, the sum of the gradients does it.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,8 @@ def test_a_result_with_two_uses(passes: list[str]) -> None:
         return dy * (y > 0)
 
     np.testing.assert_array_equal(gradient(function), plain(X))
-    assert len(passes) == 1
+    apart = cc.backends.backend_name() == "numpy"  # which has no kernel to add and gate in one pass
+    assert len(passes) == apart
 
 
 def test_nan_passes() -> None:
