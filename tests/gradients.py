@@ -203,6 +203,12 @@ def norms() -> Iterator[Check]:
         running = {"running_mean": cc.tensor(normal(c, seed=2), "float64")}
         running["running_var"] = cc.tensor(positive(c), "float64")
         yield call("batch_norm", [normal(*shape), *affine], train=False, **running)
+        for options in ({}, {"activation": "relu"}):
+            yield Check(
+                f"batch_norm and a sum {shape} {options}",
+                lambda x, g, b, r, options=options: ops.batch_norm(x, g, b, residual=r, **options),
+                [normal(*shape), *affine, normal(*shape, seed=3)],
+            )
         yield call("group_norm", [normal(*shape)], num_groups=1)
         yield (
             call("group_norm", [normal(*shape)], num_groups=c)

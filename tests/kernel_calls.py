@@ -260,7 +260,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "norm.batch_norm": (
             k.norm.batch_norm,
-            {"x": x, "out": images(dtype, N, C, SIZE, SIZE), **gammas, "eps": 1e-5}
+            {"x": x, "residual": x, "out": images(dtype, N, C, SIZE, SIZE), **gammas, "eps": 1e-5}
             | {"running_mean": line(dtype, C), "running_var": line(dtype, C)}
             | {"momentum": 0.1, "relu": True, "threads": 2},
             ("out", "mean", "var", "inv_std", "running_mean", "running_var"),

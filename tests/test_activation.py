@@ -139,6 +139,56 @@ def test_a_residual_block_fuses_and_says_the_same() -> None:
         np.testing.assert_array_equal(fused, plain)
 
 
+@pytest.mark.parametrize("end", [nn.ReLU, nn.Tanh, None])
+@pytest.mark.parametrize("chains", [0, 1, 2])
+def test_a_batch_norm_adds_what_goes_around_it(chains: int, end: Any) -> None:
+    class Watched(nn.BatchNorm2d):
+        """Not exactly a BatchNorm2d: the sum stays with the block."""
+
+    found = []
+    for norm in (nn.BatchNorm2d, Watched):
+        cc.seed(0)
+        x = cc.randn(5, 3, 6, 4).attach_grad()
+        last, shortcut = norm(3), nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+        body: nn.Module = last
+        for _ in range(chains):
+            body = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), body)
+        block = nn.Residual(body, shortcut, None if end is None else end())
+        for run in (block, block, cc.compile_training(block)):
+            with cc.record():
+                out = run(x.detach())
+            out.backward(np.sin(np.arange(out.size, dtype=np.float32)).reshape(out.shape))
+        with cc.record():
+            out = block(x)
+        name = type(out._node.op).__name__
+        out.backward(cc.ones(*out.shape))
+        state = [value.copy() for value in block.state_dict().values()]
+        grads = [x.grad, *(p.grad for p in block.parameters())]
+        still = cc.compile(block, x.detach())(x.detach()).numpy(), block(x).numpy()
+        np.testing.assert_allclose(*still, rtol=1e-5, atol=1e-5)
+        found.append([name, out.numpy(), still[1], *(grad.numpy() for grad in grads), *state])
+    ended = {nn.ReLU: "Add", nn.Tanh: "Tanh", None: "Add"}[end]
+    fused = {"Add": "BatchNormTraining"}.get(ended, ended)
+    assert [name for name, *_ in found] == [fused, ended]
+    for together, apart in zip(found[0][1:], found[1][1:], strict=True):
+        np.testing.assert_array_equal(together, apart)
+
+
+def test_a_batch_norm_adds_no_other_shape() -> None:
+    x = cc.zeros(2, 3, 4, 4)
+    for train in (True, False):
+        with cc.record(train=train), pytest.raises(ValueError) as caught:
+            ops.batch_norm(x, residual=cc.zeros(2, 3, 4, 1))
+        assert "residual must have the shape of the input, (2, 3, 4, 4), got" in str(caught.value)
+        with cc.record(train=train), pytest.raises(TypeError, match="residual is float64"):
+            ops.batch_norm(x, residual=cc.zeros(2, 3, 4, 4, dtype="float64"))
+    block = nn.Residual(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    with pytest.raises(
+        ValueError, match=r"layer body\.1: batch_norm: residual must have the shape"
+    ):
+        block(x)
+
+
 def test_one_image_and_leading_axes() -> None:
     cc.seed(2)
     x, w = cc.randn(3, 6, 5), cc.randn(4, 3, 3, 3)

@@ -23,6 +23,7 @@ RECTIFIED: dict[str, Callable[[Any], Any]] = {
     "conv2d": lambda x: cc.ops.conv2d(x, W, padding=1, activation="relu"),
     "add": lambda x: cc.ops.add(x, x, activation="relu"),
     "batch_norm": lambda x: cc.ops.batch_norm(x, activation="relu"),
+    "batch_norm and a sum": lambda x: cc.ops.batch_norm(x, residual=x, activation="relu"),
 }
 POOLED: dict[str, Callable[[Any], Any]] = {
     "max": lambda x: cc.ops.max_pool2d(x, 2),

@@ -102,13 +102,15 @@ def batch_norm(
     relu: bool = False,
     running: tuple[Array, Array] | None = None,
     momentum: float = 0.0,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself.
 
-    ``running`` mean and variance (C,) move towards the batch's, in place. With ``relu``, out is
-    max(out, 0).
+    ``running`` mean and variance (C,) move towards the batch's, in place. ``residual``, shaped as
+    x, is added to out; with ``relu``, out then is max(out, 0).
     """
     a = images(x)
+    added = None if residual is None else images(residual)
     out = empty(a.shape, x.dtype)
     mean, var, inv_std = _filled((3, x.shape[1]), x)
     if x.size:
@@ -116,7 +118,7 @@ def batch_norm(
         lines = [in_c_order(kept) for kept in running or ()]
         statistics = (mean, var, inv_std, *(lines or (None, None)))
         options = (momentum, eps, relu, threads_for(x.size))
-        arrays = (a, out, *weights, *statistics)
+        arrays = (a, added, out, *weights, *statistics)
         call(kernels_of(a).norm.batch_norm, *arrays, *options)
         _write_back(running or (), lines)
     return out.reshape(x.shape), mean, var, inv_std

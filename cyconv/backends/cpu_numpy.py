@@ -306,12 +306,13 @@ def batch_norm(
     relu: bool = False,
     running: tuple[Array, Array] | None = None,
     momentum: float = 0.0,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, 1 / sqrt(var + eps) (C,) each.
 
     x is (N, C, ...), var the biased variance. An empty batch has mean and var 0. ``running`` mean
-    and variance (C,) move towards the batch's, in place: by the share ``momentum``. With ``relu``,
-    out is max(out, 0).
+    and variance (C,) move towards the batch's, in place: by the share ``momentum``. ``residual``,
+    shaped as x, is added to out; with ``relu``, out then is max(out, 0).
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
     p = _rows(x)
@@ -323,6 +324,8 @@ def batch_norm(
     out *= (inv_std if gamma is None else inv_std * gamma)[:, None]
     if beta is not None:
         out += beta[:, None]
+    if residual is not None:
+        out += _rows(residual)
     if relu:
         np.maximum(out, 0, out=out)
     move_running(running, momentum, mean, var, p.shape[1])

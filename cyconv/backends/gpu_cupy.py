@@ -125,11 +125,12 @@ def batch_norm(
     relu: bool = False,
     running: tuple[Array, Array] | None = None,
     momentum: float = 0.0,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, inv_std (C,) each.
 
-    ``running`` mean and variance (C,) move towards the batch's, in place. With ``relu``, out is
-    max(out, 0).
+    ``running`` mean and variance (C,) move towards the batch's, in place. ``residual``, shaped as
+    x, is added to out; with ``relu``, out then is max(out, 0).
     """
     rows = rows_of(x)
     length, wide = rows.shape[1], rows.size >= LARGEST
@@ -139,6 +140,8 @@ def batch_norm(
     launch("inverse_std", x.dtype, wide, var.size, inv_std, var, float(eps))
     arguments = (out, rows, mean, inv_std, flat(gamma), flat(beta), length)
     launch("normalise", x.dtype, wide, out.size, *arguments)
+    if residual is not None:
+        out += rows_of(residual)
     if relu:
         xp().maximum(out, 0, out=out)
     move_running(running, momentum, mean, var, length)

@@ -3,6 +3,7 @@ from typing import Any
 def channel_sum(a: Any, out: Any, threads: int, later: bool = False) -> Any: ...
 def batch_norm(
     x: Any,
+    residual: Any | None,
     out: Any,
     gamma: Any | None,
     beta: Any | None,

@@ -106,9 +106,22 @@ def channel_sum(object a, object out, int threads, bint later=False):
     return finish(&s.task, sizeof(s), later)
 
 
+cdef struct Affine:
+    real mean, scale, shift  # out = (x - mean) * scale + shift
+
+
+cdef inline real normal(const Affine* to_out, real x) noexcept nogil:
+    return (x - to_out.mean) * to_out.scale + to_out.shift
+
+
+cdef inline vreal normal_lanes(const Affine* to_out, vreal x) noexcept nogil:
+    # the same bits
+    return (x - to_out.mean) * to_out.scale + to_out.shift
+
+
 cdef struct Norm:
     Task task
-    Planes x, out
+    Planes x, residual, out
     const real* gamma
     const real* beta
     real* mean
@@ -123,21 +136,25 @@ cdef struct Norm:
 
 cdef void norm_channel(const Norm* norm, Py_ssize_t c) noexcept nogil:
     cdef const real* x = norm.x.data + c * norm.x.stride
+    cdef const real* residual = NULL
     cdef real* out = norm.out.data + c * norm.out.stride
     cdef Py_ssize_t i, count = norm.x.n * norm.x.h * norm.x.w
-    cdef real y, beta = norm.beta[c] if norm.beta != NULL else 0
+    cdef Affine to_out
     cdef double mean_, var_
+    cdef real y
+    if norm.residual.data != NULL:
+        residual = norm.residual.data + c * norm.residual.stride
     moments_of(x, count, &mean_, &var_)
     cdef real m = <real>mean_
     cdef real s = <real>(1 / sqrt(var_ + norm.eps))
-    cdef real scale = s * norm.gamma[c] if norm.gamma != NULL else s
-    if norm.relu:
-        for i in range(count):
-            y = (x[i] - m) * scale + beta
-            out[i] = 0 if y < 0 else y
-    else:
-        for i in range(count):
-            out[i] = (x[i] - m) * scale + beta
+    to_out.mean = m
+    to_out.scale = s * norm.gamma[c] if norm.gamma != NULL else s
+    to_out.shift = norm.beta[c] if norm.beta != NULL else 0
+    for i in range(count):
+        y = normal(&to_out, x[i])
+        if residual != NULL:
+            y = y + residual[i]
+        out[i] = 0 if norm.relu and y < 0 else y
     norm.mean[c] = m
     norm.var[c] = <real>var_
     norm.inv_std[c] = s
@@ -156,20 +173,25 @@ cdef void run_norm(const void* task, int threads) noexcept nogil:
 
 
 def batch_norm(
-    object x, object out, object gamma, object beta, object mean, object var, object inv_std,
-    object running_mean, object running_var, double momentum, double eps, bint relu, int threads,
-    bint later=False,
+    object x, object residual, object out, object gamma, object beta, object mean, object var,
+    object inv_std, object running_mean, object running_var, double momentum, double eps,
+    bint relu, int threads, bint later=False,
 ):
     """Fill out, and mean, var and inv_std (C,), from x, batch-last; gamma, beta (C,) or None.
 
     running_mean and running_var, (C,) or both None, become (1 - momentum) times what they are plus
-    momentum times the mean and the unbiased variance. ``relu`` replaces what is below 0 by 0.
+    momentum times the mean and the unbiased variance. residual, as x or None, is added to out; then
+    ``relu`` replaces what is below 0 by 0.
     """
     cdef Norm norm
     check_threads(threads)
     norm.x = planes(x, False)
     norm.out = planes(out, True)
     same_shape(norm.x, norm.out)
+    norm.residual.data = NULL
+    if residual is not None:
+        norm.residual = planes(residual, False)
+        same_shape(norm.x, norm.residual)
     norm.gamma = NULL if gamma is None else numbers(gamma, norm.x.c, False)
     norm.beta = NULL if beta is None else numbers(beta, norm.x.c, False)
     norm.mean = numbers(mean, norm.x.c, True)
@@ -189,23 +211,19 @@ def batch_norm(
 # ------------------------------------------------------------------ backward
 
 
-cdef struct Affine:
-    real mean, scale, shift  # out = (x - mean) * scale + shift
-
-
 cdef inline vreal arriving(
     const bint relu, const real* dout, const real* x, const Affine* to_out, Py_ssize_t i
 ) noexcept nogil:
     # the gradient before the ReLU behind out, if any: out is computed again, rather than read
     if not relu:
         return load(dout + i)
-    return gated(load(dout + i), (load(x + i) - to_out.mean) * to_out.scale + to_out.shift)
+    return gated(load(dout + i), normal_lanes(to_out, load(x + i)))
 
 
 cdef inline real arriving_number(
     const bint relu, const real* dout, const real* x, const Affine* to_out, Py_ssize_t i
 ) noexcept nogil:
-    return 0 if relu and (x[i] - to_out.mean) * to_out.scale + to_out.shift <= 0 else dout[i]
+    return 0 if relu and normal(to_out, x[i]) <= 0 else dout[i]
 
 
 cdef inline inlined grad_sums(

@@ -13,7 +13,8 @@ from .conv import Conv2d, Linear
 from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d
 
-APPLY_RELU = (Conv2d, Linear, BatchNorm1d, BatchNorm2d)  # their forward takes an activation
+ADD_RESIDUAL = (BatchNorm1d, BatchNorm2d)  # their forward takes an activation and a residual, ...
+APPLY_RELU = (Conv2d, Linear, *ADD_RESIDUAL)  # ... theirs an activation
 
 
 class Sequential(Module):
@@ -67,7 +68,8 @@ class Sequential(Module):
             ) from None
         return Sequential(*chosen) if isinstance(chosen, tuple) else chosen
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, *ending: Any) -> Any:
+        # ending: what else the last layer's forward gets
         waiting = list(self.named_children())
         while waiting:
             name, layer = waiting.pop(0)
@@ -75,13 +77,20 @@ class Sequential(Module):
                 waiting.pop(0)
                 x = self.call_child(name, x, "relu")
             else:
-                x = self.call_child(name, x)
+                x = self.call_child(name, x, *(() if waiting else ending))
         return x
 
 
 def _applies_relu(layer: Module, following: Module) -> bool:
     """True if ``layer`` can apply the ReLU that follows it in its own pass over its output."""
     return _is_plain(layer, *APPLY_RELU) and _is_plain(following, ReLU)
+
+
+def _adds_residual(layer: Module) -> bool:
+    """True if ``layer`` can add a residual, and apply a ReLU, in its own pass over its output."""
+    if isinstance(layer, Sequential) and _is_plain(layer, Sequential):
+        return len(layer) > 0 and _adds_residual(layer[-1])
+    return _is_plain(layer, *ADD_RESIDUAL)
 
 
 def _is_plain(layer: Module, *kinds: type[Module]) -> bool:
@@ -97,7 +106,10 @@ class Residual(Module):
     ----------
     body : Module, from x to a tensor of the shape that the block gives
     shortcut : Module, from x to a tensor of the same shape; None is the identity
-    activation : Module, for the sum; None applies nothing. A ReLU is applied by ``ops.add``
+    activation : Module, for the sum; None applies nothing
+
+    The addition and a ReLU behind it are one pass, ``ops.add``; or, if body ends with a batch norm,
+    part of its pass.
 
     Raises
     ------
@@ -122,18 +134,20 @@ class Residual(Module):
         )
 
     def forward(self, x: Any) -> Any:
-        residual = self.call_child("body", x)
         around = x if self.shortcut is None else self.call_child("shortcut", x)
-        if np.shape(residual) != np.shape(around):
-            raise ValueError(
-                f"Residual: body gives shape {np.shape(residual)} but the shortcut "
-                f"{np.shape(around)}"
-            )
-        if self.activation is None:
-            return residual + around
-        if _is_plain(self.activation, ReLU):
-            return ops.add(residual, around, activation="relu")
-        return self.call_child("activation", residual + around)
+        plain = self.activation is not None and _is_plain(self.activation, ReLU)
+        fused = "relu" if plain else None
+        if _adds_residual(self.body):
+            out = self.call_child("body", x, fused, around)
+        else:
+            residual = self.call_child("body", x)
+            if np.shape(residual) != np.shape(around):
+                raise ValueError(
+                    f"Residual: body gives shape {np.shape(residual)} but the shortcut "
+                    f"{np.shape(around)}"
+                )
+            out = ops.add(residual, around, activation=fused)
+        return out if plain or self.activation is None else self.call_child("activation", out)
 
 
 def module_in(where: str, value: Any) -> Module:

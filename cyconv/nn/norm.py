@@ -34,7 +34,7 @@ class _BatchNorm(Module):
         self.running_mean = zeros(self.num_features)
         self.running_var = init.ones_(zeros(self.num_features))
 
-    def forward(self, x: Any, activation: str | None = None) -> Tensor:
+    def forward(self, x: Any, activation: str | None = None, residual: Any = None) -> Tensor:
         shape = np.shape(x)
         if len(shape) != 2 + len(self.image_axes) or shape[1] != self.num_features:
             axes = ", ".join(["N", str(self.num_features), *self.image_axes])
@@ -47,6 +47,7 @@ class _BatchNorm(Module):
             self.running_var,
             momentum=self.momentum,
             eps=self.eps,
+            residual=residual,
             activation=activation,
         )
 

@@ -12,11 +12,15 @@ from ..backends import backend_of
 from ..geometry import channels_of, integer, number
 from ..tensor import Tensor, apply
 from .activation import relu
+from .basic import add
 from .inputs import is_relu, on_one_device, tensor_in, tensors_in
 
 
 class BatchNormTraining(Op):
-    """By the statistics of the batch itself, towards which ``running``, mean and var, move."""
+    """By the statistics of the batch itself, towards which ``running``, mean and var, move.
+
+    A fourth input is added before the ReLU.
+    """
 
     any_layout = True
     kernel_backward = True
@@ -28,19 +32,24 @@ class BatchNormTraining(Op):
         self.kernel_inputs = int(autograd.is_training())
         self.eps, self.relu, self.running, self.momentum = eps, relu, running, momentum
 
-    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
+    def forward(self, x: Array, gamma: Array, beta: Array, residual: Array | None = None) -> Array:
         backend = backend_of(x)
         self.x, self.gamma, self.beta = backend.as_batch_last(x), gamma, beta
+        self.adds = residual is not None
         out, self.mean, self.var, self.inv_std = backend.batch_norm(
-            self.x, gamma, beta, self.eps, self.relu, self.running, self.momentum
+            self.x, gamma, beta, self.eps, self.relu, self.running, self.momentum, residual
         )
         self.rectified = out if self.relu else None
         return out
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        rectified = None if self.gated else self.rectified
         given = (self.x, self.gamma, self.beta, self.mean, self.inv_std)
-        return backend_of(dout).batch_norm_backward(dout, *given, rectified)
+        backend = backend_of(dout)
+        if self.adds:
+            dout = self.before_relu(dout)
+            return *backend.batch_norm_backward(dout, *given), dout
+        rectified = None if self.gated else self.rectified
+        return backend.batch_norm_backward(dout, *given, rectified)
 
 
 class BatchNormInference(Op):
@@ -99,6 +108,7 @@ def batch_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    residual: Any = None,
     activation: str | None = None,
 ) -> Tensor:
     """Normalise each channel: gamma * (x - mean) / sqrt(var + eps) + beta.
@@ -113,6 +123,7 @@ def batch_norm(
     x : (N, C) or (N, C, ...), float32 or float64
     gamma, beta, running_mean, running_var : (C,) or None, of the same dtype
     momentum, eps : numbers; eps is above 0
+    residual : None, or what is added to the result, of the shape and dtype of x
     activation : None or "relu", which is then applied to the result
 
     Returns
@@ -140,6 +151,11 @@ def batch_norm(
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
     gamma, beta = _scale_and_shift(op, tensor, gamma, beta, (channels,))
+    added = [] if residual is None else [tensors_in(op, input=tensor, residual=residual)[1]]
+    if added and added[0].shape != tensor.shape:
+        raise ValueError(
+            f"{op}: residual must have the shape of the input, {tensor.shape}, got {added[0].shape}"
+        )
     if running_mean is not None:
         for name, buffer in (("running_mean", running_mean), ("running_var", running_var)):
             if not isinstance(buffer, Tensor):
@@ -154,12 +170,14 @@ def batch_norm(
     if running_mean is not None and not autograd.is_training():
         statistics = BatchNormInference(running_mean.data, running_var.data, eps)
         out = apply(statistics, tensor, gamma, beta)
+        if added:
+            return add(out, *added, activation=activation)
         return relu(out) if fused else out
     count = tensor.size // channels if channels else 0
     if count == 1 and autograd.is_training():
         raise ValueError(f"{op}: one value per channel has no variance, got input {tensor.shape}")
     running = None if running_mean is None else (running_mean._write(), running_var._write())
-    return apply(BatchNormTraining(eps, fused, running, share), tensor, gamma, beta)
+    return apply(BatchNormTraining(eps, fused, running, share), tensor, gamma, beta, *added)
 
 
 def layer_norm(
