@@ -20,7 +20,7 @@ from cyconv.kernels.panel cimport (
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, packed_tiles, placed_tile
+from cyconv.kernels.tile cimport first_row, own_scratch, packed_tiles, placed_tile
 from cyconv.kernels.window cimport axis, check_window
 
 lanes = 2 * VLEN  # of a tile
@@ -298,7 +298,9 @@ cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread: panels and offsets
     cdef Py_ssize_t taps = p.cg * p.taps
     cdef Py_ssize_t offsets = 2 * taps * <Py_ssize_t>sizeof(Py_ssize_t) + 64
-    return offsets // <Py_ssize_t>sizeof(real) + (0 if are_filled(p) else p.panels * panel_size(taps))
+    return own_scratch(
+        offsets // <Py_ssize_t>sizeof(real)
+        + (0 if are_filled(p) else p.panels * panel_size(taps)))
 
 
 def scratch_size(

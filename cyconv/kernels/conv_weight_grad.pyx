@@ -15,6 +15,7 @@ from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, 
 from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sum, load, real
 from cyconv.kernels.sums cimport best_tile, cost_of, first_in, fr_of, tile_of
 from cyconv.kernels.task cimport Task, finish
+from cyconv.kernels.tile cimport own_scratch
 from cyconv.kernels.window cimport Axis, axis, check_window
 
 cdef enum:
@@ -226,7 +227,7 @@ cdef Py_ssize_t scratch_of(const Sums* p) noexcept nogil:
     # a job with fewer channels has a smaller tr and may have a larger fr: bound both
     cdef Py_ssize_t count = p.channels * p.taps + TR_MAX
     cdef Py_ssize_t offsets = (count * <Py_ssize_t>sizeof(Py_ssize_t) + 128) // <Py_ssize_t>sizeof(real)
-    return offsets + p.copied + count * (p.filters + FR1) * VLEN
+    return own_scratch(offsets + p.copied + count * (p.filters + FR1) * VLEN)
 
 
 def scratch_size(

@@ -14,7 +14,7 @@ from cyconv.kernels.panel cimport (
 from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport PLACED, first_row, tile
+from cyconv.kernels.tile cimport LINE, PLACED, first_row, own_scratch, tile
 from cyconv.kernels.window cimport axis, check_window, pace
 
 cdef enum:
@@ -106,8 +106,9 @@ cdef Depthwise depthwise_of(
     d.ring = padded_size(&d.p.rows) - (d.p.out.h - 1) * pace(&d.p.rows)
     d.parts = min(d.p.out.h, (JOBS + d.p.x.c - 1) // d.p.x.c)
     # the last tile of a row may read beyond the ring
-    d.per_thread = d.ring * d.p.rowsize + LANES + 2 * 64 // <Py_ssize_t>sizeof(real) \
-        + (2 * d.p.taps + d.p.cols.kernel) * <Py_ssize_t>(sizeof(Py_ssize_t) // sizeof(real))
+    d.per_thread = own_scratch(
+        d.ring * d.p.rowsize + LANES + 2 * LINE
+        + (2 * d.p.taps + d.p.cols.kernel) * <Py_ssize_t>(sizeof(Py_ssize_t) // sizeof(real)))
     return d
 
 

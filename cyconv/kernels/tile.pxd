@@ -8,6 +8,8 @@ from cyconv.kernels.simd cimport (
 
 cdef enum:
     LINE = 64 // sizeof(real)  # numbers in a line of the cache
+    APART = 4096  # numbers between the scratch of two threads: the processor fetches beyond what a
+                  # thread reads, and from the cache of another one that takes long
     WIDE_MR = 3  # so few output channels take 4 vectors
     # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) without gaps, and w (count, mr)
     # in rows that are wstep apart; x so, and w (mr, count) in rows that are wstep apart
@@ -30,6 +32,11 @@ cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:
     # from one of many arrays to the next: an odd number of cache lines. What is written to all of them
     # in turn then lies all over the cache, and not in the few places of a power of two.
     return ((numbers + LINE - 1) // LINE | 1) * LINE
+
+
+cdef inline Py_ssize_t own_scratch(Py_ssize_t numbers) noexcept nogil:
+    # from the scratch of one thread, of so many numbers, to the next one's
+    return odd_lines(numbers) + APART
 
 
 cdef inline inlined tile(

@@ -26,7 +26,7 @@ from cyconv.kernels.points cimport (
 )
 from cyconv.kernels.simd cimport VLEN, inlined, prefetch, real, store, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in
 from cyconv.kernels.tile_lanes cimport (
     blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
 )
@@ -36,8 +36,6 @@ from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store
 cdef enum:
     LANES = 16           # no less than MR_MAX, and whole vectors
     FAR = 2097152        # bytes of U that lie outside of a core's own cache
-    APART = 4096         # numbers between the scratch of two threads: the processor fetches beyond what
-                         # a thread reads, and from the cache of another one that takes long
     AHEAD = 8            # channels between where such memory is asked for and where it is written
 
 
@@ -195,7 +193,7 @@ cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread
     cdef Py_ssize_t each = p.chunk * odd_lines(p.channels * p.lanes) + p.mr * p.lanes
-    return odd_lines(own_size(p) if p.tiles else p.points * each) + APART
+    return own_scratch(own_size(p) if p.tiles else p.points * each)
 
 
 def scratch_size(

@@ -16,11 +16,12 @@
 
 from cython.parallel cimport prange, threadid
 
+from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport ALONG, MOST, check_tiles, points_along, points_of, side_of, spread_1d
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, packed_tiles, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, packed_tiles, rows_in
 from cyconv.kernels.transforms cimport fetch, load_some, store_some, transform_grads
 
 cdef enum:
@@ -99,7 +100,7 @@ cdef void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept no
     cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
     cdef Py_ssize_t end = (job % p.parts + 1) * p.blocks // p.parts
     cdef Py_ssize_t lanes = min(p.lanes, p.d.n - image)
-    cdef real* d = scratch + (64 - <size_t>scratch % 64) % 64 // sizeof(real)
+    cdef real* d = from_cache_line(scratch)
     cdef real* m = d + p.chunk * p.points * odd_lines(p.d.c * p.lanes)
     cdef Py_ssize_t ty, first, last, block, channel
     for channel in range(first_row(begin, p.dx.c, p.blocks), first_row(end, p.dx.c, p.blocks)):
@@ -182,7 +183,7 @@ cdef Spread spread_of(
 
 cdef Py_ssize_t thread_size(const Spread* p) noexcept nogil:
     # numbers of scratch
-    return p.points * (p.chunk * odd_lines(p.d.c * p.lanes) + p.mr * p.lanes) + LINE
+    return own_scratch(p.points * (p.chunk * odd_lines(p.d.c * p.lanes) + p.mr * p.lanes) + LINE)
 
 
 def scratch_size(

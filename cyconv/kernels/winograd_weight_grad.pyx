@@ -23,7 +23,7 @@ from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, prefetch, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, rows_in, rows_tile
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in, rows_tile
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
@@ -183,7 +183,7 @@ cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stage
         steps = min(p.steps, end - first)
         for job in prange((steps + SPAN - 1) // SPAN * (p.blocks + p.fblocks), num_threads=threads,
                           schedule="dynamic", chunksize=p.blocks + p.fblocks):
-            fill_job(p, first, steps, job, stages + threadid() * p.points * STAGE)
+            fill_job(p, first, steps, job, stages + threadid() * own_scratch(p.points * STAGE))
         # a thread stays at a point for half of its jobs
         for job in prange(p.points * p.fblocks, num_threads=threads, schedule="dynamic",
                           chunksize=(p.fblocks + 1) // 2):
@@ -255,12 +255,12 @@ cdef Py_ssize_t panels_of(const Problem* p) noexcept nogil:
 
 cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     # numbers of scratch of a thread that has its own panels
-    return odd_lines(panels_of(p) + p.points * p.gstep + p.points * STAGE)
+    return own_scratch(panels_of(p) + p.points * p.gstep + p.points * STAGE)
 
 
 cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
     # numbers of scratch of all threads
-    cdef Py_ssize_t each = p.points * STAGE if p.slices == 1 else thread_size(p)
+    cdef Py_ssize_t each = own_scratch(p.points * STAGE) if p.slices == 1 else thread_size(p)
     cdef Py_ssize_t shared = panels_of(p) + p.points * p.gstep if p.slices == 1 else 0
     return p.slices * products_of(p) + LINE + shared + threads * each
 
