@@ -19,10 +19,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import backends
-from .autograd import Array
 from .geometry import flag, integer
 from .nn.module import bounded
-from .optimizer import Optimizer, zeros_like
+from .optimizer import Change, Optimizer, zeros_like
 from .schedules import CosineLR, MultiStepLR, OneCycleLR, Schedule, StepLR, number_in
 from .tensor import Tensor
 
@@ -39,8 +38,6 @@ __all__ = [
 ]
 
 JUST_BELOW_1 = math.nextafter(1, 0)
-
-Change = tuple[Array, Array, dict[str, Any]]  # a parameter, its gradient, what is kept for it
 
 
 class SGD(Optimizer):
@@ -114,7 +111,7 @@ class SGD(Optimizer):
             backends.backend_of(ws[0]).sgd_step(
                 ws,
                 grads,
-                [state["velocity"] for state in states] if self.momentum else None,
+                [state["velocity"] if self.momentum else None for state in states],
                 self.lr,
                 self.momentum,
                 0.0 if first else self.dampening,  # the first velocity is the gradient itself

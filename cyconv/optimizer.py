@@ -13,13 +13,15 @@ from .nn.module import bounded
 from .schedules import number_in
 from .tensor import Tensor
 
+Change = tuple[Array, Array, dict[str, Any]]  # a parameter, its gradient, what is kept for it
+
 
 class Optimizer:
     """Base of the optimisers: the parameters, the learning rate, the state of each parameter.
 
     A subclass defines ``_update(w, grad, state)``, which changes the array w in place; what it
     keeps for a parameter it puts into the dict state, under the names in its ``kept``. Or it
-    defines ``_update_all(work)``, with a list of such triples.
+    defines ``_update_all(work)``, with a list of such triples, of which no two share memory.
 
     Parameters
     ----------
@@ -75,6 +77,7 @@ class Optimizer:
         if not self.params:
             raise ValueError(f"{name}: params is empty")
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
+        self._share_memory = len({id(param._uses) for param in self.params}) < len(self.params)
         self.lr = lr
 
     @property
@@ -118,9 +121,10 @@ class Optimizer:
                 if type(value) is not type(grad) and not isinstance(value, int):
                     state[name] = backends.to_device(value, param.device)
             work.append((param._write(), grad, state))
-        self._update_all(work)
+        for together in [[change] for change in work] if self._share_memory else [work]:
+            self._update_all(together)
 
-    def _update_all(self, work: list[tuple[Array, Array, dict[str, Any]]]) -> None:
+    def _update_all(self, work: list[Change]) -> None:
         for w, grad, state in work:
             self._update(w, grad, state)
 

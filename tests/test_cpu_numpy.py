@@ -334,7 +334,7 @@ def test_relu(shape: tuple[int, ...]) -> None:
 
 def test_sgd_follows_pytorch() -> None:
     w, grad = np.array([1.0]), np.array([0.5])
-    backend.sgd_step([w], [grad], None, 0.1, 0.0, 0.0, 0.0, False)
+    backend.sgd_step([w], [grad], [None], 0.1, 0.0, 0.0, 0.0, False)
     np.testing.assert_allclose(w, [0.95])
     w, v = np.array([1.0]), np.zeros(1)
     backend.sgd_step([w], [grad], [v], 0.1, 0.9, 0.0, 0.2, False)  # 0.5 + 0.2 * 1

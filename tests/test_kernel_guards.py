@@ -33,17 +33,23 @@ def test_optimisers_refuse_lists_that_do_not_fit() -> None:
     step = kernels.Kernels(kernels.choose())["f"].elementwise.sgd_step
     w, how = [np.ones((2, 3), "f"), np.ones(40_000, "f")], (0.5, 0.5, 0.0, 0.0, False, 2)
     for grads, velocities in (
-        (w[:1], None),
+        (w[:1], [None, None]),
+        (w, [None]),
+        (w, None),
         (w, w[:1]),
-        (w[::-1], None),
-        ([*w[:1], None], None),
+        (w[::-1], [None, None]),
+        ([*w[:1], None], [None, None]),
         (w, [*w[:1], np.ones(40_000)]),
-        (5, None),
+        (5, [None, None]),
     ):
         with pytest.raises((TypeError, ValueError)):
             step(w, grads, velocities, *how)
+    adam = kernels.Kernels(kernels.choose())["f"].elementwise.adam_step
+    for ms, vs in ((w, None), (None, w), (w, [*w[:1], None]), ([*w[:1], None], w), (w, w[:1])):
+        with pytest.raises((TypeError, ValueError)):
+            adam(w, w, ms, vs, 1, 0.5, 0.5, 0.5, 0.5, 0.0, False, 2)
     assert all((a == 1).all() for a in w)
-    step(w, [np.full_like(a, 2) for a in w], None, *how)
+    step(w, [np.full_like(a, 2) for a in w], [None, None], *how)
     assert not any(a.any() for a in w)
 
 

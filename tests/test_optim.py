@@ -177,6 +177,17 @@ def test_a_parameter_given_twice_counts_once() -> None:
     assert param.item() == 0.75
 
 
+def test_parameters_that_share_memory_change_one_after_the_other() -> None:
+    whole = cc.zeros(8, 4096)
+    views = [whole.reshape(-1).attach_grad() for _ in range(40)]
+    optimizer = cc.optim.SGD(views, lr=1.0)
+    for view in views:
+        view.grad = cc.ones(view.size)
+    for step in range(1, 6):
+        optimizer.step()
+        assert (whole.numpy() == -40 * step).all()
+
+
 def test_trains_from_backward_and_zero_grad() -> None:
     param = parameter([3.0])
     optimizer = optim.SGD([param], lr=0.1)

@@ -222,7 +222,7 @@ def _planes(a: Array) -> Array:
 def sgd_step(
     ws: Sequence[Array],
     grads: Sequence[Array],
-    velocities: Sequence[Array] | None,
+    velocities: Sequence[Array | None],
     lr: float,
     momentum: float,
     dampening: float,
@@ -265,20 +265,20 @@ def adam_step(
 def _step(
     name: str,
     grads: Sequence[Array],
-    kept: tuple[Sequence[Array] | None, ...],
+    kept: tuple[Sequence[Array | None], ...],
     options: tuple[Any, ...],
 ) -> None:
     """Run a kernel that changes parameters, the first of what is kept, by their gradients."""
-    ws, *others = lines = [arrays and [in_c_order(a) for a in arrays] for arrays in kept]
+    ws, *others = lines = [[a if a is None else in_c_order(a) for a in arrays] for arrays in kept]
     threads = threads_for(sum([a.size for a in grads]))
     kernel = getattr(kernels_of(grads[0]).elementwise, name)
     kernel(ws, [in_c_order(a) for a in grads], *others, *options, threads)
     for arrays, copies in zip(kept, lines):
-        _write_back(arrays or (), copies or ())
+        _write_back(arrays, copies)
 
 
-def _write_back(arrays: Sequence[Array], lines: Sequence[Array]) -> None:
+def _write_back(arrays: Sequence[Array | None], lines: Sequence[Array | None]) -> None:
     """Copy the arrays that an in-place kernel wrote into those that they are copies of, if any."""
     for array, line in zip(arrays, lines):
-        if line is not array:
+        if array is not None and line is not array:
             array[...] = line

@@ -13,7 +13,7 @@ Array = np.ndarray
 def sgd_step(
     ws: Sequence[Array],
     grads: Sequence[Array],
-    velocities: Sequence[Array] | None,
+    velocities: Sequence[Array | None],
     lr: float,
     momentum: float,
     dampening: float,
@@ -25,7 +25,7 @@ def sgd_step(
     velocity = momentum * velocity + (1 - dampening) * grad. Velocities start at zero, and the first
     step of a parameter is called with dampening 0: PyTorch starts with the undamped gradient.
     """
-    for w, grad, velocity in zip(ws, grads, velocities or (None,) * len(ws)):
+    for w, grad, velocity in zip(ws, grads, velocities):
         if weight_decay:
             grad = grad + float(weight_decay) * w
         if velocity is not None:

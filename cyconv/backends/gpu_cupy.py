@@ -234,7 +234,7 @@ def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Ar
 def sgd_step(
     ws: Sequence[Array],
     grads: Sequence[Array],
-    velocities: Sequence[Array] | None,
+    velocities: Sequence[Array | None],
     lr: float,
     momentum: float,
     dampening: float,
@@ -243,7 +243,7 @@ def sgd_step(
 ) -> None:
     """One step of gradient descent, in place on parameters and velocities, if any."""
     rates = (float(lr), float(momentum), float(1 - dampening), float(weight_decay), bool(nesterov))
-    for w, grad, velocity in zip(ws, grads, velocities or (None,) * len(ws)):
+    for w, grad, velocity in zip(ws, grads, velocities):
         _in_place("sgd_step", (w, velocity), grad, rates)
 
 

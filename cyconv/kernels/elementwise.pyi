@@ -8,7 +8,7 @@ def relu_backward(dout: Any, out: Any, dx: Any, threads: int, later: bool = Fals
 def sgd_step(
     ws: Any,
     grads: Any,
-    velocities: Any | None,
+    velocities: Any,
     lr: float,
     momentum: float,
     dampening: float,

@@ -113,12 +113,10 @@ cdef struct Pieces:
     Py_ssize_t count
 
 
-cdef real* numbers_of(object arrays, Py_ssize_t i, Py_ssize_t count, bint writable) except? NULL:
-    # of one array, which has so many; NULL of None
+cdef real* numbers_of(object array, Py_ssize_t count, bint writable) except? NULL:
+    # of an array that has so many
     cdef Py_ssize_t size
-    if arrays is None:
-        return NULL
-    cdef real* data = all_numbers((<tuple>arrays)[i], &size, writable)
+    cdef real* data = all_numbers(array, &size, writable)
     if size != count:
         raise ValueError(f"kernel: need {count} numbers, got {size}")
     return data
@@ -144,22 +142,25 @@ cdef int add_pieces(Pieces* pieces, Piece whole) except -1:
 
 
 cdef int cut(Pieces* pieces, object ws, object grads, object firsts, object seconds) except -1:
-    # of all parameters: lists of arrays, or None where nothing is kept. pieces.begin is to be freed.
-    cdef tuple w = tuple(ws), grad = tuple(grads)
-    cdef tuple first = None if firsts is None else tuple(firsts)
-    cdef tuple second = None if seconds is None else tuple(seconds)
+    # of all parameters; seconds is None if one array at most is kept for each, firsts has None where
+    # not even that. pieces.begin is to be freed.
+    cdef tuple w = tuple(ws), grad = tuple(grads), first = tuple(firsts)
+    cdef tuple second = first if seconds is None else tuple(seconds)
     cdef Py_ssize_t i, count = len(w)
     cdef Piece whole
     pieces.begin, pieces.count = NULL, 0
     for arrays in (grad, first, second):
-        if arrays is not None and len(arrays) != count:
+        if len(arrays) != count:
             raise ValueError(f"kernel: got {len(arrays)} arrays for {count} parameters")
     try:
         for i in range(count):
             whole.w = all_numbers(w[i], &whole.count, True)
-            whole.grad = numbers_of(grad, i, whole.count, False)
-            whole.first = numbers_of(first, i, whole.count, True)
-            whole.second = numbers_of(second, i, whole.count, True)
+            whole.grad = numbers_of(grad[i], whole.count, False)
+            whole.first = whole.second = NULL
+            if seconds is not None or first[i] is not None:
+                whole.first = numbers_of(first[i], whole.count, True)
+            if seconds is not None:
+                whole.second = numbers_of(second[i], whole.count, True)
             add_pieces(pieces, whole)
     except BaseException:
         free(pieces.begin)
@@ -189,7 +190,10 @@ def sgd_step(
     object ws, object grads, object velocities, double lr, double momentum, double dampening,
     double weight_decay, bint nesterov, int threads,
 ):
-    """Update parameters and velocities (or None) in place from gradients: lists of arrays in C order."""
+    """Update parameters and velocities in place from gradients: lists of arrays in C order.
+
+    A velocity is None if that parameter has no momentum.
+    """
     cdef Pieces pieces
     cdef Py_ssize_t job
     check_threads(threads)
@@ -229,9 +233,7 @@ def adam_step(
     cdef double root = sqrt(1 - beta2 ** step)
     cdef Py_ssize_t job
     check_threads(threads)
-    if ms is None or vs is None:
-        raise TypeError("kernel: adam_step needs means of gradients and of their squares")
-    cut(&pieces, ws, grads, ms, vs)
+    cut(&pieces, ws, grads, ms, tuple(vs))
     with nogil:
         for job in prange(pieces.count, num_threads=threads, schedule="dynamic"):
             adam_run(pieces.begin + job, rate, root, <real>beta1, <real>beta2, <real>eps,

@@ -17,9 +17,9 @@ from .block import Parameter
 
 
 def _sgd(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
-    velocity = [kept.setdefault("velocity", np.zeros_like(w))] if o.momentum else None
+    velocity = kept.setdefault("velocity", np.zeros_like(w)) if o.momentum else None
     rate = o.learning_rate  # MXNet's velocity holds it
-    backend_of(w).sgd_step([w], [rate * g], velocity, 1.0, o.momentum, 0.0, rate * o.wd, False)
+    backend_of(w).sgd_step([w], [rate * g], [velocity], 1.0, o.momentum, 0.0, rate * o.wd, False)
 
 
 def _adam(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
