@@ -12,7 +12,7 @@ from .memory import empty, is_batch_last, native
 
 Array = Any
 
-SERIAL_BELOW = 20_000  # multiply-adds: starting threads costs about as much as these
+SERIAL_BELOW = 20_000  # numbers read and written: starting threads costs about as much as these
 
 isa = kernels.choose()
 all_kernels = kernels.Kernels(isa)
@@ -31,9 +31,9 @@ def describe() -> list[tuple[str, str]]:
     ]
 
 
-def threads_for(work: int) -> int:
-    """Threads for so many multiply-adds."""
-    return config.get_num_threads() if work >= SERIAL_BELOW and _openmp else 1
+def threads_for(numbers: int) -> int:
+    """Threads for reading and writing so many."""
+    return config.get_num_threads() if numbers >= SERIAL_BELOW and _openmp else 1
 
 
 def as_batch_last(a: Array) -> Array:

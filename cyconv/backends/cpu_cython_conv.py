@@ -27,6 +27,8 @@ from .cpu_cython_arrays import (
 )
 from .memory import aligned_empty, empty
 
+MACS_EACH = 8  # multiply-adds that take about as long as reading or writing a number
+
 
 def plan_conv2d(g: Conv2dGeometry, dtype: Any, algo: str = "auto") -> tuple[str, str, int]:
     """Which algorithm the forward pass runs, why, and its scratch memory in bytes."""
@@ -62,6 +64,11 @@ def _plan(g: Conv2dGeometry, char: str, algo: str, direction: str, threads: int)
         spread = transposed and spreads_output_tiles(g, kernels.conv.lanes // 2)
         return _SpreadTiles(kernels, g) if spread else _Tiles(kernels, g, transposed)
     return _Panels(kernels, g, transposed, name)
+
+
+def _threads(g: Conv2dGeometry) -> int:
+    numbers = math.prod(g.x_shape) + math.prod(g.w_shape) + math.prod(g.out_shape)
+    return threads_for(max(numbers, g.macs // MACS_EACH))
 
 
 # ------------------------------------------------------------------ forward, and by the input
@@ -102,7 +109,7 @@ class _Dense:
     scratch = 0
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.module, self.threads = kernels.dense, threads_for(g.macs)
+        self.module, self.threads = kernels.dense, _threads(g)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         w, b = constant(w), constant(b)
@@ -114,7 +121,7 @@ class _Panels:
     """Lanes of images or pixels, read in place or from copies; a depthwise kernel's of all."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool, name: str):
-        window, self.conv, self.threads = g.window, kernels.conv, threads_for(g.macs)
+        window, self.conv, self.threads = g.window, kernels.conv, _threads(g)
         taps, filters = math.prod(window.kernel), g.f // g.groups
         read, written = g.c // g.groups, filters
         shapes = g.x_shape, g.out_shape
@@ -143,7 +150,7 @@ class _Tiles:
     """Winograd's method, with tiles of what is written."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool):
-        self.winograd, self.threads = kernels.winograd, threads_for(g.macs)
+        self.winograd, self.threads = kernels.winograd, _threads(g)
         side, stride, (top, _, left, _) = g.window.kernel[0], g.window.stride[0], g.window.padding
         read, written, size = g.c, g.f, g.window.out_size
         if transposed:  # a correlation with the turned kernel
@@ -171,7 +178,7 @@ class _SpreadTiles:
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
         self.pack, self.module = kernels.winograd.pack_weights, kernels.winograd_input_grad
-        self.threads = threads_for(g.macs)
+        self.threads = _threads(g)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
         size = self.module.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
         self.scratch = size * self.threads
@@ -204,7 +211,7 @@ class _MatrixProduct:
     """Of 1x1 kernels: a product of two matrices, lanes are channels."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.dense, self.threads = kernels.dense, threads_for(g.macs)
+        self.dense, self.threads = kernels.dense, _threads(g)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         scratch = aligned_empty((self.dense.scratch_size(x, dout),), x.dtype)
@@ -215,7 +222,7 @@ class _TileProducts:
     """Winograd's method: for each point of the tiles a product of two matrices."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.winograd, threads = kernels.winograd_weight_grad, threads_for(g.macs)
+        self.winograd, threads = kernels.winograd_weight_grad, _threads(g)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
         self.scratch = self.winograd.scratch_size(g.n, g.c, g.f, *g.window.out_size, side, threads)
         self.how = top, left, side, threads
@@ -229,7 +236,7 @@ class _PixelProducts:
     """Lanes are images and output pixels, summed up at the end."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.kernel, self.threads = kernels.conv_weight_grad, threads_for(g.macs)
+        self.kernel, self.threads = kernels.conv_weight_grad, _threads(g)
         self.how = (g.groups, *sliding(g.window))
         self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how) * self.threads
 

@@ -8,7 +8,9 @@
 # Where pixels are the lanes, those of one row need no panel: they are read in the copy.
 
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.simd cimport VLEN, load, load_first, prefetch, real, store, store_first
+from cyconv.kernels.simd cimport (
+    VLEN, every_second, load, load_first, prefetch, real, store, store_first,
+)
 from cyconv.kernels.tile cimport LINE, first_row, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
@@ -179,7 +181,7 @@ cdef inline void pad_row(
     cdef Py_ssize_t images = p.x.n
     cdef Py_ssize_t step = p.phases           # of columns of x
     cdef Py_ssize_t apart = spread(&p.cols)   # columns of the copy
-    cdef Py_ssize_t i, phase, iw, at
+    cdef Py_ssize_t phase, iw, at
     cdef const real* src
     cdef Py_ssize_t count
     if not is_read(&p.rows, row):
@@ -207,14 +209,10 @@ cdef inline void pad_row(
             at = ceil_divided(before - phase, step)
             iw = at * step + phase - before
         clear(dst, (p.width if apart > 1 else min(at, p.width)) * images)
-        while iw < p.x.w and at < p.width:
-            if images >= VLEN:
-                copy(dst + at * images, src + iw * images, images)
-            else:
-                for i in range(images):
-                    dst[at * images + i] = src[iw * images + i]
-            iw, at = iw + step, at + apart
+        count = min(ceil_divided(p.x.w - iw, step), ceil_divided(p.width - at, apart))
+        pick(dst + at * images, apart, src + iw * images, step, count, images)
         if apart == 1:
+            at = at + count
             clear(dst + at * images, (p.width - at) * images)
         dst = dst + p.width * images
 
@@ -223,6 +221,24 @@ cdef inline void clear(real* dst, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
         dst[i] = 0
+
+
+cdef inline void pick(
+    real* dst, Py_ssize_t apart, const real* src, Py_ssize_t step, Py_ssize_t count,
+    Py_ssize_t images,
+) noexcept nogil:
+    # every step-th of src's pixels, each of so many images, to every apart-th place
+    cdef Py_ssize_t i
+    while images == 1 and apart == 1 and step == 2 and count >= VLEN:
+        store(dst, every_second(load(src), load(src + VLEN - 1)))
+        dst, src, count = dst + VLEN, src + 2 * VLEN, count - VLEN
+    while count > 0:
+        if images >= VLEN:
+            copy(dst, src, images)
+        else:
+            for i in range(images):
+                dst[i] = src[i]
+        dst, src, count = dst + apart * images, src + step * images, count - 1
 
 
 cdef inline void copy(real* dst, const real* src, Py_ssize_t count) noexcept nogil:

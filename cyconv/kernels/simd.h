@@ -108,40 +108,55 @@ static inline void store_first(real *p, vreal v, Py_ssize_t count) {
 #define KEEP(v) ((void)0)
 #endif
 
-/* Transposes a square of VLEN vectors in place: log2(VLEN) rounds, each of which interleaves the
-   first half of the vectors with the second. */
+/* Orders of lanes from two vectors: every second one, beginning with the first of a and with the second
+   of b; the lower halves of both, one lane of each in turn; and the upper halves. */
 #if CYCONV_VLEN == 16
+#define SECOND 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif CYCONV_VLEN == 8
+#define SECOND 0, 2, 4, 6, 9, 11, 13, 15
 #define LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #elif CYCONV_VLEN == 4
+#define SECOND 0, 2, 5, 7
 #define LOW 0, 4, 1, 5
 #define HIGH 2, 6, 3, 7
 #elif CYCONV_VLEN == 2
+#define SECOND 0, 3
 #define LOW 0, 2
 #define HIGH 1, 3
 #endif
 #if CYCONV_VLEN > 1
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
-#define INTERLEAVE(a, b, order) __builtin_shufflevector(a, b, order)
+#define SHUFFLE(a, b, order) __builtin_shufflevector(a, b, order)
 #endif
 #endif
-#ifndef INTERLEAVE /* gcc before 12 */
-#define INTERLEAVE(a, b, order) __builtin_shuffle(a, b, (lane_numbers){order})
+#ifndef SHUFFLE /* gcc before 12 */
+#define SHUFFLE(a, b, order) __builtin_shuffle(a, b, (lane_numbers){order})
 #endif
 #endif
 
+static inline vreal every_second(vreal a, vreal b) {
+#if CYCONV_VLEN > 1
+  return SHUFFLE(a, b, SECOND);
+#else
+  (void)b;
+  return a;
+#endif
+}
+
+/* Transposes a square of VLEN vectors in place: log2(VLEN) rounds, each of which interleaves the
+   first half of the vectors with the second. */
 static inline void transpose(vreal *rows) {
 #if CYCONV_VLEN > 1
   vreal mixed[CYCONV_VLEN];
   int round, i;
   for (round = 1; round < CYCONV_VLEN; round *= 2) {
     for (i = 0; i < CYCONV_VLEN / 2; i++) {
-      mixed[2 * i] = INTERLEAVE(rows[i], rows[i + CYCONV_VLEN / 2], LOW);
-      mixed[2 * i + 1] = INTERLEAVE(rows[i], rows[i + CYCONV_VLEN / 2], HIGH);
+      mixed[2 * i] = SHUFFLE(rows[i], rows[i + CYCONV_VLEN / 2], LOW);
+      mixed[2 * i + 1] = SHUFFLE(rows[i], rows[i + CYCONV_VLEN / 2], HIGH);
     }
     for (i = 0; i < CYCONV_VLEN; i++) rows[i] = mixed[i];
   }

@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
     void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
     void keep "KEEP"(vreal v)
     void transpose(vreal* rows)  # VLEN vectors
+    vreal every_second(vreal a, vreal b)  # of a the first, third, ..., of b the second, fourth, ...
     vreal rectified(vreal v)  # max(v, 0); NaN stays
     vreal gated(vreal v, vreal gate)  # v where gate is not at most 0, else 0
     # of 0 to VLEN numbers; nothing else is read (then there are zeros behind them) or written
