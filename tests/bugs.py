@@ -212,9 +212,24 @@ KERNEL_BUGS = [
     kernel(
         "a row of the ring is old",
         "depthwise.pyx",
-        "while padded < first + d.ring:",
-        "while padded < first + d.ring - 1:",
+        "while padded < last:",
+        "while padded < last - 1:",
         ("test_depthwise.py",),
+    ),
+    kernel(
+        "what pads a row is written",
+        "depthwise.pyx",
+        "band + t * p.rowsize, rowlen)",
+        "band + t * rowlen, rowlen)",
+        ("test_depthwise.py",),
+    ),
+    kernel(
+        "half of the pixels picked are their neighbours",
+        "panel.pxd",
+        "every_second(load(src), load(src + VLEN - 1))",
+        "every_second(load(src), load(src + VLEN))",
+        ("test_single_image.py",),
+        "conv",
     ),
     kernel(
         "a slice of the tiles forgotten",

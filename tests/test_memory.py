@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
 from separate import in_a_process
 
-from cyconv.backends.memory import Arena, aligned_empty, memory_from
+from cyconv.backends.memory import SCRATCH, Arena, aligned_empty, memory_from, scratch
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="reads the process's memory from /proc"
@@ -162,6 +163,23 @@ def test_a_forked_process_has_memory_of_its_own() -> None:
     """
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # Python warns of forked threads
     assert in_a_process(program, 60, **alone) == "0 True True\n"
+
+
+def test_each_thread_has_scratch_memory_of_its_own() -> None:
+    def places(*counts: int) -> list[int]:
+        return [array.ctypes.data for array in scratch(counts, np.dtype("float32"))]
+
+    first, second = places(100, 50)
+    assert second == first + 400 and places(20) == [first]
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.extend(places(100)))
+    thread.start()
+    thread.join()
+    assert seen and abs(seen[0] - first) >= 100
+    large = scratch((SCRATCH // 8 + 1,), np.dtype("float64"))[0]
+    with memory_from(Arena()):
+        others = [large.ctypes.data, *places(100, 50)]
+    assert first not in others and large.size == SCRATCH // 8 + 1
 
 
 def test_freed_memory_serves_arrays_that_are_not_much_smaller() -> None:

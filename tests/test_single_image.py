@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import cyconv as cc
+from cyconv.backends import backend_of, cpu_numpy
+from cyconv.geometry import conv2d_geometry
 
 RNG = np.random.default_rng(5)
 
@@ -45,6 +47,18 @@ def test_as_a_batch_of_one(op: str, others: tuple[Any, ...], options: dict[str, 
     out.backward(head)
     expected.backward(head[None])
     np.testing.assert_array_equal(one.grad.numpy(), batch.grad.numpy()[0])  # type: ignore
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("n", [1, 2])
+def test_strides_over_rows_of_every_width(n: int, stride: int, dtype: Any) -> None:
+    w = RNG.integers(-2, 3, (3, 2, 4, 3)).astype(dtype)
+    for width in range(2, 80):
+        x = RNG.integers(-2, 3, (n, 2, 5, width)).astype(dtype)
+        g = conv2d_geometry(x.shape, w.shape, stride, ((1, 2), (2, 1)), 1, 1)
+        found = backend_of(x).conv2d(x, w, None, g, "im2col")
+        np.testing.assert_array_equal(found, cpu_numpy.conv2d(x, w, None, g))
 
 
 def test_the_winners_of_one_image() -> None:

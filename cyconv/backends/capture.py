@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .memory import Arena, aligned_empty, is_from, memory_from
+from .memory import Arena, aligned_empty, is_from, memory_from, scratch
 
 
 class Capture:
@@ -74,13 +74,17 @@ def constant(array: Any) -> Any:
     return array.copy() if array is not None and _freezes() else array
 
 
-def constant_empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Memory for what ``prepare`` fills: if it is not filled again when the program runs, none that
-    a call before has given back, as that call would write there."""
+def constant_and_scratch(constants: int, numbers: int, dtype: Any) -> Any:
+    """Memory for what ``prepare`` fills, and for a kernel call that reads it: two 1-d arrays.
+
+    If the first is not filled again when the program runs, it is none that a call before has given
+    back, as that call would write there.
+    """
     if not _freezes():
-        return aligned_empty(shape, dtype)
+        return scratch((constants, numbers), dtype)
     with memory_from(None):
-        return aligned_empty(shape, dtype)
+        kept = aligned_empty((constants,), dtype)
+    return kept, *scratch((numbers,), dtype)
 
 
 def _freezes() -> bool:

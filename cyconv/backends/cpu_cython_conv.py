@@ -12,7 +12,7 @@ import numpy as np
 from .. import config
 from ..geometry import Conv2dGeometry
 from .algorithm import allows_winograd, choose_width, lanes_are_tiles, spreads_output_tiles
-from .capture import call, constant, constant_empty, not_caught, prepare
+from .capture import call, constant, constant_and_scratch, not_caught, prepare
 from .cpu_cython_arrays import (
     Array,
     all_kernels,
@@ -25,7 +25,7 @@ from .cpu_cython_arrays import (
     sliding,
     threads_for,
 )
-from .memory import aligned_empty, empty
+from .memory import aligned_empty, empty, scratch
 
 MACS_EACH = 8  # multiply-adds that take about as long as reading or writing a number
 
@@ -139,10 +139,9 @@ class _Panels:
         self.layout = (g.groups, written, read, taps, transposed, by_tap, packers)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
-        scratch = aligned_empty((self.scratch,), x.dtype)
-        packed = constant_empty((self.packed,), x.dtype)
+        packed, room = constant_and_scratch(self.packed, self.scratch, x.dtype)
         prepare(self.conv.pack_weights, w, b, packed, *self.layout)
-        arrays, how = (x, packed, out, scratch), (*self.how, relu, self.threads)
+        arrays, how = (x, packed, out, room), (*self.how, relu, self.threads)
         call(self.module.correlate, *arrays, *how)
 
 
@@ -166,10 +165,9 @@ class _Tiles:
         self.how = (top, left, *method, self.tiles)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
-        packed = constant_empty((self.packed,), x.dtype)
+        packed, room = constant_and_scratch(self.packed, self.scratch, x.dtype)
         prepare(self.winograd.pack_weights, w, packed, *self.layout)
-        bias, scratch = constant(b), aligned_empty((self.scratch,), x.dtype)
-        arrays, how = (x, packed, bias, out, scratch), (*self.how, relu, self.threads)
+        arrays, how = (x, packed, constant(b), out, room), (*self.how, relu, self.threads)
         call(self.winograd.correlate, *arrays, *how)
 
 
@@ -187,9 +185,9 @@ class _SpreadTiles:
         self.place = top, left, side
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
-        packed = constant_empty((self.packed,), x.dtype)
+        packed, room = constant_and_scratch(self.packed, self.scratch, x.dtype)
         prepare(self.pack, w, packed, *self.layout)
-        arrays = x, packed, out, aligned_empty((self.scratch,), x.dtype)
+        arrays = x, packed, out, room
         call(self.module.input_grad, *arrays, *self.place, self.threads)
 
 
@@ -214,8 +212,8 @@ class _MatrixProduct:
         self.dense, self.threads = kernels.dense, _threads(g)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
-        scratch = aligned_empty((self.dense.scratch_size(x, dout),), x.dtype)
-        call(self.dense.weight_grad, x, dout, dw, scratch, self.threads)
+        (room,) = scratch((self.dense.scratch_size(x, dout),), x.dtype)
+        call(self.dense.weight_grad, x, dout, dw, room, self.threads)
 
 
 class _TileProducts:
@@ -228,8 +226,8 @@ class _TileProducts:
         self.how = top, left, side, threads
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
-        scratch = aligned_empty((self.scratch,), x.dtype)
-        call(self.winograd.weight_grad, x, dout, dw, scratch, *self.how)
+        (room,) = scratch((self.scratch,), x.dtype)
+        call(self.winograd.weight_grad, x, dout, dw, room, *self.how)
 
 
 class _PixelProducts:
@@ -241,5 +239,5 @@ class _PixelProducts:
         self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how) * self.threads
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
-        scratch = aligned_empty((self.scratch,), x.dtype)
-        call(self.kernel.weight_grad, x, dout, dw, scratch, *self.how, self.threads)
+        (room,) = scratch((self.scratch,), x.dtype)
+        call(self.kernel.weight_grad, x, dout, dw, room, *self.how, self.threads)

@@ -25,6 +25,7 @@ Array = Any
 
 BYTE = np.dtype(np.uint8)
 SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
+SCRATCH = 256 * 1024  # bytes of scratch memory that each thread keeps
 HUGE = 2 * 2**20  # bytes of a huge page
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
 CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
@@ -53,6 +54,7 @@ class Arena:
 
 class _State(threading.local):
     arena: Arena | None = None
+    scratch: np.ndarray | None = None
 
 
 _state = _State()
@@ -93,6 +95,19 @@ class _Block(np.ndarray):
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """As ``np.empty`` in C order, beginning at a page."""
     return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize))
+
+
+def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
+    """1-d arrays of these sizes for one kernel call; the thread's next one gets the same memory."""
+    if _state.arena is not None or sum(counts) * dtype.itemsize > SCRATCH:
+        return [aligned_empty((count,), dtype) for count in counts]
+    if _state.scratch is None:
+        _state.scratch = _memory(SCRATCH)
+    begin, arrays = 0, []
+    for count in counts:
+        arrays.append(np.ndarray((count,), dtype, _state.scratch, begin))
+        begin += count * dtype.itemsize
+    return arrays
 
 
 def _memory(size: int) -> np.ndarray:

@@ -4,12 +4,13 @@
 # Lanes are what lies side by side in a row of the output: pixels and images. In a padded copy of the
 # input (panel.pxd), what a tap reads for a row is one stretch of memory, whatever the batch. Of the
 # copy, a job keeps the rows that one output row reads, in a ring: the next row takes the place of one
-# that is not needed any more.
+# that is not needed any more. Where rows are shorter than a tile, all rows of a job are computed at a
+# time: lanes run on from one row into the next, over what pads it.
 
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.panel cimport (
-    Problem, column_place, from_cache_line, lay_out_padded, pad_row, padded_size, tap_at,
+    Problem, column_place, copy, from_cache_line, lay_out_padded, pad_row, padded_size, tap_at,
 )
 from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
 from cyconv.kernels.simd cimport VLEN, real
@@ -20,13 +21,15 @@ from cyconv.kernels.window cimport axis, check_window, pace
 cdef enum:
     JOBS = 32           # enough for any number of threads to share the work evenly
     LANES = 4 * VLEN    # of a tile
+    NEAR = 16384 // sizeof(real)  # numbers that stay in a core's first cache
 
 
 cdef struct Depthwise:
     Task task
     Problem p
-    Py_ssize_t ring        # rows of the copy that an output row reads from
     Py_ssize_t parts       # jobs that share the rows of a channel
+    Py_ssize_t band        # rows that are computed at a time
+    Py_ssize_t ring        # rows of the copy that they read from
     real* scratch          # of the threads
     Py_ssize_t per_thread  # numbers of scratch
 
@@ -46,39 +49,49 @@ cdef void one_filter(
 
 cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept nogil:
     # some rows of one channel; scratch: the places of what the taps read, of their weights and of what
-    # the columns of the kernel read, and the ring
+    # the columns of the kernel read, the ring, and the outputs of a band
     cdef const Problem* p = &d.p
     cdef Py_ssize_t channel = job // d.parts, part = job % d.parts
-    cdef Py_ssize_t rowlen = p.out.w * p.out.n
-    cdef Py_ssize_t padded = 0, row, first, t, kh, kw, lane
+    cdef Py_ssize_t row = first_row(part, p.out.h, d.parts)
+    cdef Py_ssize_t end = first_row(part + 1, p.out.h, d.parts)
+    cdef Py_ssize_t rowlen = p.out.w * p.out.n, start = row * pace(&p.rows), padded = start
+    cdef Py_ssize_t first, last, rows, lanes, lane, line, t, kh, kw
     cdef Py_ssize_t across = p.cols.kernel
     cdef Py_ssize_t* xoff = <Py_ssize_t*>from_cache_line(scratch)
     cdef Py_ssize_t* woff = xoff + p.taps
     cdef Py_ssize_t* columns = woff + p.taps
     cdef real* ring = from_cache_line(<real*>(columns + across))
-    cdef Py_ssize_t line
+    cdef real* band = ring + d.ring * p.rowsize + LANES
     cdef const real* w = p.w + channel * (1 + p.taps)
-    cdef real* out
+    cdef real* out = p.out.data + channel * p.out.stride + row * rowlen
+    cdef real* to
     for t in range(p.taps):
         woff[t] = t
     for kw in range(across):
         columns[kw] = column_place(p, kw)
-    for row in range(first_row(part, p.out.h, d.parts), first_row(part + 1, p.out.h, d.parts)):
+    while row < end:
+        rows = min(d.band, end - row)
         first = row * pace(&p.rows)
+        last = first + d.ring - (d.band - rows) * pace(&p.rows)
         padded = max(padded, first)
-        while padded < first + d.ring:
-            pad_row(p, channel, padded, ring + padded % d.ring * p.rowsize)
+        while padded < last:
+            pad_row(p, channel, padded, ring + (padded - start) % d.ring * p.rowsize)
             padded = padded + 1
         for kh in range(p.rows.kernel):
-            line = (first + tap_at(&p.rows, kh)) % d.ring * p.rowsize
+            line = (first - start + tap_at(&p.rows, kh)) % d.ring * p.rowsize
             for kw in range(across):
                 xoff[kh * across + kw] = line + columns[kw]
-        out = p.out.data + channel * p.out.stride + row * rowlen
+        to = out if d.band == 1 else band
+        lanes = (rows - 1) * p.rowsize + rowlen
         lane = 0
-        while lane < rowlen:
-            one_filter(p.taps, ring + lane, xoff, w, woff, out + lane,
-                       min(<Py_ssize_t>LANES, rowlen - lane), p.relu)
+        while lane < lanes:
+            one_filter(p.taps, ring + lane, xoff, w, woff, to + lane,
+                       min(<Py_ssize_t>LANES, lanes - lane), p.relu)
             lane = lane + LANES
+        if d.band > 1:
+            for t in range(rows):
+                copy(out + t * rowlen, band + t * p.rowsize, rowlen)
+        row, out = row + rows, out + rows * rowlen
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
@@ -103,11 +116,17 @@ cdef Depthwise depthwise_of(
     d.p.taps = d.p.rows.kernel * d.p.cols.kernel
     if d.p.taps >= 2**24 or not lay_out_padded(&d.p):
         raise ValueError("kernel: depthwise would read much more than there is")
-    d.ring = padded_size(&d.p.rows) - (d.p.out.h - 1) * pace(&d.p.rows)
-    d.parts = min(d.p.out.h, (JOBS + d.p.x.c - 1) // d.p.x.c)
-    # the last tile of a row may read beyond the ring
+    cdef Py_ssize_t rowlen = d.p.out.w * d.p.out.n, parts = (JOBS + d.p.x.c - 1) // d.p.x.c
+    d.band = 1
+    if pace(&d.p.rows) == d.p.phases == 1 and rowlen < LANES \
+            and d.p.rowsize <= 2 * max(rowlen, <Py_ssize_t>VLEN):
+        parts = max(parts, 2 * d.p.out.h * d.p.rowsize // NEAR)
+        d.band = (d.p.out.h + min(d.p.out.h, parts) - 1) // min(d.p.out.h, parts)
+    d.parts = min(d.p.out.h, parts)
+    d.ring = padded_size(&d.p.rows) - (d.p.out.h - d.band) * pace(&d.p.rows)
+    # the last tile of a band may read beyond the ring
     d.per_thread = own_scratch(
-        d.ring * d.p.rowsize + LANES + 2 * LINE
+        (d.ring + d.band) * d.p.rowsize + 2 * LANES + 2 * LINE
         + (2 * d.p.taps + d.p.cols.kernel) * <Py_ssize_t>(sizeof(Py_ssize_t) // sizeof(real)))
     return d
 
