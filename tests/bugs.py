@@ -309,6 +309,28 @@ KERNEL_BUGS = [
         CONV,
     ),
     kernel(
+        "a slice of the rows forgotten",
+        "conv_weight_grad.pyx",
+        "for slice in range(1, p.slices):",
+        "for slice in range(2, p.slices):",
+        ("test_weight_grad_slices.py",),
+    ),
+    kernel(
+        "each slice reads the first rows",
+        "conv_weight_grad.pyx",
+        "+ part.channel * plane + part.row * p.window.rowsize",
+        "+ part.channel * plane",
+        ("test_weight_grad_slices.py",),
+    ),
+    kernel(
+        "sums of other lanes",
+        "simd.pxd",
+        "transpose(rows)",
+        "keep(rows[0])",
+        ("test_weight_grad_slices.py",),
+        "conv_weight_grad",
+    ),
+    kernel(
         "copied rows of the channels overlap",
         "conv_weight_grad.pyx",
         "copied + i * plane",

@@ -83,7 +83,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     ]
     halved = line(dtype, k.winograd.packed_size(C, F, 7, 2))
     size_of_halved = k.winograd.scratch_size(N, C, F, *OUT, 7, 2, False, True, 2)
-    sizes = k.conv_weight_grad.scratch_size(x.shape, out.shape, G, **WINDOW)
+    sums = k.conv_weight_grad.scratch_size(x.shape, out.shape, G, **WINDOW, threads=2)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
     average = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1, 0, 1)}
@@ -215,12 +215,12 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         ),
         "conv_weight_grad.scratch_size": (
             k.conv_weight_grad.scratch_size,
-            {"x": x.shape, "dout": out.shape, "groups": G, **WINDOW},
+            {"x": x.shape, "dout": out.shape, "groups": G, **WINDOW, "threads": 2},
             (),
         ),
         "conv_weight_grad.weight_grad": (
             k.conv_weight_grad.weight_grad,
-            {"x": x, "dout": out, "dw": line(dtype, F * taps), "scratch": line(dtype, 2 * sizes)}
+            {"x": x, "dout": out, "dw": line(dtype, F * taps), "scratch": line(dtype, sums)}
             | {"groups": G, **WINDOW, "threads": 2},
             ("dw", "scratch"),
         ),

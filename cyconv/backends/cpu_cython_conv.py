@@ -236,7 +236,7 @@ class _PixelProducts:
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
         self.kernel, self.threads = kernels.conv_weight_grad, _threads(g)
         self.how = (g.groups, *sliding(g.window))
-        self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how) * self.threads
+        self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how, self.threads)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         (room,) = scratch((self.scratch,), x.dtype)

@@ -102,7 +102,7 @@ def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
     if _state.arena is not None or sum(counts) * dtype.itemsize > SCRATCH:
         return [aligned_empty((count,), dtype) for count in counts]
     if _state.scratch is None:
-        _state.scratch = _memory(SCRATCH)
+        _state.scratch = np.empty(SCRATCH, BYTE)
     begin, arrays = 0, []
     for count in counts:
         arrays.append(np.ndarray((count,), dtype, _state.scratch, begin))

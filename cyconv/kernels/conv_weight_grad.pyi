@@ -8,6 +8,7 @@ def scratch_size(
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
+    threads: int,
 ) -> int: ...
 def weight_grad(
     x: Any,

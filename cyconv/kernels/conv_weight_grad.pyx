@@ -4,7 +4,8 @@
 # tap t reads of the input, once the input's rows are padded and, for a stride above 1, their
 # columns are sorted by column % stride (panel.pxd). A tile keeps FR output channels by TR taps of sums
 # in registers, for a piece of the output after the other. A job takes some channels of the input and
-# some of the output, of all images: so many that their pieces stay in the cache from tile to tile.
+# some of the output, of all images: so many that their pieces stay in the cache from tile to tile. If
+# that makes few jobs, each takes a slice of the rows only, and the sums of all slices are added.
 
 from cython.parallel cimport prange, threadid
 
@@ -12,30 +13,35 @@ from cyconv.kernels.panel cimport (
     Problem, from_cache_line, lay_out_padded, pad_row, padded_size, tap_place,
 )
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
-from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sum, load, real
+from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sums, real, store
 from cyconv.kernels.sums cimport best_tile, cost_of, first_in, fr_of, tile_of
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport own_scratch
+from cyconv.kernels.tile cimport first_row, own_scratch
 from cyconv.kernels.window cimport Axis, axis, check_window
 
 cdef enum:
     PIECE = 2048   # numbers of an output channel, about: those of a tile fit in the nearest cache
-    HELD = 196608  # bytes of input that a job uses together, ...
-    SUMS = 393216  # ... and of sums
+    HELD = 196608  # bytes of input that a job uses together, if one row of the output reads no more, ...
+    BOTH = 589824  # ... and with the sums
     FEW_TAPS = 6   # a job takes so many channels that it has at least these
-    JOBS = 16      # enough for a few threads to share the work evenly
+    JOBS = 16      # enough for a few threads to share the work evenly, if ...
+    SHARE = 262144  # ... each has so many multiply-adds
     READING = 8    # what it costs to read a number from far, relative to a multiplication, ...
-    COPYING = 2    # ... and to copy it, relative to that
+    COPYING = 2    # ... and to copy it, relative to that; and ...
+    ADDING = 16 * VLEN  # ... to add up the lanes of a sum, and the sums of the slices
+    TILE = 25      # sums of a tile at most
+    BLOCK = 4096   # numbers of dw whose slices are added in a job
 
 
 cdef struct Sums:
     Problem window                         # x, and where each output reads it
     Planes dout
-    real* dw                               # (groups * fg, cg, taps)
+    real* dw                               # (groups * fg, cg, taps), or (slices, groups * fg, cg, taps)
     Py_ssize_t groups, cg, fg, taps
     Py_ssize_t band                        # output rows whose input is copied together
     Py_ssize_t channels, cblocks           # channels per job, jobs along the channels
     Py_ssize_t filters, fblocks            # output channels per job, jobs along them
+    Py_ssize_t slices                      # jobs along the rows
     Py_ssize_t tr, fr                      # a tile
     Py_ssize_t copied                      # numbers of padded rows per thread
 
@@ -103,7 +109,9 @@ cdef void add_rows(const Sums* p, const Part* part, Py_ssize_t end) noexcept nog
 
 
 cdef void run_job(const Sums* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    cdef Py_ssize_t group = job // p.fblocks // p.cblocks
+    cdef Py_ssize_t slice = job // p.fblocks // p.cblocks // p.groups
+    cdef Py_ssize_t last = first_row(slice + 1, p.dout.h, p.slices)
+    cdef Py_ssize_t group = job // p.fblocks // p.cblocks % p.groups
     cdef Py_ssize_t c = job // p.fblocks % p.cblocks * p.channels
     cdef Py_ssize_t f = job % p.fblocks * p.filters
     cdef Py_ssize_t plane = p.window.x.stride, end, i, row
@@ -126,76 +134,119 @@ cdef void run_job(const Sums* p, Py_ssize_t job, real* scratch) noexcept nogil:
     if not p.window.in_place:
         plane = rows_read(p, p.band) * p.window.rowsize
     find_taps(p, &part, plane)
-    part.row = 0
-    part.x = p.window.x.data + part.channel * plane if p.window.in_place else copied
-    while part.row < p.dout.h:
-        end = min(part.row + p.band, p.dout.h)
-        if not p.window.in_place:
+    part.row = first_row(slice, p.dout.h, p.slices)
+    part.x = copied
+    while part.row < last:
+        end = min(part.row + p.band, last)
+        if p.window.in_place:
+            part.x = p.window.x.data + part.channel * plane + part.row * p.window.rowsize
+        else:
             for i in range(part.channels):
                 for row in range(rows_read(p, end - part.row)):
                     pad_row(&p.window, part.channel + i, part.row * p.window.rows.stride + row,
                             copied + i * plane + row * p.window.rowsize)
         add_rows(p, &part, end)
         part.row = end
-    write_sums(p, &part, c)
+    write_sums(p, &part, c, p.dw + slice * weights_of(p))
 
 
-cdef void write_sums(const Sums* p, const Part* part, Py_ssize_t channel) noexcept nogil:
-    # to dw, where `channel` is the first of its group
+cdef void write_sums(
+    const Sums* p, const Part* part, Py_ssize_t channel, real* to
+) noexcept nogil:
+    # where `channel` is the first of its group
     cdef Py_ssize_t fb, tb, f, t, i, j
+    cdef real totals[TILE + VLEN]
     cdef real* dw
     for fb in range(part.fblocks):
         f = first_in(fb, part.fr, part.filters)
         for tb in range(part.tblocks):
             t = first_in(tb, part.tr, part.taps)
+            i = 0
+            while i < part.fr * part.tr:
+                store(totals + i, lane_sums(sums_of(part, fb, tb) + i * VLEN))
+                i = i + VLEN
             for i in range(min(part.fr, part.filters)):
-                dw = p.dw + ((part.filter + f + i) * p.cg + channel) * p.taps + t
+                dw = to + ((part.filter + f + i) * p.cg + channel) * p.taps + t
                 for j in range(part.tr):
-                    dw[j] = lane_sum(load(sums_of(part, fb, tb) + (i * part.tr + j) * VLEN))
+                    dw[j] = totals[i * part.tr + j]
+
+
+cdef inline Py_ssize_t weights_of(const Sums* p) noexcept nogil:
+    return p.groups * p.fg * p.cg * p.taps
+
+
+cdef void add_slices(const Sums* p, Py_ssize_t block, real* dw) noexcept nogil:
+    cdef Py_ssize_t slice, i, begin = block * BLOCK, end = min(begin + BLOCK, weights_of(p))
+    cdef const real* sums = p.dw
+    for i in range(begin, end):
+        dw[i] = sums[i]
+    for slice in range(1, p.slices):
+        sums = sums + weights_of(p)
+        for i in range(begin, end):
+            dw[i] = dw[i] + sums[i]
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
 
 
-cdef inline Py_ssize_t band_of(const Sums* p, Py_ssize_t channels) noexcept nogil:
+cdef inline Py_ssize_t row_bytes(const Sums* p, Py_ssize_t channels) noexcept nogil:
+    # that one row of the output reads from a copy of so many channels
+    if p.window.in_place:
+        return 0
+    return channels * rows_read(p, 1) * p.window.rowsize * <Py_ssize_t>sizeof(real)
+
+
+cdef inline Py_ssize_t band_of(const Sums* p, Py_ssize_t channels, Py_ssize_t most) noexcept nogil:
     # output rows whose input is copied together: what they read of so many channels stays in the cache
     cdef Py_ssize_t rows = HELD // (channels * p.window.rowsize * <Py_ssize_t>sizeof(real))
     if p.window.in_place:
-        return p.dout.h
-    return max(<Py_ssize_t>1, min((rows - rows_read(p, 1)) // p.window.rows.stride + 1, p.dout.h))
+        return most
+    return max(<Py_ssize_t>1, min((rows - rows_read(p, 1)) // p.window.rows.stride + 1, most))
 
 
 cdef void cut(Sums* p) noexcept nogil:
-    # The channels of input and output in a job, by shape alone: what it reads of the input stays in the
-    # cache, and so do the sums; there are enough jobs; and they cost least. Where either is cut, all of
-    # the other is read once more, and rows that two bands read are copied twice.
+    # The channels of input and output in a job, and its rows, by shape alone: what it reads of the input
+    # stays in the cache, and so do the sums; there are enough jobs; and they cost least. Where channels
+    # of either are cut, all of the other is read once more; where rows are, there are more sums to be
+    # added up, and what two bands read is copied twice.
     cdef const Axis* rows = &p.window.rows
     cdef Py_ssize_t least = min(p.cg, (FEW_TAPS + p.taps - 1) // p.taps)
     cdef Py_ssize_t most = min(p.cg, HELD // (PIECE * <Py_ssize_t>sizeof(real)) // rows.kernel)
     cdef double xcost = READING * <double>p.cg * p.window.x.h * p.window.x.w
     cdef double dcost = READING * <double>p.fg * p.dout.h * p.dout.w
+    cdef double macs = <double>weights_of(p) * p.dout.h * p.dout.w * p.dout.n
+    cdef Py_ssize_t wanted = 1 + <Py_ssize_t>min(macs / SHARE, <double>(JOBS - 1))
     cdef double cost, cheapest = -1
-    cdef Py_ssize_t channels, cblocks, fblocks, tr, fr, units, held, band, jobs
+    cdef Py_ssize_t channels, cblocks, fblocks, slices, tr, fr, units, held, band, jobs
+    cdef int sliced
     for channels in range(least, max(least, most) + 1):
         tr = best_tile(channels * p.taps, p.fg)
         fr = fr_of(tr)
         units = (p.fg + fr - 1) // fr  # of output channels, those of a tile
-        held = SUMS // (channels * p.taps * fr * VLEN * <Py_ssize_t>sizeof(real))  # of these, in the cache
+        held = BOTH - max(<Py_ssize_t>HELD, row_bytes(p, channels))
+        held = held // (channels * p.taps * fr * VLEN * <Py_ssize_t>sizeof(real))  # of these, in the cache
         held = max(<Py_ssize_t>1, held)
         cblocks = (p.cg + channels - 1) // channels
-        fblocks = max((units + held - 1) // held, (JOBS + p.groups * cblocks - 1) // (p.groups * cblocks))
-        fblocks = min(units, fblocks)
-        band = band_of(p, channels)
-        cost = 1 if p.window.in_place else COPYING * rows_read(p, band) / <double>(band * rows.stride)
-        cost = cost * fblocks * xcost + cblocks * dcost \
-            + cost_of(tr, channels * p.taps, p.fg) * cblocks * p.dout.h * p.dout.w
-        jobs = p.groups * cblocks * fblocks
-        cost = cost * max(jobs, <Py_ssize_t>JOBS) / jobs
-        if cheapest < 0 or cost < cheapest:
-            cheapest = cost
-            p.channels, p.cblocks, p.fblocks = channels, cblocks, fblocks
-            p.tr, p.fr, p.band = tr, fr, band
-            p.filters = (units + fblocks - 1) // fblocks * fr
+        for sliced in range(2):
+            fblocks = (units + held - 1) // held
+            jobs = p.groups * cblocks * fblocks
+            slices = min((wanted + jobs - 1) // jobs, p.dout.h)
+            if not sliced:
+                fblocks, slices = min(fblocks * slices, units), 1
+            jobs = p.groups * cblocks * fblocks * slices
+            band = band_of(p, channels, (p.dout.h + slices - 1) // slices)
+            cost = 1
+            if not p.window.in_place:
+                cost = COPYING * rows_read(p, band) / <double>(band * rows.stride)
+            cost = cost * fblocks * xcost + cblocks * dcost \
+                + cost_of(tr, channels * p.taps, p.fg) * cblocks * p.dout.h * p.dout.w \
+                + <double>slices * ADDING * p.fg * p.cg * p.taps / p.dout.n
+            cost = cost * max(jobs, wanted) / jobs
+            if cheapest < 0 or cost < cheapest:
+                cheapest = cost
+                p.channels, p.cblocks, p.fblocks, p.slices = channels, cblocks, fblocks, slices
+                p.tr, p.fr, p.band = tr, fr, band
+                p.filters = (units + fblocks - 1) // fblocks * fr
 
 
 cdef Sums problem_of(
@@ -223,32 +274,39 @@ cdef Sums problem_of(
     return p
 
 
-cdef Py_ssize_t scratch_of(const Sums* p) noexcept nogil:
-    # a job with fewer channels has a smaller tr and may have a larger fr: bound both
+cdef Py_ssize_t thread_size(const Sums* p) noexcept nogil:
+    # numbers of scratch of each thread; a job with fewer channels has a smaller tr and may have a larger fr: bound both
     cdef Py_ssize_t count = p.channels * p.taps + TR_MAX
     cdef Py_ssize_t offsets = (count * <Py_ssize_t>sizeof(Py_ssize_t) + 128) // <Py_ssize_t>sizeof(real)
     return own_scratch(offsets + p.copied + count * (p.filters + FR1) * VLEN)
 
 
+cdef Py_ssize_t size_of(const Sums* p, int threads) noexcept nogil:
+    # numbers of scratch of all threads
+    return (p.slices * weights_of(p) if p.slices > 1 else 0) + threads * thread_size(p)
+
+
 def scratch_size(
     tuple x, tuple dout, Py_ssize_t groups, tuple kernel, tuple stride, tuple padding,
-    tuple dilation,
+    tuple dilation, int threads,
 ):
-    """Numbers of scratch per thread that ``weight_grad`` takes for arrays of the shapes x and dout."""
+    """Numbers of scratch that ``weight_grad`` takes for arrays of the shapes x and dout."""
     cdef Planes a, o
     a.n, a.c, a.h, a.w = x
     o.n, o.c, o.h, o.w = dout
     if min(*x, *dout) < 0 or max(*x, *dout) >= 2**31:
         raise ValueError("kernel: weight_grad got a size out of range")
+    check_threads(threads)
     cdef Sums p = problem_of(a, o, groups, kernel, stride, padding, dilation)
-    return scratch_of(&p)
+    return size_of(&p, threads)
 
 
 cdef struct Gradient:
     Task task
     Sums p
+    real* dw
     Py_ssize_t jobs
-    real* scratch
+    real* scratch          # of the threads
     Py_ssize_t per_thread  # numbers of scratch
 
 
@@ -257,6 +315,9 @@ cdef void run(const void* task, int threads) noexcept nogil:
     cdef Py_ssize_t job
     for job in prange(g.jobs, num_threads=threads, schedule="dynamic"):
         run_job(&g.p, job, g.scratch + threadid() * g.per_thread)
+    if g.p.slices > 1:
+        for job in prange((weights_of(&g.p) + BLOCK - 1) // BLOCK, num_threads=threads, schedule="static"):
+            add_slices(&g.p, job, g.dw)
 
 
 def weight_grad(
@@ -265,19 +326,20 @@ def weight_grad(
 ):
     """Fill dw, 1-d as (F, C/groups, KH, KW), from x and dout, batch-last (N, C, H, W).
 
-    scratch: 1-d of ``threads * scratch_size(...)``; padding is (top, left).
+    scratch: 1-d of ``scratch_size(...)``; padding is (top, left).
     """
     cdef Sums p = problem_of(
         planes(x, False), planes(dout, False), groups, kernel, stride, padding, dilation
     )
     check_threads(threads)
     cdef Gradient call
-    cdef Py_ssize_t per_thread = scratch_of(&p)
-    cdef real* base = numbers(scratch, threads * per_thread, True)
-    cdef Py_ssize_t weights = groups * p.fg * p.cg * p.taps
-    p.dw = numbers(dw, weights, True)
-    check_apart(base, threads * per_thread, p.dw, weights)
-    call.p, call.jobs = p, groups * p.cblocks * p.fblocks
-    call.scratch, call.per_thread = base, per_thread
+    cdef Py_ssize_t size = size_of(&p, threads)
+    cdef real* base = numbers(scratch, size, True)
+    call.dw = p.dw = numbers(dw, weights_of(&p), True)
+    check_apart(base, size, p.dw, weights_of(&p))
+    if p.slices > 1:
+        p.dw, base = base, base + p.slices * weights_of(&p)
+    call.p, call.jobs = p, groups * p.cblocks * p.fblocks * p.slices
+    call.scratch, call.per_thread = base, thread_size(&p)
     call.task.run, call.task.threads = run, threads
     return finish(&call.task, sizeof(call), later)

@@ -35,6 +35,20 @@ cdef inline void store(real* p, vreal v) noexcept nogil:
     (<vreal*>p)[0] = v
 
 
+cdef inline vreal lane_sums(const real* vectors) noexcept nogil:
+    # of VLEN vectors: the bits that lane_sum finds for each
+    cdef vreal rows[VLEN]
+    cdef vreal total
+    cdef Py_ssize_t i
+    for i in range(VLEN):
+        rows[i] = load(vectors + i * VLEN)
+    transpose(rows)
+    total = rows[0]
+    for i in range(1, VLEN):
+        total = total + rows[i]
+    return total
+
+
 cdef inline real lane_sum(vreal v) noexcept nogil:
     cdef real* lanes = <real*>&v
     cdef real total = 0

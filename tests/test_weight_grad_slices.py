@@ -1,0 +1,44 @@
+"""Weight gradients of large images and few channels: slices of the rows are summed up apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cyconv as cc
+from cyconv.backends import backend_of, cpu_numpy
+from cyconv.geometry import conv2d_geometry
+
+SIZES = {  # N, C, F, kernel, image, stride, padding, dilation, groups
+    "pointwise": (32, 4, 8, 1, (40, 24), 1, 0, 1, 1),
+    "pointwise with strides": (32, 5, 9, 1, (41, 30), 2, 0, 1, 1),
+    "padded": (17, 3, 5, 3, (33, 20), 1, 1, 1, 1),
+    "strided": (20, 3, 7, 3, (50, 21), 2, 1, 1, 1),
+    "dilated": (16, 2, 4, (3, 2), (60, 19), 1, 2, 3, 1),
+    "in groups": (24, 6, 4, 3, (30, 30), 1, 1, 1, 2),
+    "few rows": (64, 2, 3, 3, (3, 400), 1, 1, 1, 1),
+    "one row": (64, 1, 2, (1, 5), (1, 900), 1, 0, 1, 1),
+    "one image": (1, 4, 6, 3, (130, 120), 1, 1, 1, 1),
+    "more weights than are added at a time": (4, 32, 60, 3, (40, 40), 1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SIZES)
+def test_the_slices_add_up(name: str, dtype: Any) -> None:
+    n, c, f, kernel, size, *options = SIZES[name]
+    kernels = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    rng = np.random.default_rng(0)
+    g = conv2d_geometry((n, c, *size), (f, c // options[-1], *kernels), *options)
+    x, dout = (rng.integers(-2, 3, shape).astype(dtype) for shape in (g.x_shape, g.out_shape))
+    expected = cpu_numpy.conv2d_weight_grad(x, dout, g)
+    before = cc.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            cc.set_num_threads(threads)
+            found = backend_of(x).conv2d_weight_grad(x, dout, g, "direct")
+            np.testing.assert_array_equal(found, expected)
+    finally:
+        cc.set_num_threads(before)
