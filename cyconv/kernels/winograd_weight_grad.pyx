@@ -32,7 +32,8 @@ cdef enum:
     OWN_M = 327680                  # ... as well as so much of M at most: it is added up at the end
     SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
     MANY = 16                       # ... so these are so many if there are enough steps, ...
-    FEW = 8                         # ... else half of them: two, four or eight threads share them evenly
+    FEW = 8                         # ... else half of them: two, four or eight threads share them evenly;
+    LEAST = 4                       # but for two, steps of which clearing and adding up are a fifth
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
     SPAN = LINE // VLEN             # steps of which each has its part of a line of images
@@ -232,7 +233,9 @@ cdef Problem problem_of(
     # M is read and written once in each chunk: the panels are to be larger, if need be
     p.slices, size = 1, max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p))
     if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN_M:
-        p.slices = min(p.total, MANY if p.total >= MANY * SLICE else FEW)
+        p.slices = min(p.total, max(<Py_ssize_t>2, min(<Py_ssize_t>FEW, p.total // LEAST)))
+        if p.total >= MANY * SLICE:
+            p.slices = MANY
         size = OWN // <Py_ssize_t>sizeof(real)
     p.mrow, p.mstep = p.points * p.lanes, p.lanes
     if p.slices > 1:  # a job's rows are to lie near each other, in the nearest cache
