@@ -310,24 +310,21 @@ def batch_norm(
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, 1 / sqrt(var + eps) (C,) each.
 
-    x is (N, C, ...), var the biased variance. An empty batch has mean and var 0. ``running`` mean
-    and variance (C,) move towards the batch's, in place: by the share ``momentum``. ``residual``,
-    shaped as x, is added to out; with ``relu``, out then is max(out, 0).
-    Source: Ioffe and Szegedy, "Batch Normalization", 2015.
+    An empty batch has mean and var 0. ``running`` mean and variance (C,) move by the share
+    ``momentum`` towards the batch's, in place. ``residual`` is added to out, and with ``relu`` out
+    then is max(out, 0). x and residual: (N, C, ...). Source: Ioffe and Szegedy, 2015.
     """
     p = _rows(x)
-    count = max(1, p.shape[1])
-    mean = p.sum(axis=1) / count
+    mean = p.sum(axis=1) / max(1, p.shape[1])
     out = p - mean[:, None]
-    var = np.square(out).sum(axis=1) / count
+    var = np.square(out).sum(axis=1) / max(1, p.shape[1])
     inv_std = 1 / np.sqrt(var + float(eps))
     out *= (inv_std if gamma is None else inv_std * gamma)[:, None]
     if beta is not None:
         out += beta[:, None]
     if residual is not None:
         out += _rows(residual)
-    if relu:
-        np.maximum(out, 0, out=out)
+    out = np.maximum(out, 0, out=out) if relu else out
     move_running(running, momentum, mean, var, p.shape[1])
     return _from_rows(out, x.shape), mean, var, inv_std
 
