@@ -265,7 +265,8 @@ cdef Sums problem_of(
     window.cols = axis(x.w, dout.w, kernel[1], stride[1], padding[1], dilation[1], False)
     window.taps = p.taps = window.rows.kernel * window.cols.kernel
     p.cg, p.fg = x.c // groups, dout.c // groups
-    if <double>p.taps * x.c >= 2.0**40 or <double>x.c * x.n * (
+    if <double>p.taps * x.c >= 2.0**40 or <double>p.taps * x.c * p.fg >= 2.0**50 \
+            or <double>x.c * x.n * (
             padded_size(&window.rows) * <double>(padded_size(&window.cols) + window.cols.stride)) >= 2.0**50:
         raise MemoryError("kernel: weight_grad would need more scratch than there can be")
     lay_out_padded(window)
@@ -275,7 +276,8 @@ cdef Sums problem_of(
 
 
 cdef Py_ssize_t thread_size(const Sums* p) noexcept nogil:
-    # numbers of scratch of each thread; a job with fewer channels has a smaller tr and may have a larger fr: bound both
+    # numbers of scratch of each thread; a job with fewer channels has a smaller tr and may have a larger
+    # fr: bound both
     cdef Py_ssize_t count = p.channels * p.taps + TR_MAX
     cdef Py_ssize_t offsets = (count * <Py_ssize_t>sizeof(Py_ssize_t) + 128) // <Py_ssize_t>sizeof(real)
     return own_scratch(offsets + p.copied + count * (p.filters + FR1) * VLEN)
