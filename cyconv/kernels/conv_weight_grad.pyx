@@ -162,7 +162,7 @@ cdef void write_sums(
         for tb in range(part.tblocks):
             t = first_in(tb, part.tr, part.taps)
             i = 0
-            while i < part.fr * part.tr:
+            while i < part.fr * part.tr:  # the last may read behind all sums, in own_scratch's gap
                 store(totals + i, lane_sums(sums_of(part, fb, tb) + i * VLEN))
                 i = i + VLEN
             for i in range(min(part.fr, part.filters)):

@@ -116,13 +116,12 @@ cdef Depthwise depthwise_of(
     d.p.taps = d.p.rows.kernel * d.p.cols.kernel
     if d.p.taps >= 2**24 or not lay_out_padded(&d.p):
         raise ValueError("kernel: depthwise would read much more than there is")
-    cdef Py_ssize_t rowlen = d.p.out.w * d.p.out.n, parts = (JOBS + d.p.x.c - 1) // d.p.x.c
-    d.band = 1
+    cdef Py_ssize_t rowlen = d.p.out.w * d.p.out.n
+    d.parts, d.band = min(d.p.out.h, (JOBS + d.p.x.c - 1) // d.p.x.c), 1
     if pace(&d.p.rows) == d.p.phases == 1 and rowlen < LANES \
             and d.p.rowsize <= 2 * max(rowlen, <Py_ssize_t>VLEN):
-        parts = max(parts, 2 * d.p.out.h * d.p.rowsize // NEAR)
-        d.band = (d.p.out.h + min(d.p.out.h, parts) - 1) // min(d.p.out.h, parts)
-    d.parts = min(d.p.out.h, parts)
+        d.parts = min(d.p.out.h, max(d.parts, 2 * d.p.out.h * d.p.rowsize // NEAR))
+        d.band = (d.p.out.h + d.parts - 1) // d.parts
     d.ring = padded_size(&d.p.rows) - (d.p.out.h - d.band) * pace(&d.p.rows)
     # the last tile of a band may read beyond the ring
     d.per_thread = own_scratch(

@@ -36,7 +36,7 @@ cdef inline void store(real* p, vreal v) noexcept nogil:
 
 
 cdef inline vreal lane_sums(const real* vectors) noexcept nogil:
-    # of VLEN vectors: the bits that lane_sum finds for each
+    # of VLEN vectors, all of which are read: the bits that lane_sum finds for each
     cdef vreal rows[VLEN]
     cdef vreal total
     cdef Py_ssize_t i

@@ -184,7 +184,7 @@ cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stage
         steps = min(p.steps, end - first)
         for job in prange((steps + SPAN - 1) // SPAN * (p.blocks + p.fblocks), num_threads=threads,
                           schedule="dynamic", chunksize=p.blocks + p.fblocks):
-            fill_job(p, first, steps, job, stages + threadid() * own_scratch(p.points * STAGE))
+            fill_job(p, first, steps, job, stages + threadid() * stage_size(p))
         # a thread stays at a point for half of its jobs
         for job in prange(p.points * p.fblocks, num_threads=threads, schedule="dynamic",
                           chunksize=(p.fblocks + 1) // 2):
@@ -256,16 +256,21 @@ cdef Py_ssize_t panels_of(const Problem* p) noexcept nogil:
     return p.points * p.steps * VLEN * p.lanes
 
 
+cdef Py_ssize_t stage_size(const Problem* p) noexcept nogil:
+    # numbers of scratch of a thread that shares its panels with others
+    return own_scratch(p.points * STAGE)
+
+
 cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     # numbers of scratch of a thread that has its own panels
-    return own_scratch(panels_of(p) + p.points * p.gstep + p.points * STAGE)
+    return own_scratch(panels_of(p) + p.points * p.gstep) + stage_size(p)
 
 
 cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
     # numbers of scratch of all threads
-    cdef Py_ssize_t each = own_scratch(p.points * STAGE) if p.slices == 1 else thread_size(p)
-    cdef Py_ssize_t shared = panels_of(p) + p.points * p.gstep if p.slices == 1 else 0
-    return p.slices * products_of(p) + LINE + shared + threads * each
+    if p.slices > 1:
+        return p.slices * products_of(p) + LINE + threads * thread_size(p)
+    return products_of(p) + LINE + panels_of(p) + p.points * p.gstep + threads * stage_size(p)
 
 
 def scratch_size(

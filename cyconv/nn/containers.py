@@ -135,8 +135,8 @@ class Residual(Module):
 
     def forward(self, x: Any) -> Any:
         around = x if self.shortcut is None else self.call_child("shortcut", x)
-        plain = self.activation is not None and _is_plain(self.activation, ReLU)
-        fused = "relu" if plain else None
+        last = self.activation
+        fused = "relu" if last is not None and _is_plain(last, ReLU) else None
         if _adds_residual(self.body):
             out = self.call_child("body", x, fused, around)
         else:
@@ -147,7 +147,7 @@ class Residual(Module):
                     f"{np.shape(around)}"
                 )
             out = ops.add(residual, around, activation=fused)
-        return out if plain or self.activation is None else self.call_child("activation", out)
+        return out if fused or last is None else self.call_child("activation", out)
 
 
 def module_in(where: str, value: Any) -> Module:
