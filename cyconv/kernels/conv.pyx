@@ -9,9 +9,7 @@
 
 from cython.parallel cimport prange, threadid
 
-from cyconv.kernels.planes cimport (
-    Planes, check_apart, check_threads, extent, numbers, planes,
-)
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.pack cimport pack_block
 from cyconv.kernels.direct cimport Taps, cut_direct, direct_row, find_taps, images_in_place
 from cyconv.kernels.panel cimport (
@@ -135,21 +133,20 @@ cdef void left_over(
 # ------------------------------------------------------------------ the work, cut into jobs
 
 
-cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    # a job is one part of the blocks of channels, for some rows of pixels (direct) or some panels
-    cdef Py_ssize_t part = job % p.parts
-    cdef Py_ssize_t first = part * p.blocks // p.parts
-    cdef Py_ssize_t last = (part + 1) * p.blocks // p.parts
-    cdef Py_ssize_t group = job // p.parts // p.jobs
-    cdef Py_ssize_t begin, row, image, end, channel
+cdef void run_job(
+    const Problem* p, Py_ssize_t job, Py_ssize_t part, real* scratch
+) noexcept nogil:
+    # one part of the blocks of channels, for some rows of pixels (direct) or some panels
+    cdef Py_ssize_t first = part * p.blocks // p.parts, last = (part + 1) * p.blocks // p.parts
+    cdef Py_ssize_t begin, row, image, end, channel, group = job // p.jobs
     cdef Panel panel
     cdef real* panels = from_cache_line(scratch)
     cdef Taps taps
     if are_filled(p):
-        panel = filled_panel(p, job // p.parts)
+        panel = filled_panel(p, job)
         multiply_panels(p, group, first, last, &panel, 1)
         return
-    job = job // p.parts % p.jobs
+    job = job % p.jobs
     if not p.direct:
         panel_job(p, group, first, last, job * p.panels * 2 * VLEN, panels)
         return
@@ -232,10 +229,12 @@ cdef void run(const void* task, int threads) noexcept nogil:
     if are_filled(p):
         for job in prange(jobs, num_threads=threads, schedule="static"):
             fill_job(p, job)
-    # a thread takes jobs that follow each other: they read the same rows, and write beside each other
-    jobs = jobs * p.parts
-    for job in prange(jobs, num_threads=threads, schedule="static"):
-        run_job(p, job, c.scratch + threadid() * c.per_thread)
+    # a thread takes jobs that follow each other: they read the same, and write beside each other
+    for job in prange(jobs * p.parts, num_threads=threads, schedule="static"):
+        if p.by_part:
+            run_job(p, job % jobs, job // jobs, c.scratch + threadid() * c.per_thread)
+        else:
+            run_job(p, job // p.parts, job % p.parts, c.scratch + threadid() * c.per_thread)
 
 
 cdef object product(tuple sizes):
@@ -271,10 +270,11 @@ cdef Problem problem_of(
     p.direct = direct or not lay_out_padded(&p)
     if not p.direct and (p.taps == 1 or p.cg * p.taps <= PART):
         p.panels = max(<Py_ssize_t>1, min(jobs_of_group(&p) // JOBS, <Py_ssize_t>PANELS))
-    # where there are few jobs, the blocks of channels are shared out too: by shape, so that the
-    # result does not depend on the number of threads
+    # where there are few jobs, the blocks of channels are shared out too, by shape alone
     p.jobs = jobs_of_group(&p)
     p.parts = min(p.blocks, (JOBS + p.jobs * groups - 1) // (p.jobs * groups))
+    # a thread reads again what it packed or filled itself, whichever is more
+    p.by_part = are_filled(&p) and p.fg > p.out.h * p.out.w * p.out.n
     return p
 
 

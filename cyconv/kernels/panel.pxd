@@ -28,7 +28,8 @@ cdef struct Problem:
     Py_ssize_t taps            # KH * KW
     Py_ssize_t mr, blocks      # written channels per block, at most, and blocks per group
     Py_ssize_t jobs            # rows of pixels or blocks of lanes, in each group
-    Py_ssize_t parts           # jobs that share the blocks
+    Py_ssize_t parts           # jobs that share the blocks, ...
+    bint by_part               # ... and whether those of the same blocks, rather than rows, follow each other
     Axis rows, cols
     bint direct, relu
     # of the direct algorithm

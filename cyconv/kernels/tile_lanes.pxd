@@ -234,16 +234,17 @@ cdef inline void write_tiles_of(
 
 
 cdef inline void multiply(
-    const Problem* p, Py_ssize_t job, Py_ssize_t first, Py_ssize_t rows, const real* v, real* m
+    const Problem* p, Py_ssize_t part, Py_ssize_t block, Py_ssize_t first, Py_ssize_t rows,
+    const real* v, real* m,
 ) noexcept nogil:
-    # outputs of one block of channels for one block of lanes
-    cdef Py_ssize_t block = job % p.blocks, begin = job // p.blocks * WIDTH
+    # outputs of one block of channels for one block of lanes, number `part` of the strip
+    cdef Py_ssize_t begin = part * WIDTH
     cdef Py_ssize_t total = lanes_of(p, rows), lanes = min(total - begin, <Py_ssize_t>WIDTH)
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else WIDTH
     cdef Py_ssize_t start = first_row(block, p.out.c, p.blocks)
     cdef Py_ssize_t channels = rows_in(block, p.out.c, p.blocks), f, lane, count
     cdef Place at
-    multiply_points(p, block, v + begin // WIDTH * p.points * odd_lines(p.channels * WIDTH), m, width)
+    multiply_points(p, block, v + part * p.points * odd_lines(p.channels * WIDTH), m, width)
     lane = 0
     while lane < lanes:
         at = place_of(p, first, begin + lane)

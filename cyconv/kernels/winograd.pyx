@@ -172,16 +172,22 @@ cdef void run_tiles(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
     cdef const Problem* p = &c.p
     cdef Py_ssize_t strip = strip_of(p)
-    cdef Py_ssize_t first, rows, jobs, job
+    cdef Py_ssize_t first, rows, parts, jobs, job
     first = 0
     while first < p.tile_rows:
         rows = min(strip, p.tile_rows - first)
         for job in prange(p.x.c, num_threads=threads, schedule="static"):
             fill_channel(p, job, first, rows, c.v, c.scratch + threadid() * c.each)
-        jobs = blocks_of(lanes_of(p, rows)) * p.blocks
-        for job in prange(jobs, num_threads=threads, schedule="dynamic",
-                          chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
-            multiply(p, job, first, rows, c.v, c.scratch + threadid() * c.each)
+        parts = blocks_of(lanes_of(p, rows))
+        jobs = parts * p.blocks
+        if p.out.c > lanes_of(p, rows):  # U is more than V: a thread is to read what it packed itself
+            for job in prange(jobs, num_threads=threads, schedule="static"):
+                multiply(p, job % parts, job // parts, first, rows, c.v, c.scratch + threadid() * c.each)
+        else:
+            for job in prange(jobs, num_threads=threads, schedule="dynamic",
+                              chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
+                multiply(p, job // p.blocks, job % p.blocks, first, rows, c.v,
+                         c.scratch + threadid() * c.each)
         first = first + rows
 
 
