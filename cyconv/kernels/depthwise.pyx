@@ -97,7 +97,7 @@ cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept n
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Depthwise* d = <const Depthwise*>task
     cdef Py_ssize_t job
-    for job in prange(d.p.x.c * d.parts, num_threads=threads, schedule="dynamic"):
+    for job in prange(d.p.x.c * d.parts, num_threads=threads, schedule="static"):
         rows_job(d, job, d.scratch + threadid() * d.per_thread)
 
 
