@@ -72,6 +72,13 @@ WINOGRAD_BUGS = [
         *(TILES, "winograd"),
     ),
     kernel(
+        "the last strip left out",
+        "tile_lanes.pxd",
+        "return (p.tile_rows + strip_of(p) - 1) // strip_of(p)",
+        "return p.tile_rows // strip_of(p)",
+        *(TILES, "winograd"),
+    ),
+    kernel(
         "a later strip reads what the first one does",
         "tile_lanes.pxd",
         "ih = (first + row) * step",

@@ -23,8 +23,18 @@ from cyconv.kernels import SPINS
 
 Array = NDArray[Any]
 
+
+def in_strips() -> Case:
+    """Winograd's tiles in three strips, which one thread or three have to themselves."""
+    rng = np.random.default_rng(8)
+    shapes = {"x": (17, 32, 20, 20), "w": (24, 32, 3, 3)}
+    inputs = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    return Case("conv2d in strips", "conv2d", inputs, {"padding": 1, "algo": "winograd"})
+
+
 # large enough that the kernels do use threads; 33 images leave a tail in every vector width
 CASES = [
+    in_strips(),
     *every_op(64, c=8, size=14, f=24),
     *every_op(33, c=6, size=11, f=25),
     *every_op(1, c=16, size=32, f=32),

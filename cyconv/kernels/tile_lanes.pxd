@@ -52,9 +52,15 @@ cdef inline Py_ssize_t lanes_of(const Problem* p, Py_ssize_t rows) noexcept nogi
 
 
 cdef inline Py_ssize_t strip_of(const Problem* p) noexcept nogil:
-    # rows of tiles in a strip
+    # rows of tiles in a strip: the strips are about equal
     cdef Py_ssize_t row = p.points * p.channels * across(p) * <Py_ssize_t>sizeof(real)
-    return max(<Py_ssize_t>1, min(STRIP // row, p.tile_rows))
+    cdef Py_ssize_t most = max(<Py_ssize_t>1, STRIP // row)
+    cdef Py_ssize_t strips = (p.tile_rows + most - 1) // most
+    return (p.tile_rows + strips - 1) // strips
+
+
+cdef inline Py_ssize_t strips_of(const Problem* p) noexcept nogil:
+    return (p.tile_rows + strip_of(p) - 1) // strip_of(p)
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t lanes) noexcept nogil:

@@ -28,7 +28,7 @@ from cyconv.kernels.simd cimport VLEN, inlined, prefetch, real, store, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in
 from cyconv.kernels.tile_lanes cimport (
-    blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of,
+    blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of, strips_of,
 )
 from cyconv.kernels.tiling cimport Problem, multiply_points, problem_of
 from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store_some, transform_parts
@@ -154,7 +154,7 @@ cdef void run_job(const Problem* p, Py_ssize_t job, real* scratch) noexcept nogi
 cdef struct Correlation:
     Task task
     Problem p
-    real* v         # where lanes are tiles: V of a strip of them
+    real* v         # where lanes are tiles: V of a strip of them, or of one for each thread
     real* scratch   # of each thread, ...
     Py_ssize_t each # ... so many numbers
 
@@ -168,32 +168,53 @@ cdef void run(const void* task, int threads) noexcept nogil:
         run_job(p, job, c.scratch + threadid() * c.each)
 
 
+cdef void strip_job(const Correlation* c, Py_ssize_t strip, int threads) noexcept nogil:
+    # some rows of tiles
+    cdef const Problem* p = &c.p
+    cdef Py_ssize_t first = strip * strip_of(p), rows = min(strip_of(p), p.tile_rows - first)
+    cdef Py_ssize_t parts = blocks_of(lanes_of(p, rows)), jobs = parts * p.blocks, job
+    for job in prange(p.x.c, num_threads=threads, schedule="static"):
+        fill_channel(p, job, first, rows, c.v, c.scratch + threadid() * c.each)
+    if p.out.c > lanes_of(p, rows):  # U is more than V: a thread is to read what it packed itself
+        for job in prange(jobs, num_threads=threads, schedule="static"):
+            multiply(p, job % parts, job // parts, first, rows, c.v, c.scratch + threadid() * c.each)
+    else:
+        for job in prange(jobs, num_threads=threads, schedule="dynamic",
+                          chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
+            multiply(p, job // p.blocks, job % p.blocks, first, rows, c.v,
+                     c.scratch + threadid() * c.each)
+
+
+cdef void own_strip_job(const Correlation* c, Py_ssize_t strip, int thread) noexcept nogil:
+    # by one thread, with a V of its own
+    cdef Correlation own = c[0]
+    own.v = c.v + thread * filled_size(&c.p)
+    own.scratch = c.scratch + thread * c.each
+    strip_job(&own, strip, 1)
+
+
 cdef void run_tiles(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
-    cdef const Problem* p = &c.p
-    cdef Py_ssize_t strip = strip_of(p)
-    cdef Py_ssize_t first, rows, parts, jobs, job
-    first = 0
-    while first < p.tile_rows:
-        rows = min(strip, p.tile_rows - first)
-        for job in prange(p.x.c, num_threads=threads, schedule="static"):
-            fill_channel(p, job, first, rows, c.v, c.scratch + threadid() * c.each)
-        parts = blocks_of(lanes_of(p, rows))
-        jobs = parts * p.blocks
-        if p.out.c > lanes_of(p, rows):  # U is more than V: a thread is to read what it packed itself
-            for job in prange(jobs, num_threads=threads, schedule="static"):
-                multiply(p, job % parts, job // parts, first, rows, c.v, c.scratch + threadid() * c.each)
-        else:
-            for job in prange(jobs, num_threads=threads, schedule="dynamic",
-                              chunksize=max(<Py_ssize_t>1, jobs // (4 * threads))):
-                multiply(p, job // p.blocks, job % p.blocks, first, rows, c.v,
-                         c.scratch + threadid() * c.each)
-        first = first + rows
+    cdef Py_ssize_t strip
+    if has_own_strips(&c.p, threads):
+        for strip in prange(strips_of(&c.p), num_threads=threads, schedule="static"):
+            own_strip_job(c, strip, threadid())
+    else:
+        for strip in range(strips_of(&c.p)):
+            strip_job(c, strip, threads)
 
 
-cdef Py_ssize_t shared_size(const Problem* p) noexcept nogil:
-    # numbers of scratch that all threads use
-    return LINE + (filled_size(p) if p.tiles else 0)
+cdef bint has_own_strips(const Problem* p, int threads) noexcept nogil:
+    # whether threads need not hand each other V: where U, which all of them read then, is not more, and
+    # they get about as many strips each
+    cdef Py_ssize_t strips = strips_of(p)
+    return p.out.c <= lanes_of(p, strip_of(p)) and (strips % threads == 0 or strips >= 4 * threads)
+
+
+cdef Py_ssize_t shared_size(const Problem* p, int threads) noexcept nogil:
+    # numbers of scratch besides what each thread has
+    cdef Py_ssize_t v = filled_size(p) if p.tiles else 0
+    return LINE + (threads * v if has_own_strips(p, threads) else v)
 
 
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
@@ -209,7 +230,7 @@ def scratch_size(
     """Numbers of scratch that ``correlate`` takes for x (n, c, ., .) and out (n, f, oh, ow)."""
     check_threads(threads)
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel, stride, transposed, tiles)
-    return shared_size(&p) + threads * each_size(&p)
+    return shared_size(&p, threads) + threads * each_size(&p)
 
 
 cdef Py_ssize_t weights_of(const Problem* p) noexcept nogil:
@@ -242,7 +263,7 @@ def correlate(
     cdef Planes o = planes(out, True)
     cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel, stride, transposed, tiles)
     cdef Correlation call
-    cdef Py_ssize_t size = shared_size(&p) + threads * each_size(&p)
+    cdef Py_ssize_t size = shared_size(&p, threads) + threads * each_size(&p)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
         raise ValueError("kernel: winograd got sizes that do not fit")
     p.x, p.out, p.top, p.left, p.relu = a, o, top, left, relu
@@ -251,7 +272,7 @@ def correlate(
     cdef real* base = numbers(scratch, size, True)
     check_apart(base, size, o.data, extent(o))
     call.v = from_cache_line(base)
-    call.scratch = call.v + shared_size(&p) - LINE
+    call.scratch = call.v + shared_size(&p, threads) - LINE
     call.p, call.each = p, each_size(&p)
     call.task.run, call.task.threads = run_tiles if p.tiles else run, threads
     return finish(&call.task, sizeof(call), later)
