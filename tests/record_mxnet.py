@@ -51,7 +51,7 @@ IMAGES = nd.arange(2 * 2 * 5 * 5).reshape((2, 2, 5, 5)) % 7
 VALUES = """
 nd.array(np.arange(3)) ; nd.array([[1, 2], [3, 4.5]]) ; nd.array(I) ; nd.array(np.array([True, False])) ; nd.array([1.5], dtype="int32")
 nd.zeros(3) ; nd.zeros((2, 3)) ; nd.ones((2,), dtype="float64") ; nd.zeros_like(I) ; nd.ones_like(X) ; X.zeros_like() ; nd.empty((2, 3)).shape
-nd.arange(3) ; nd.arange(0, 1, 0.25) ; nd.arange(5, 2, -1) ; nd.arange(2, dtype="int32") ; nd.eye(2) ; nd.eye(2, 3, 1)
+nd.arange(3) ; nd.arange(0, 1, 0.25) ; nd.arange(5, 2, -1) ; nd.arange(2, dtype="int32") ; nd.eye(2) ; nd.eye(2, 3, 1) ; nd.arange(-1, 1, 0.2) ; nd.arange(-5, 5, 0.1)[50] ; nd.arange(0, 3, 0.5, dtype="int32") ; nd.arange(1, 2, 0.3, dtype="float64") ; nd.array(np.array([[1.5, True]], dtype=object))
 U / 255 ; U / 128 ; U + 100 ; U + U ; U * 2 ; nd.floor(U / 128) ; nd.floor(U) ; I + 1.5 ; I * 1.5 ; I / 2 ; 2 / I ; -I ; I == 2 ; I == I ; nd.abs(-I) ; nd.sqrt(I)
 nd.sum(I) ; nd.mean(I) ; I.max() ; I.astype("float32") ; nd.array([1.7, -1.7]).astype("int32") ; X.astype(np.float64)
 X + 1 ; 1 - X ; X / 2 ; 2 / X ; X * X ; X ** 2 ; 2 ** X ; X ** X ; X ** 0.5 ; -X ; abs(-X) ; X + True ; np.float64(2) * X ; np.float32(1) / X
@@ -87,7 +87,7 @@ nd.Pooling(IMAGES, kernel=(2, 2), stride=(2, 2), pooling_convention="full") ; nd
 D(lambda x: nd.Pooling(x, kernel=(2, 2), stride=(2, 2)), [[[[1, 1, 0, 2], [1, 1, 2, 2], [0, 0, 3, 1], [0, 0, 1, 3]]]]) ; D(lambda x: nd.Pooling(x, kernel=(2, 2), pool_type="avg"), [[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]])
 nn.MaxPool2D()(IMAGES) ; nn.MaxPool2D(3)(IMAGES) ; nn.MaxPool2D(2, 1)(IMAGES) ; nn.MaxPool2D(2, 2, ceil_mode=True)(IMAGES) ; nn.AvgPool2D(3, 2, 1)(IMAGES) ; nn.AvgPool2D(3, 2, 1, count_include_pad=False)(IMAGES) ; nn.Flatten()(C) ; nn.Activation("relu")(X - 3) ; nn.Dropout(0.5)(X)
 dense(2, 3)(X) ; dense(2, 3, use_bias=False)(X) ; dense(2, 3, activation="relu")(-X) ; dense(2, 12)(C) ; dense(2, 4, flatten=False)(C)
-gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([2, 0])) ; gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([[2], [0]])) ; gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([2, 0], dtype="int32")) ; gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)(P, nd.array([[0, 0, 1], [0.5, 0.5, 0]])) ; gluon.loss.SoftmaxCrossEntropyLoss()(nd.ones((2, 4, 3)), nd.zeros((2, 4)))
+gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([2, 0])) ; gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([[2], [0]])) ; gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([2, 0], dtype="int32")) ; gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)(P, nd.array([[0, 0, 1], [0.5, 0.5, 0]])) ; gluon.loss.SoftmaxCrossEntropyLoss()(nd.ones((2, 4, 3)), nd.zeros((2, 4))) ; gluon.loss.SoftmaxCrossEntropyLoss()(P, nd.array([5, -2]))
 gluon.loss.L2Loss()(P, nd.ones((2, 3))) ; gluon.loss.L2Loss()(nd.array([[1], [2]]), nd.array([3, 3])) ; gluon.loss.L2Loss(weight=2)(nd.array([1, 2]), nd.array([3, 3])) ; D(lambda x: gluon.loss.SoftmaxCrossEntropyLoss()(x, nd.array([2, 0])), [[1, 2, 3], [3, 1, 0]]) ; D(lambda x: gluon.loss.L2Loss()(x, nd.array([1, 1])), [[1], [2]])
 gluon.data.ArrayDataset(X, nd.arange(2))[1] ; type(gluon.data.ArrayDataset(X, nd.arange(2))[1][1]).__name__ ; gluon.data.ArrayDataset(X)[0] ; len(gluon.data.ArrayDataset(X, nd.arange(2)))
 [list(b) for b in gluon.data.DataLoader(gluon.data.ArrayDataset(X, nd.arange(2)), 1)] ; list(gluon.data.DataLoader(gluon.data.ArrayDataset(C), 2)) ; [list(b) for b in gluon.data.DataLoader(gluon.data.ArrayDataset([1, 2, 3], [1.5, 2.5, 3.5]), 2)] ; list(gluon.data.DataLoader(np.arange(6.0).reshape(3, 2), 2))
@@ -106,13 +106,13 @@ z = nd.zeros(3); z[1] = nd.array([7]); z[2] += 2; x = nd.zeros((2, 2)); x[1, :] 
 ---
 net = nn.Sequential(prefix="n_")
 with net.name_scope(): net.add(nn.Dense(3, in_units=2)); net.add(nn.BatchNorm()); net.add(nn.Dense(2))
-b = gluon.Block(); b.c = gluon.Block(); out = [str(net.collect_params()), str(net), str(gluon.Parameter("w", shape=(2, 2))), str(b), str(nn.Conv2D(2, 3)), str(nn.Conv2D(4, (3, 1), strides=2, padding=1, dilation=2, groups=2, use_bias=False, in_channels=2, activation="relu")), str(nn.MaxPool2D()), str(nn.AvgPool2D(3, 2, 1, ceil_mode=True)), str(nn.BatchNorm(scale=False)), str(nn.Dense(2, activation="tanh")), str(nn.Dropout(0.5)), str(nn.Flatten())]
+b = gluon.Block(); b.c = gluon.Block(); out = [str(net.collect_params()), str(net), str(gluon.Parameter("w", shape=(2, 2))), str(b), str(nn.Conv2D(2, 3)), str(nn.Conv2D(4, (3, 1), strides=2, padding=1, dilation=2, groups=2, use_bias=False, in_channels=2, activation="relu")), str(nn.MaxPool2D()), str(nn.AvgPool2D(3, 2, 1, ceil_mode=True)), str(nn.BatchNorm(scale=False)), str(nn.Dense(2, activation="tanh")), str(nn.Dropout(0.5)), str(nn.Flatten()), str(gluon.ParameterDict("p_")), nn.MaxPool2D(prefix="p_").name, nn.Dense(3, use_bias=False).bias, str(nn.Conv2D(2, 3, prefix="c_", in_channels=1).collect_params())]
 ---
 x = nd.array([1, 2, 3, 4]); v = x.reshape((2, 2)); v[0, 0] = 9; w = x[1:3]; w[:] = 0; out = [x, v, w]
 ---
-x = nd.array([[1, 2], [3, 4]]); v = x[:, 0]; v[:] = 9; t = x.T; t[:] = 8; f = nd.reshape(x, (4,)); f[:] = 7; x[0][1] = 5; out = x
+x = nd.array([[1, 2], [3, 4]]); v = x[:, 0]; v[:] = 9; t = x.T; t[:] = 8; f = nd.reshape(x, (4,)); f[:] = 7; x[0][1] = 5; s = x[::-1]; s[:] = 6; g = x.flatten(); g[:] = 5; out = x
 ---
-x = nd.zeros((2, 3, 4)); x[0:1, 0:2][:] = 1; x[0, 1:3][:] += 1; x[1, :, :2][:] = 3; x[1:2] = 4; out = x
+x = nd.zeros((2, 3, 4)); x[0:1, 0:2][:] = 1; x[0, 1:3][:] += 1; x[1, :, :2][:] = 3; x[1:2] = 4; x[-1, ..., 3] += 100; x[..., -1, -2][:] = 9; x[1, ..., 2, 0] = 8; out = [x, x[1, ..., 2, 0], nd.arange(3)[..., 1]]
 ---
 z = nd.zeros_like(X); z[0] = 1; z[1][0] = 2; out = [z, nd.zeros_like(X)]
 ---
@@ -273,7 +273,7 @@ out = [w, b, loss]
 """.strip()  # noqa: E501
 
 ERRORS = """
-I + nd.array([1, 2, 3]) ; I == nd.array([1, 2, 3]) ; X + np.ones((2, 3)) ; np.ones((2, 3)) + X ; X + [1, 2, 3] ; X + None ; X == None ; X + nd.array([1, 2]) ; nd.elemwise_add(X, nd.array([1, 2, 3])) ; X // 2 ; X @ X.T
+I + nd.array([1, 2, 3]) ; I == nd.array([1, 2, 3]) ; X + np.ones((2, 3)) ; np.ones((2, 3)) + X ; X + [1, 2, 3] ; X + None ; X == None ; X + nd.array([1, 2]) ; nd.elemwise_add(X, nd.array([1, 2, 3])) ; X // 2 ; X @ X.T ; nd.arange(12).reshape((5, -1))
 X[5] ; X[:, 9] ; X[0, 1, 2] ; X[0.5] ; X.reshape((3, 3)) ; X.asscalar() ; bool(X) ; nd.sum(X, axis=2) ; nd.dot(X, X) ; nd.transpose(X, (1,)) ; nd.concat(X, I, dim=0) ; nd.array("x")
 (X * 2).backward() ; nd.ones(2).backward() ; gluon.Parameter("w", shape=(2,)).data() ; gluon.Parameter("w", shape=(0,)).initialize() ; nn.Dense(2)(X) ; gluon.Trainer([1], "sgd") ; gluon.Trainer([gluon.Parameter("w", shape=(1,))], "none")
 gluon.data.ArrayDataset(X, nd.arange(3)) ; mx.metric.Accuracy().update(nd.array([1, 1, 1]), P) ; gluon.ParameterDict()["none"] ; nd.Convolution(IMAGES, nd.ones((3, 2, 2, 2)), kernel=(3, 3), num_filter=3, no_bias=True) ; nd.Convolution(IMAGES, nd.ones((3, 1, 2, 2)), kernel=(2, 2), num_filter=3, no_bias=True) ; nd.Pooling(IMAGES, kernel=(9, 9)) ; nd.load("no such file") ; nd.random_normal(scale=-1, shape=(2,)) ; gluon.Parameter("b", shape=(3,)).initialize(mx.init.Xavier())

@@ -334,3 +334,27 @@ def test_a_parameter_is_not_shared_with_another_shape() -> None:
     for shape in ((3, 0), (2,), (2, 3, 1)):
         with pytest.raises(ValueError, match="is asked for with shape"):
             params.get("w", shape=shape)
+
+
+def test_how_gradients_are_kept_may_change() -> None:
+    net = nn.Dense(1, in_units=2)
+    net.initialize(mx.init.Constant(0.25))
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1})
+    net.weight.grad_req, net.bias.grad_req = "add", "null"
+    for _ in range(2):
+        with autograd.record():
+            y = net(nd.array([[1, 2]]))
+        y.backward()
+    trainer.step(1)
+    assert net.weight.grad().asnumpy().tolist() == [[2, 4]]
+    assert net.weight.data().asnumpy().tolist() == [[-1.75, -3.75]]
+    assert net.bias.data().asscalar() == 0
+    with pytest.raises(AttributeError, match="lr_mult"):
+        net.weight.lr_mult = 2
+
+
+def test_labels_of_eight_bits_come_in_batches() -> None:
+    labels = np.array([3, -1, 7], np.int8)
+    batches = list(gluon.data.DataLoader(gluon.data.ArrayDataset(labels), 2))
+    assert [batch.asnumpy().tolist() for batch in batches] == [[3, -1], [7]]
+    assert batches[0].dtype == np.int32

@@ -103,3 +103,19 @@ def test_optimisers_from_scratch(name: str) -> None:
         step(name, params, states, t)
     np.testing.assert_allclose(w.asnumpy().ravel(), [2, -3.4], atol=0.1)
     assert math.isclose(b.asscalar(), 4.2, abs_tol=0.1)
+
+
+def test_adadelta_with_large_gradients_is_silent_and_as_mxnets() -> None:
+    p = gluon.Parameter("p", shape=(2,))
+    p.initialize(mx.init.Constant(0))
+    trainer = gluon.Trainer([p], "adadelta", {"rho": 0.9999})
+    with autograd.record():
+        y = (p.data() * nd.array([3e19, 1])).sum()
+    y.backward()
+    trainer.step(1)
+    np.testing.assert_allclose(p.data().asnumpy(), [-0.3162, -0.3015], rtol=2e-4)
+    with autograd.record():
+        y = (p.data() * nd.array([np.inf, 1])).sum()
+    y.backward()
+    trainer.step(1)  # warnings are errors here
+    assert np.isnan(p.data().asnumpy()[0])

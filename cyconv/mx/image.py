@@ -7,9 +7,10 @@ from .ndarray import NDArray, array
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, ...]:
     """For each new pixel the two old ones around its middle, and the second's share in 2048ths."""
-    middle = ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
-    low = middle.astype(int)
-    return low, np.minimum(low + 1, old - 1), np.rint((middle - low) * 2048).astype(int)
+    middle = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    low = np.floor(middle)
+    places = (side.astype(int).clip(0, old - 1) for side in (low, low + 1))
+    return *places, np.rint((middle - low) * 2048).astype(int)
 
 
 def imresize(src: NDArray, w: int, h: int) -> NDArray:

@@ -6,11 +6,10 @@ from typing import Any
 class Accuracy:
     """The share of right predictions since ``reset``: class numbers, or scores of the classes."""
 
-    def __init__(self) -> None:
-        self.reset()
-
     def reset(self) -> None:
         self.right = self.count = 0
+
+    __init__ = reset
 
     def update(self, labels: Any, preds: Any) -> None:
         batches = zip(labels, preds) if isinstance(labels, (list, tuple)) else [(labels, preds)]

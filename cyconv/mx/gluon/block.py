@@ -20,7 +20,7 @@ class DeferredInitializationError(RuntimeError):
     """The parameter's shape is not known before the first batch."""
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)  # what it does not know is refused: lr_mult, say
 class Parameter:
     """An array to train; sizes of 0 in ``shape`` are not known yet.
 
@@ -39,6 +39,11 @@ class Parameter:
 
     def __post_init__(self) -> None:
         self.shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "grad_req" and getattr(self, "_data", None) is not None:
+            self._hold(self._data.detach())  # type: ignore[union-attr]
 
     def __repr__(self) -> str:
         return f"Parameter {self.name} (shape={self.shape}, dtype={self.dtype})"
@@ -71,11 +76,11 @@ class Parameter:
             self.used = array.tensor.grad
 
     def data(self, ctx: Any = None) -> NDArray:
-        if self._data is not None:
-            return self._data
-        if self._start is None:
+        if self._data is None and self._start is None:
             raise RuntimeError(f"parameter {self.name} is not initialized; call initialize() first")
-        raise DeferredInitializationError(f"{self} waits for its shape; pass one batch first")
+        if self._data is None:
+            raise DeferredInitializationError(f"{self} waits for its shape; pass one batch first")
+        return self._data
 
     def grad(self, ctx: Any = None) -> NDArray:
         if self.grad_req == "null":
@@ -83,13 +88,17 @@ class Parameter:
         return self.data().grad
 
     def set_data(self, data: NDArray) -> None:
-        known = [new if size == 0 else size for size, new in zip(self.shape, data.shape)]
-        if len(self.shape) != data.ndim or tuple(known) != data.shape:
+        if not _fit(self.shape, data.shape):
             raise ValueError(f"parameter {self.name} has shape {self.shape}, the data {data.shape}")
         if self._data is None:
             self._hold(data.astype(self.dtype))
         else:
             self._data[:] = data
+
+
+def _fit(known: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether the shapes can be the same; sizes of 0 are not known."""
+    return len(known) == len(shape) and all(m == n or m * n == 0 for m, n in zip(known, shape))
 
 
 class ParameterDict(OrderedDict[str, Parameter]):
@@ -100,16 +109,12 @@ class ParameterDict(OrderedDict[str, Parameter]):
         self.prefix = prefix
 
     def __repr__(self) -> str:
-        return "\n  ".join([f"{self.prefix} (", *map(str, self.values())]) + "\n)"
+        return "\n".join([f"{self.prefix} (", "\n".join(f"  {p}" for p in self.values()), ")"])
 
     def get(self, name: str, **settings: Any) -> Parameter:  # type: ignore[override]
         new = Parameter(self.prefix + name, **settings)
         found = self.setdefault(new.name, new)
-        known = zip(found.shape, new.shape)
-        if new.shape and (
-            len(found.shape) != len(new.shape)
-            or any(0 not in pair and pair[0] != pair[1] for pair in known)
-        ):
+        if new.shape and not _fit(found.shape, new.shape):
             raise ValueError(f"{found} is asked for with shape={new.shape}")
         return found
 
@@ -180,12 +185,14 @@ class Block:
         save(filename, {name: p.data() for name, p in self._parameters().items()})
 
     def load_parameters(self, filename: Any, ctx: Any = None) -> None:
-        """Read what ``save_parameters`` or MXNet wrote, named by place or by full names."""
-        loaded = load(filename)
-        own = self._parameters() if any("." in name for name in loaded) else self.collect_params()
-        if own.keys() != loaded.keys():
+        """Read what ``save_parameters`` or MXNet wrote, named by place or by full names, which may
+        lack this block's prefix."""
+        loaded, full, own = load(filename), self.collect_params(), self._parameters()
+        bare = {name.removeprefix(self.prefix): p for name, p in full.items()}
+        named = [some for some in (own, full, bare) if some.keys() == loaded.keys()]
+        if not named:
             raise ValueError(f"load_parameters: {filename} has {sorted(loaded)}, not {sorted(own)}")
-        for name, parameter in own.items():
+        for name, parameter in named[0].items():
             parameter.set_data(loaded[name])
 
     save_params, load_params = save_parameters, load_parameters

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..ndarray import NDArray, log_softmax, mean, one_hot, square, sum
+from ..ndarray import NDArray, clip, log_softmax, mean, one_hot, square, sum
 from .nn import Layer
 
 
@@ -14,11 +14,14 @@ def L2Loss(weight: float = 1.0) -> Layer:
 
 
 def SoftmaxCrossEntropyLoss(sparse_label: bool = True) -> Layer:
-    """-log softmax(pred)[label]; with ``sparse_label=False`` label holds probabilities."""
+    """-log softmax(pred)[label]; with ``sparse_label=False`` label holds probabilities.
 
-    def losses(pred: Any, label: Any) -> NDArray:
+    A label beyond the classes is the nearest one.
+    """
+
+    def losses(p: NDArray, y: NDArray) -> NDArray:
         if sparse_label:
-            label = one_hot(label.reshape(pred.shape[:-1]), pred.shape[-1]).astype(pred.dtype)
-        return mean(sum(-log_softmax(pred) * label, axis=-1), axis=0, exclude=True)
+            y = one_hot(clip(y.reshape(p.shape[:-1]), 0, p.shape[-1] - 1), p.shape[-1])
+        return mean(sum(-log_softmax(p) * y.astype(p.dtype), axis=-1), axis=0, exclude=True)
 
     return Layer("SoftmaxCrossEntropyLoss(batch_axis=0, w=None)", losses)

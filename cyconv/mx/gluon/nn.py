@@ -38,7 +38,7 @@ class Layer(Block):
     """A function, and how it is shown."""
 
     def __init__(self, words: str, function: Callable[..., NDArray], **how: Any):
-        self.hint = words.partition("(")[0].lower()
+        self.hint = how.pop("hint", words.partition("(")[0].lower())
         super().__init__(**how)
         self._words, self.forward = words, function  # type: ignore[method-assign]
 
@@ -50,7 +50,7 @@ def Activation(activation: str, **how: Any) -> Layer:
     known = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}
     if activation not in known:
         raise ValueError(f"activation must be 'relu', 'sigmoid' or 'tanh', got {activation!r}")
-    return Layer(f"Activation({activation})", known[activation], **how)
+    return Layer(f"Activation({activation})", known[activation], hint=activation, **how)
 
 
 def Flatten(**how: Any) -> Layer:
@@ -65,10 +65,11 @@ def _pool(kind: str, size: Any = 2, strides: Any = None, padding: Any = 0, **how
     size, pad = pair("pool_size", how.pop("pool_size", size), 1), pair("padding", padding, 0)
     stride = size if strides is None else pair("strides", strides, 1)
     ceil_mode = how.pop("ceil_mode", False)
+    own = {name: how.pop(name) for name in {"prefix", "params"} & how.keys()}
     words = f"{size=}, {stride=}, padding={pad}, {ceil_mode=}, global_pool=False, pool_type={kind}"
     how.update(stride=stride, pad=pad, pooling_convention="full" if ceil_mode else "valid")
     pool = partial(Pooling, kernel=size, pool_type=kind, **how)
-    return Layer(f"{kind.title()}Pool2D({words}, layout=NCHW)", pool)
+    return Layer(f"{kind.title()}Pool2D({words}, layout=NCHW)", pool, hint="pool", **own)
 
 
 MaxPool2D, AvgPool2D = partial(_pool, "max"), partial(_pool, "avg")
@@ -80,11 +81,11 @@ class _Weighted(Block):
     def __init__(self, function: Callable[..., Tensor], shape: Any, groups: int = 1, **how: Any):
         activation, use_bias = how.pop("activation", None), how.pop("use_bias", True)
         weight, bias = how.pop("weight_initializer", None), how.pop("bias_initializer", "zeros")
-        wait = {"dtype": "float32", "allow_deferred_init": True}
+        wait = {n: how.pop(n) for n in {"dtype"} & how.keys()} | {"allow_deferred_init": True}
         super().__init__(**how)
         self._function, self._groups = nd(function), groups
         self.weight = self.params.get("weight", shape=shape, init=weight, **wait)
-        self.bias = use_bias and self.params.get("bias", shape=shape[0], init=bias, **wait)
+        self.bias = self.params.get("bias", shape=shape[0], init=bias, **wait) if use_bias else None
         self.act = activation and Activation(activation, prefix="")
 
     def forward(self, x: Any) -> Any:
@@ -103,12 +104,12 @@ class Dense(_Weighted):
     """x @ weight.T + bias; without ``flatten`` along the last axis of x."""
 
     def __init__(self, units: int, activation: Any = None, *, flatten: bool = True, **how: Any):
-        super().__init__(ops.linear, (units, how.pop("in_units", 0)), activation=activation, **how)
+        how = {"activation": activation, "dtype": "float32"} | how
+        super().__init__(ops.linear, (units, how.pop("in_units", 0)), **how)
         self._flatten = flatten
 
     def forward(self, x: Any) -> Any:
-        rows = flatten(x) if self._flatten else x.reshape((-1, x.shape[-1]))
-        out = super().forward(rows)
+        out = super().forward(flatten(x) if self._flatten else x.reshape((-1, x.shape[-1])))
         return out if self._flatten else out.reshape((*x.shape[:-1], -1))
 
 

@@ -42,9 +42,9 @@ def _rmsprop(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
 
 
 def _adadelta(w: Array, g: Array, o: Any, kept: dict[str, Any]) -> None:
-    kept["s"] = o.rho * kept.get("s", 0) + (1 - o.rho) * (g * g)
-    change = np.sqrt((kept.get("d", 0) + o.epsilon) / (kept["s"] + o.epsilon)) * g
-    kept["d"] = o.rho * kept.get("d", 0) + (1 - o.rho) * (change * change)
+    kept["s"] = o.rho * kept.get("s", 0) + (1 - o.rho) * g * g
+    change = np.sqrt(kept.get("d", 0 * g) + o.epsilon) / np.sqrt(kept["s"] + o.epsilon) * g
+    kept["d"] = o.rho * kept.get("d", 0) + (1 - o.rho) * change * change
     w -= change + o.wd * w
 
 
@@ -67,25 +67,25 @@ class Trainer:
         self._rule, known = RULES.get(str(optimizer).lower(), (None, {}))
         given = optimizer_params or {}
         if not known or given.keys() - known.keys() - {"wd"}:
-            known_names = ", ".join(known or RULES)
-            raise ValueError(
-                f"Trainer: there is no {optimizer!r} with {given}; known: {known_names}"
-            )
+            names = ", ".join(known or RULES)
+            raise ValueError(f"Trainer: there is no {optimizer!r} with {given}; known: {names}")
         self._settings = SimpleNamespace(**({"wd": 0} | known | given))
-        self._work: list[Any] = [(p, {}) for p in listed if p.grad_req != "null"]
+        self._work: list[Any] = [(p, {}) for p in listed]
 
     learning_rate = property(lambda self: self._settings.learning_rate)
 
     def set_learning_rate(self, lr: float) -> None:
         self._settings.learning_rate = lr
 
+    @np.errstate(all="ignore")
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """One step with the gradients divided by ``batch_size``. A gradient that no backward has
         renewed raises UserWarning, as MXNet does, or is left alone."""
-        stale = [p.name for p, _ in self._work if p.grad().tensor is p.used]
+        work = [(p, kept) for p, kept in self._work if p.grad_req != "null"]
+        stale = [p.name for p, _ in work if p.grad().tensor is p.used]
         if stale and not ignore_stale_grad:
             raise UserWarning(f"no backward() since the last step() has reached {stale}")
-        for parameter, kept in self._work:
+        for parameter, kept in work:
             tensor, grad = parameter.data().leave_graphs(), parameter.grad().tensor
             if grad is not parameter.used:
                 parameter.used = grad

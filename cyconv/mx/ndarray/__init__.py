@@ -19,7 +19,7 @@ from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
 
 from .array import NDArray, Sample
-from .serialization import load, save  # noqa: F401
+from .serialization import WIDER, load, save  # noqa: F401
 
 NUMBERS = (int, float, np.generic)
 
@@ -143,12 +143,13 @@ def _maximum(a: Tensor, b: Tensor) -> Tensor:
     return apply(Rectified(), a) if rectified else _larger(a, b)
 
 
-def _reshaped(x: Tensor, shape: Any) -> Tensor:
-    """A size 0 is the input's own, one of -1 fills up; numbers that are too many are left out."""
+def _reshaped(x: Tensor, shape: Any, exact: bool = True) -> Tensor:
+    """A size 0 is the input's own, one of -1 fills up, if ``exact`` with nothing left; otherwise
+    numbers that are too many are left out."""
     sizes = [shape] if isinstance(shape, int) else list(shape)
     sizes = [x.shape[i] if size == 0 and i < x.ndim else size for i, size in enumerate(sizes)]
     fixed = math.prod(size for size in sizes if size != -1)
-    used = fixed * (x.size // fixed) if -1 in sizes and fixed else fixed
+    used = fixed if -1 not in sizes else x.size if exact or not fixed else x.size // fixed * fixed
     if 0 < used < x.size:
         x = ops.getitem(ops.reshape(x, (-1,)), slice(used))
     return ops.reshape(x, sizes)
@@ -185,9 +186,9 @@ power = _operator(lambda a, b: _power(a, b) if b.ndim else ops.pow(a, b.item()))
 sum, mean = _reduction(ops.sum), _reduction(ops.mean)
 max = _reduction(lambda x, *how: apply(Max(*how), x))
 nansum = _reduction(lambda x, *how: ops.sum(_not_nan(x), *how))
-view, reshape = nd(_reshaped), nd(lambda x, shape: _copied(_reshaped(x, shape)))
+view, reshape = nd(_reshaped), nd(lambda x, shape: _copied(_reshaped(x, shape, False)))
 transpose = nd(lambda x, axes=None: _copied(ops.transpose(x, axes)), waits=tuple)
-flatten = nd(lambda x: ops.flatten(x) if x.ndim > 1 else ops.reshape(x, (-1, 1)))
+flatten = nd(lambda x: _copied(ops.flatten(x) if x.ndim > 1 else ops.reshape(x, (-1, 1))))
 concat = nd(lambda *xs, dim=1: ops.concat(xs, dim))
 dot, tile, swapaxes = nd(_dot), nd(_tiled), nd(_swapped)
 # one number, until it is written to
@@ -258,7 +259,8 @@ def array(source_array: Any, ctx: Any = None, dtype: Any = None) -> NDArray:
     """A copy of numbers, lists or arrays: float32, or an NDArray's own dtype, if none is given."""
     if dtype is None:
         dtype = source_array.dtype if isinstance(source_array, NDArray) else "float32"
-    return NDArray(cyconv.tensor(np.array(source_array, order="C"), dtype))
+    values = np.array(source_array, order="C")
+    return NDArray(cyconv.tensor(values.astype(dtype) if values.dtype == object else values, dtype))
 
 
 def _new(function: Callable[..., Any]) -> Callable[..., NDArray]:
@@ -271,9 +273,15 @@ def _filled(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
 
 zeros, ones = _filled(cyconv.zeros), _filled(cyconv.ones)
 empty = zeros  # what lies in memory by chance would make no two runs alike
-arange, eye = _new(np.arange), _new(lambda N, M=0, k=0: np.eye(N, M or N, k))
+eye = _new(lambda N, M=0, k=0: np.eye(N, M or N, k))
 random_normal = _new(lambda loc=0, scale=1, shape=1: init.normal_(cyconv.zeros(shape), scale, loc))
 random_uniform = _new(lambda low=0, high=1, shape=1: init.uniform_(cyconv.zeros(shape), low, high))
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, ctx: Any = None, dtype: Any = None) -> Any:
+    """start + i * step, reckoned in the dtype of the result; ``arange(n)`` is 0, 1, ... n - 1."""
+    places = array(range(len(np.arange(start, stop, step))), dtype=dtype)
+    return places * step + (0 if stop is None else start)
 
 
 def sample_multinomial(data: NDArray, shape: Any = (), dtype: Any = "int32") -> NDArray:

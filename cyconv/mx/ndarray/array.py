@@ -118,8 +118,8 @@ class NDArray:
     def __getitem__(self, key: Any) -> NDArray:
         piece = NDArray(ops.getitem(self._own().live(), _index(key, self.shape)))
         # A piece that is one stretch of memory is a view, anything else a copy.
-        view = piece.tensor.data.flags.c_contiguous or isinstance(key, (int, slice))
-        return piece if view else ndarray.copy(piece)
+        rows = isinstance(key, int) or (isinstance(key, slice) and key.step in (None, 1))
+        return piece if rows or piece.tensor.data.flags.c_contiguous else ndarray.copy(piece)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         value = value.live() if isinstance(value, NDArray) else value
@@ -163,9 +163,10 @@ def _index(key: Any, shape: tuple[int, ...]) -> Any:
     """``key`` for NumPy: NDArrays as integers, and one element as a slice of length 1."""
     parts = list(key) if isinstance(key, tuple) else [key]
     parts = [part.asnumpy("int64") if isinstance(part, NDArray) else part for part in parts]
-    one = len(parts) == len(shape) and all(isinstance(part, (int, np.integer)) for part in parts)
-    if one and -shape[-1] <= parts[-1] < shape[-1]:
-        parts[-1] = slice(parts[-1], parts[-1] + 1 or None)
+    at = [part for part in parts if part is not Ellipsis]
+    one = len(at) == len(shape) and all(isinstance(part, (int, np.integer)) for part in at)
+    if one and -shape[-1] <= at[-1] < shape[-1]:
+        return (*at[:-1], slice(at[-1], at[-1] + 1 or None))
     return tuple(parts)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from cyconv.geometry import integer
 
-from ...ndarray import NDArray, array
+from ...ndarray import WIDER, NDArray, array
 from ...ndarray.array import together
 from . import vision  # noqa: F401
 
@@ -36,7 +36,7 @@ def _batch(samples: Any) -> Any:
     if isinstance(samples[0], NDArray):
         return together(samples)
     values = np.asarray(samples)
-    return array(values, dtype=values.dtype)
+    return array(values, dtype=WIDER.get(values.dtype.name, values.dtype))
 
 
 class DataLoader:
