@@ -213,8 +213,9 @@ cdef bint has_own_strips(const Problem* p, int threads) noexcept nogil:
 
 cdef Py_ssize_t shared_size(const Problem* p, int threads) noexcept nogil:
     # numbers of scratch besides what each thread has
-    cdef Py_ssize_t v = filled_size(p) if p.tiles else 0
-    return LINE + (threads * v if has_own_strips(p, threads) else v)
+    if not p.tiles:
+        return LINE
+    return LINE + filled_size(p) * (threads if has_own_strips(p, threads) else 1)
 
 
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
