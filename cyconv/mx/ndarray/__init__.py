@@ -188,7 +188,8 @@ max = _reduction(lambda x, *how: apply(Max(*how), x))
 nansum = _reduction(lambda x, *how: ops.sum(_not_nan(x), *how))
 view, reshape = nd(_reshaped), nd(lambda x, shape: _copied(_reshaped(x, shape, False)))
 transpose = nd(lambda x, axes=None: _copied(ops.transpose(x, axes)), waits=tuple)
-flatten = nd(lambda x: _copied(ops.flatten(x) if x.ndim > 1 else ops.reshape(x, (-1, 1))))
+# a copy, in whatever order the numbers lie
+flatten = nd(lambda x: ops.cast(ops.flatten(x if x.ndim > 1 else x[:, None]), x.dtype))
 concat = nd(lambda *xs, dim=1: ops.concat(xs, dim))
 dot, tile, swapaxes = nd(_dot), nd(_tiled), nd(_swapped)
 # one number, until it is written to
