@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from cyconv import is_training, ops
 from cyconv.autograd import Array
 from cyconv.geometry import pair
@@ -81,7 +83,7 @@ class _Weighted(Block):
     def __init__(self, function: Callable[..., Tensor], shape: Any, groups: int = 1, **how: Any):
         activation, use_bias = how.pop("activation", None), how.pop("use_bias", True)
         weight, bias = how.pop("weight_initializer", None), how.pop("bias_initializer", "zeros")
-        wait = {n: how.pop(n) for n in {"dtype"} & how.keys()} | {"allow_deferred_init": True}
+        wait = {"dtype": how.pop("dtype", np.float32), "allow_deferred_init": True}
         super().__init__(**how)
         self._function, self._groups = nd(function), groups
         self.weight = self.params.get("weight", shape=shape, init=weight, **wait)
@@ -104,8 +106,8 @@ class Dense(_Weighted):
     """x @ weight.T + bias; without ``flatten`` along the last axis of x."""
 
     def __init__(self, units: int, activation: Any = None, *, flatten: bool = True, **how: Any):
-        how = {"activation": activation, "dtype": "float32"} | how
-        super().__init__(ops.linear, (units, how.pop("in_units", 0)), **how)
+        how.setdefault("dtype", "float32")
+        super().__init__(ops.linear, (units, how.pop("in_units", 0)), activation=activation, **how)
         self._flatten = flatten
 
     def forward(self, x: Any) -> Any:
@@ -123,9 +125,8 @@ class Conv2D(_Weighted):
     ):
         groups, dilation = how.pop("groups", 1), pair("dilation", how.pop("dilation", 1), 1)
         stride, padding = pair("strides", strides, 1), pair("padding", padding, 0)
-        inputs = how.pop("in_channels", 0) // groups
         self._how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        shape = channels, inputs, *pair("kernel_size", kernel_size, 1)
+        shape = channels, how.pop("in_channels", 0) // groups, *pair("kernel_size", kernel_size, 1)
         super().__init__(partial(ops.conv2d, **self._how), shape, groups, **how)
 
     def _words(self) -> str:
@@ -145,8 +146,7 @@ class _Training(BatchNormTraining):
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
         for kept, batch in zip(self.moved, (self.mean, self.var)):
-            old = (1 - self.momentum) * kept.tensor.data
-            kept.tensor.data[...] = old + self.momentum * batch
+            kept.tensor.data[...] += self.momentum * (batch - kept.tensor.data)
         return super().backward(dout)
 
 

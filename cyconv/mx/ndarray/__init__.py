@@ -124,9 +124,7 @@ def _operator(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
 def _reduction(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
     """Over all axes, ``axis`` (an int or several), or with ``exclude`` all but these."""
 
-    def reduce(
-        x: Tensor, axis: Any = None, keepdims: bool = False, exclude: bool = False
-    ) -> Tensor:
+    def reduce(x: Tensor, axis: Any = None, keepdims: bool = False, exclude: bool = False) -> Any:
         axes = shape._axes("axis", None if axis == () else axis, x.ndim)
         if exclude and axes is not None:
             axes = tuple(i for i in range(x.ndim) if i not in np.atleast_1d(axes))
@@ -149,7 +147,9 @@ def _reshaped(x: Tensor, shape: Any, exact: bool = True) -> Tensor:
     sizes = [shape] if isinstance(shape, int) else list(shape)
     sizes = [x.shape[i] if size == 0 and i < x.ndim else size for i, size in enumerate(sizes)]
     fixed = math.prod(size for size in sizes if size != -1)
-    used = fixed if -1 not in sizes else x.size if exact or not fixed else x.size // fixed * fixed
+    used = x.size if -1 in sizes else fixed
+    if -1 in sizes and fixed and not exact:
+        used -= x.size % fixed
     if 0 < used < x.size:
         x = ops.getitem(ops.reshape(x, (-1,)), slice(used))
     return ops.reshape(x, sizes)

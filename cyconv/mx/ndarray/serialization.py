@@ -64,8 +64,6 @@ def load(fname: FilePath) -> Any:
         arrays = [array() for _ in range(count)]
         lengths = (int(take("u8", 1)[0]) for _ in range(int(take("u8", 1)[0])))
         names = [take("u1", length).tobytes().decode() for length in lengths]
-        if names and len(names) != count:
-            raise ValueError(f"it has {count} arrays but {len(names)} names")
+        return dict(zip(names, arrays, strict=True)) if names else arrays
     except (ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"load: {fname} is damaged or no file of NDArrays: {error}") from None
-    return dict(zip(names, arrays)) if names else arrays

@@ -63,9 +63,8 @@ class DataLoader:
         return full + (rest > 0 and self._last_batch == "keep")
 
     def __iter__(self) -> Iterator[Any]:
-        order, end = np.arange(len(self._dataset)), len(self) * self._size
-        if self._shuffle:
-            np.random.shuffle(order)
+        n, end = len(self._dataset), len(self) * self._size
+        order = np.random.permutation(n) if self._shuffle else np.arange(n)
         order = np.concatenate([self._left, order])
         self._left = order[end:] if self._last_batch == "rollover" else order[:0]
         for start in range(0, end, self._size):
