@@ -197,8 +197,8 @@ class Tensor:
             autograd.backward(self, head)
 
     def _store_grad(self, grad: Array) -> None:
-        if self._grad_mode == "add" and self.grad is not None:
-            grad = self.grad.data + grad
+        if self._grad_mode == "add":  # in memory of its own: programs write again into theirs
+            grad = grad.copy(order="K") if self.grad is None else self.grad.data + grad
         self.grad = Tensor(np.asarray(grad) if isinstance(grad, np.generic) else grad)
 
     # -------------------------------------------------------------- in place
@@ -229,20 +229,30 @@ class Tensor:
             ) from None
 
     def __iadd__(self, other: Any) -> Tensor:
-        return self._in_place("__add__", other)
+        return self._in_place("add", other)
 
     def __isub__(self, other: Any) -> Tensor:
-        return self._in_place("__sub__", other)
+        return self._in_place("sub", other)
 
     def __imul__(self, other: Any) -> Tensor:
-        return self._in_place("__mul__", other)
+        return self._in_place("mul", other)
 
     def __itruediv__(self, other: Any) -> Tensor:
-        return self._in_place("__truediv__", other)
+        return self._in_place("truediv", other)
 
-    def _in_place(self, operator: str, other: Any) -> Tensor:
-        """Inside record() ``t += x`` makes a new tensor, so that it can be differentiated."""
-        result = getattr(self, operator)(other)
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._in_place("pow", other)
+
+    def _in_place(self, name: str, other: Any) -> Tensor:
+        """Inside record() ``t += x`` makes a new tensor, so that it can be differentiated.
+
+        Integers stay integers, as in NumPy: TypeError if the result is none.
+        """
+        if self.dtype.name not in FLOATS:
+            _, value = comparables(f"in-place {name}", self, other)
+            getattr(self._write(), f"__i{name}__")(value)
+            return self
+        result = getattr(self, f"__{name}__")(other)
         if autograd.is_recording():
             return result
         self[...] = result

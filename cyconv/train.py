@@ -317,7 +317,7 @@ def _batches(loader: Any, now: Progress) -> Iterator[tuple[Any, Any]]:
     """The batches of this epoch that are still to do."""
     if hasattr(loader, "set_epoch"):
         loader.set_epoch(now.epoch)
-    if hasattr(loader, "iterate"):  # a DataLoader starts in the middle without making the others
+    if type(loader) is DataLoader:  # it starts in the middle without making the others
         return loader.iterate(now.batch)
     return (batch for batch in islice(loader, now.batch, None))
 
@@ -331,7 +331,7 @@ def _until_stop(loader: Loader, now: Progress) -> Iterator[tuple[Any, Any]]:
 
 def _for_evaluation(loader: Loader) -> Loader:
     """The same images as they are, quickly."""
-    if not isinstance(loader, DataLoader):
+    if type(loader) is not DataLoader:  # others may give other batches
         return loader
     return DataLoader(
         loader.dataset,
@@ -339,6 +339,7 @@ def _for_evaluation(loader: Loader) -> Loader:
         transform=loader.transform,
         batch_transform=loader.batch_transform,
         dtype=loader.dtype,
+        prefetch=loader.prefetch,
     )
 
 

@@ -213,9 +213,24 @@ def test_in_place_operators_are_recorded_as_new_tensors() -> None:
         y += x
         y -= 1
         y /= 4
+        y **= 2
     y.backward()
-    assert x.grad.tolist() == [(3 * 2 + 1) / 4] * 3
+    inner = (3 * 2 + 1 - 1) / 4  # of x = 1
+    assert x.grad.tolist() == [2 * inner * (3 * 2 + 1) / 4] * 3
     assert first.tolist() == [3, 3, 3]
+
+
+def test_integers_written_in_place_stay_exact() -> None:
+    t = same = cc.tensor([2**24 + 1, -3], dtype="int64")
+    t += 1
+    t *= cc.tensor([1, 2], dtype="int64")
+    t -= np.array([0, 1])
+    t **= 1
+    assert t is same and t.tolist() == [2**24 + 2, -5] and t.dtype == np.int64
+    for wrong in (_div, lambda t: t.__iadd__(0.7), lambda t: t.__isub__(cc.ones(2))):
+        with pytest.raises(TypeError, match=r"'float(64|32)'.*'int64'"):
+            wrong(t)
+    assert t.tolist() == [2**24 + 2, -5]
 
 
 def test_an_index_array_may_change_after_use() -> None:

@@ -273,7 +273,17 @@ class Branches(nn.Module):
         return x + 1.0 if float(x.sum().item()) == 0 else x - 1.0
 
 
-@pytest.mark.parametrize("net", [Outside(), Branches()])
+class Counts(nn.Module):
+    """Gives NaN for what is below 0, and nothing else for a sum with one."""
+
+    calls = 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return ops.sqrt(x).sum(1) * float(self.calls)
+
+
+@pytest.mark.parametrize("net", [Outside(), Branches(), Counts()])
 def test_what_cannot_be_repeated_is_refused(net: nn.Module) -> None:
     with pytest.raises(ValueError, match="outside of cyconv's operations, or takes another way"):
         cc.compile(net, np.zeros((2, 3), np.float32))

@@ -212,6 +212,64 @@ def test_follows_what_becomes_of_the_net() -> None:
     assert net[0].weight.grad is None
 
 
+def test_follows_lists_of_layers_and_parameters() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            self.layers = [nn.Linear(3, 4), nn.Linear(4, 4)]
+            self.shifts = [nn.Parameter(cc.ones(4))]
+
+        def forward(self, x: Any) -> Any:
+            for layer in self.layers:
+                x = ops.relu(layer(x) + self.shifts[0])
+            return x
+
+    net = Listed()
+    call, x = cc.compile_training(net), cc.randn(6, 3)
+    same_gradients(net, call, x)
+    net.layers[1] = nn.Linear(4, 4)
+    same_gradients(net, call, x)
+    net.shifts[0] = nn.Parameter(cc.zeros(4) + 0.5)
+    same_gradients(net, call, x)
+    net.layers.append(nn.Linear(4, 2))
+    net.shifts[0] = nn.Parameter(cc.ones(1))
+    same_gradients(net, call, x)
+
+
+def test_gradients_that_are_added_up_have_memory_of_their_own() -> None:
+    net, again = nn.Linear(3, 2), nn.Linear(3, 2)
+    again.load_state_dict(net.state_dict())
+    call, batches = cc.compile_training(again), [cc.randn(5, 3) for _ in range(3)]
+    for round in range(3):
+        for one in (net, again):
+            for p in one.parameters():
+                p.attach_grad("add")
+                p.grad = None
+        for x in batches:
+            step(net, x)
+            step(call, x)
+        for p, q in zip(net.parameters(), again.parameters()):
+            np.testing.assert_array_equal(q.grad.numpy(), p.grad.numpy(), err_msg=str(round))
+
+
+def test_running_statistics_are_read_anew_outside_of_training() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    call, x = cc.compile_training(net), cc.randn(6, 1, 5, 5)
+
+    def answers() -> Any:
+        for f in (net, call):
+            with cc.record(train=False):
+                out = f(x)
+            out.backward()
+            yield out.numpy()
+
+    for _ in range(3):
+        np.testing.assert_array_equal(*answers())
+        step(call, x)  # moves them
+    assert call.programs == 2
+    net[1].running_mean[...] = 10.0
+    np.testing.assert_array_equal(*answers())
+
+
 def test_dropout_draws_anew_and_may_change() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5))
     net.last = nn.Linear(40, 40)  # type: ignore[attr-defined]

@@ -182,6 +182,31 @@ def test_each_thread_has_scratch_memory_of_its_own() -> None:
     assert first not in others and large.size == SCRATCH // 8 + 1
 
 
+def test_many_threads_take_freed_memory() -> None:
+    """Sizes come and go in the list of what is free while others look through it."""
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        sizes = np.random.default_rng(seed).integers(5_000, 200_000, 3_000).tolist()
+        try:
+            for size in sizes:
+                aligned_empty((size,), np.dtype("float32"))
+        except BaseException as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
+
+
 def test_freed_memory_serves_arrays_that_are_not_much_smaller() -> None:
     def place(size: int) -> int:
         return aligned_empty((size,), np.dtype("float32")).ctypes.data

@@ -207,6 +207,14 @@ def test_reflected_operators_are_recorded() -> None:
         np.testing.assert_allclose(x.grad.numpy(), np.array(slope) * head, rtol=1e-6)
 
 
+def test_the_gradient_of_a_quotient_of_tiny_numbers() -> None:
+    a, b = (cc.tensor([1e-23]).attach_grad() for _ in range(2))
+    with cc.record():
+        y = a / b
+    y.backward()
+    np.testing.assert_allclose([a.grad.item(), b.grad.item()], [1e23, -1e23], rtol=1e-6)
+
+
 # ------------------------------------------------------------------ indexing
 
 INDICES: dict[str, Any] = {

@@ -196,7 +196,7 @@ def test_callbacks_see_every_batch_and_every_epoch() -> None:
     assert seen == [*one, (1, 0, 0), *((1, k, n) for _, k, n in one), (2, 0, 0)]
 
 
-@pytest.mark.parametrize("kind", ["list", "no length", "tensors"])
+@pytest.mark.parametrize("kind", ["list", "no length", "tensors", "own loader"])
 def test_any_batches_will_do(kind: str) -> None:
     pairs: list[Any] = [(IMAGES[i : i + 10] / np.float32(255), LABELS[i : i + 10]) for i in (0, 10)]
 
@@ -204,15 +204,20 @@ def test_any_batches_will_do(kind: str) -> None:
         def __iter__(self) -> Iterator[Any]:
             return iter(pairs)
 
+    class OwnLoader(Loader, data.DataLoader):
+        pass
+
     if kind == "tensors":
         pairs = [(cc.tensor(x), cc.tensor(y, dtype="int64")) for x, y in pairs]
     net, again = small_net(), small_net()
     cc.seed(1)
     fit(net, pairs, optimizer=sgd(net), epochs=2, progress=False)
     cc.seed(1)
-    history = fit(again, Loader(), pairs[:1], optimizer=sgd(again), epochs=2, progress=False)
+    batches = OwnLoader(DATASET, 9) if kind == "own loader" else Loader()
+    history = fit(again, batches, pairs[:1], optimizer=sgd(again), epochs=2, progress=False)
     assert bits(net) == bits(again)
     assert history.rows[1].test_accuracy is not None
+    assert history.rows[1].train_accuracy == evaluate(net, pairs).accuracy
 
 
 def test_a_regression_has_no_accuracy() -> None:

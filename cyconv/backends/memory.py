@@ -15,7 +15,7 @@ import math
 import mmap
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -128,10 +128,15 @@ def _memory(size: int) -> np.ndarray:
 
 def _take(free: dict[int, list[mmap.mmap]], size: int) -> mmap.mmap | None:
     """A free block of this size, or the smallest larger one that would not waste half of itself."""
-    if not free.get(size):
-        size = min((s for s in free if size < s < 2 * size and free[s]), default=0)
-    blocks = free.get(size)
-    return blocks.pop() if blocks else None
+
+    def fitting() -> Iterator[int]:
+        yield size
+        yield from sorted(s for s in list(free) if size < s < 2 * size)
+
+    for fit in fitting():
+        with suppress(KeyError, IndexError):  # no look before: other threads take blocks as well
+            return free[fit].pop()
+    return None
 
 
 def _map(size: int) -> mmap.mmap:
@@ -140,7 +145,8 @@ def _map(size: int) -> mmap.mmap:
     except (OSError, OverflowError, ValueError):
         raise MemoryError(f"no memory for an array of {size} bytes") from None
     if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a system without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 

@@ -78,8 +78,9 @@ class Div(Op):
         return a / b
 
     def backward(self, dout: Array) -> tuple[Array, ...]:
-        a, b = self.a, self.b
-        return unbroadcast(dout / b, a.shape), unbroadcast(-dout * a / (b * b), b.shape)
+        share = dout / self.b
+        db = -share * (self.a / self.b)  # b * b would underflow earlier than this
+        return unbroadcast(share, self.a.shape), unbroadcast(db, self.b.shape)
 
 
 class Pow(Op):

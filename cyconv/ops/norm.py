@@ -57,11 +57,12 @@ class BatchNormInference(Op):
 
     any_layout = True
 
-    def __init__(self, mean: Array, var: Array, eps: float):
-        # a copy: training may move the running mean between forward and backward
-        self.mean, self.inv_std = mean.copy(), 1 / (var + var.dtype.type(eps)) ** 0.5
+    def __init__(self, eps: float):
+        self.eps = eps
 
-    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
+    def forward(self, x: Array, gamma: Array, beta: Array, mean: Array, var: Array) -> Array:
+        # copies: training may move the running statistics between forward and backward
+        self.mean, self.inv_std = mean.copy(), 1 / (var + var.dtype.type(self.eps)) ** 0.5
         self.x, self.gamma = x, gamma
         scale = gamma * self.inv_std
         return x * _over(scale, x) + _over(beta - self.mean * scale, x)
@@ -168,16 +169,17 @@ def batch_norm(
             if type(buffer.data) is not type(tensor.data):
                 on_one_device(op, {"input": tensor, name: buffer}, [tensor, buffer])
     if running_mean is not None and not autograd.is_training():
-        statistics = BatchNormInference(running_mean.data, running_var.data, eps)
-        out = apply(statistics, tensor, gamma, beta)
+        # as other tensors of the same memory, so that a graph does not forbid to write to them
+        running = Tensor(running_mean.data), Tensor(running_var.data)
+        out = apply(BatchNormInference(eps), tensor, gamma, beta, *running)
         if added:
             return add(out, *added, activation=activation)
         return relu(out) if fused else out
     count = tensor.size // channels if channels else 0
     if count == 1 and autograd.is_training():
         raise ValueError(f"{op}: one value per channel has no variance, got input {tensor.shape}")
-    running = None if running_mean is None else (running_mean._write(), running_var._write())
-    return apply(BatchNormTraining(eps, fused, running, share), tensor, gamma, beta, *added)
+    moved = None if running_mean is None else (running_mean._write(), running_var._write())
+    return apply(BatchNormTraining(eps, fused, moved, share), tensor, gamma, beta, *added)
 
 
 def layer_norm(
