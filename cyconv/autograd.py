@@ -16,7 +16,7 @@ from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import backends
-from .geometry import flag
+from .arguments import flag
 
 if TYPE_CHECKING:
     from .tensor import Tensor

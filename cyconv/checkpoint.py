@@ -100,9 +100,10 @@ def load(path: FilePath) -> nn.Module:
     try:
         with init.skipped():
             net = nn.from_config(content["config"])
-        net.load_state_dict(arrays)  # checks all shapes first
-        if arrays and all(array.dtype == np.float64 for array in arrays.values()):
-            net.astype("float64").load_state_dict(arrays)
+        for name, tensor in net._named_tensors():
+            if name in arrays and arrays[name].dtype == np.float64:
+                tensor.data = tensor.data.astype(np.float64)
+        net.load_state_dict(arrays)
     except (TypeError, ValueError) as error:
         raise ValueError(f"load: {path}: {error}") from None
     return net

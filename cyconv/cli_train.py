@@ -203,7 +203,10 @@ class Job:
                 callbacks=(interrupts, saver),
                 start=self.now,
             )
-            saver.save_all()
+            if not (folder / runfolder.MODEL).is_file():  # stopped in the first epoch, say
+                saver.save_all()
+            elif self.now.batch:  # the model stays that of the last epoch's end
+                saver.save_checkpoint()
         if self.now.epoch < self.settings["epochs"]:
             print(
                 f"cyconv: stopped in epoch {self.now.epoch} after {self.now.batch} of "
@@ -279,7 +282,6 @@ class Saver:
 
     def save_all(self) -> None:
         job, rows = self.job, self.job.now.history.rows
-        self.save_checkpoint()
         runfolder.save_history(self.folder, job.now.history)
         metadata = {
             "net": job.settings["net"],
@@ -290,6 +292,7 @@ class Saver:
             "test_accuracy": rows[-1].test_accuracy if rows else None,
         }
         runfolder.save_model(self.folder, job.net, metadata)
+        self.save_checkpoint()  # the last, so that what is killed before is done again
 
 
 class Interrupts:

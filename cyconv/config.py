@@ -8,7 +8,7 @@ import platform
 import numpy as np
 
 from . import backends
-from .geometry import integer
+from .arguments import integer
 
 
 def default_num_threads() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import backends, random
-from .geometry import integer, number
+from .arguments import integer, number
 from .tensor import FLOATS, Tensor
 
 DTYPES = (*FLOATS, "int64", "int32", "uint8", "bool")

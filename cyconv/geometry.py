@@ -14,8 +14,6 @@ the input at ``i = o * stride - padding_before + k * dilation``; outside ``[0, s
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import flag, integer
+
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
-
-# of a kernel size, stride, padding or dilation; keeps every product within 64 bits
-LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -95,32 +92,17 @@ class Pool2dGeometry:
     def out_shape(self) -> tuple[int, int, int, int]:
         return (self.n, self.c, *self.window.out_size)
 
-
-def integer(where: str, value: Any, least: int, most: int = LARGEST) -> int:
-    """``value`` as an int within [least, most]; ``where`` begins the message ("conv2d: stride")."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{where} must be an integer, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{where} must be an integer, got {value!r}") from None
-    if not least <= number <= most:
-        bound = f"at least {least}" if number < least else f"at most {most}"
-        raise ValueError(f"{where} must be {bound}, got {value!r}")
-    return number
-
-
-def number(where: str, value: Any) -> float:
-    """``value`` as a finite float; ``where`` begins the message."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{where} must be a number, got {value!r}")
-    try:
-        result = float(value)
-    except OverflowError:  # an int beyond all floats
-        result = math.inf
-    if not math.isfinite(result):
-        raise ValueError(f"{where} must be finite, got {value!r}")
-    return result
+    def counted(self) -> np.ndarray:
+        """(OH, OW): how many pixels each mean counts, none beyond the padding (ceil_mode)."""
+        lengths = []
+        for axis, size in enumerate(self.window.in_size):
+            before, after = self.window.padding[2 * axis : 2 * axis + 2]
+            start = np.arange(self.window.out_size[axis]) * self.window.stride[axis] - before
+            stop = np.minimum(start + self.window.kernel[axis], size + after)
+            if not self.count_include_pad:
+                start, stop = np.maximum(start, 0), np.minimum(stop, size)
+            lengths.append(stop - start)
+        return np.multiply.outer(*lengths)
 
 
 def pair(where: str, value: Any, least: int) -> Pair:
@@ -346,14 +328,6 @@ def pool2d_geometry(
         flag(f"{op}: ceil_mode", ceil_mode),
         flag(f"{op}: count_include_pad", count_include_pad),
     )
-
-
-def flag(where: str, value: Any) -> bool:
-    """``value`` as a bool; anything but True, False, 0 and 1 is refused."""
-    is_bool = type(value).__name__ in ("bool", "bool_")  # Python's, NumPy's
-    if not is_bool and not (isinstance(value, int) and value in (0, 1)):
-        raise TypeError(f"{where} must be True or False, got {value!r}")
-    return bool(value)
 
 
 @lru_cache(maxsize=1024)

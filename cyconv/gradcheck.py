@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import autograd
+from .arguments import ABOVE_0, number
 from .creation import as_tensor
-from .geometry import number
 from .tensor import Tensor
 
 
@@ -64,12 +64,8 @@ def gradcheck(
     >>> cc.gradcheck(cc.ops.exp, [np.linspace(-1, 1, 5)])
     True
     """
-    eps, atol, rtol = (
-        number(f"gradcheck: {name}", value)
-        for name, value in (("eps", eps), ("atol", atol), ("rtol", rtol))
-    )
-    if eps <= 0:
-        raise ValueError(f"gradcheck: eps must be above 0, got {eps!r}")
+    eps = number("gradcheck: eps", eps, ABOVE_0)
+    atol, rtol = number("gradcheck: atol", atol), number("gradcheck: rtol", rtol)
     if not isinstance(inputs, Sequence):
         raise TypeError(f"gradcheck: inputs must be a list of arrays, got {inputs!r}")
     if not callable(function):

@@ -14,13 +14,11 @@ formulas and from 0 in the schedules'. Every ``state_dict()`` is a flat dict of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import backends
-from .geometry import flag, integer
-from .nn.module import bounded
+from .arguments import BELOW_1, flag, integer, number
 from .optimizer import Change, Optimizer, zeros_like
 from .schedules import CosineLR, MultiStepLR, OneCycleLR, Schedule, StepLR, number_in
 from .tensor import Tensor
@@ -36,8 +34,6 @@ __all__ = [
     "Schedule",
     "StepLR",
 ]
-
-JUST_BELOW_1 = math.nextafter(1, 0)
 
 
 class SGD(Optimizer):
@@ -92,9 +88,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
     ):
         super().__init__(params, lr)
-        self.momentum = bounded("SGD: momentum", momentum, 0)
-        self.dampening = bounded("SGD: dampening", dampening, 0, 1)
-        self.weight_decay = bounded("SGD: weight_decay", weight_decay, 0)
+        self.momentum = number("SGD: momentum", momentum, 0)
+        self.dampening = number("SGD: dampening", dampening, 0, 1)
+        self.weight_decay = number("SGD: weight_decay", weight_decay, 0)
         self.nesterov = flag("SGD: nesterov", nesterov)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
@@ -166,10 +162,10 @@ class Adam(Optimizer):
         name = type(self).__name__
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise ValueError(f"{name}: betas must be a pair of numbers, got {betas!r}")
-        self.beta1 = bounded(f"{name}: betas[0]", betas[0], 0, JUST_BELOW_1)
-        self.beta2 = bounded(f"{name}: betas[1]", betas[1], 0, JUST_BELOW_1)
-        self.eps = bounded(f"{name}: eps", eps, 0)
-        self.weight_decay = bounded(f"{name}: weight_decay", weight_decay, 0)
+        self.beta1 = number(f"{name}: betas[0]", betas[0], 0, BELOW_1)
+        self.beta2 = number(f"{name}: betas[1]", betas[1], 0, BELOW_1)
+        self.eps = number(f"{name}: eps", eps, 0)
+        self.weight_decay = number(f"{name}: weight_decay", weight_decay, 0)
 
     def _update_all(self, work: list[Change]) -> None:
         for w, _, state in work:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import backends
+from .arguments import number
 from .autograd import Array
-from .nn.module import bounded
 from .schedules import number_in
 from .tensor import Tensor
 
@@ -87,7 +87,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = bounded(f"{type(self).__name__}: lr", value, 0)
+        self._lr = number(f"{type(self).__name__}: lr", value, 0)
 
     def step(self) -> None:
         """Change every parameter whose ``grad`` is not None, in place.
@@ -157,7 +157,7 @@ class Optimizer:
         states: list[dict[str, Any]] = [{} for _ in self.params]
         if not isinstance(flat, Mapping) or "lr" not in flat:
             raise ValueError(f"{where}: lr is missing")
-        lr = bounded(f"{where}: lr", number_in(f"{where}: lr", flat["lr"]), 0)
+        lr = number(f"{where}: lr", number_in(f"{where}: lr", flat["lr"]), 0)
         for key, value in flat.items():
             if key == "lr":
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .geometry import integer
+from .arguments import integer
 
 _generator: np.random.Generator | None = None  # made when first needed: importing takes a while
 

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .geometry import integer
-from .nn.module import bounded
+from .arguments import ABOVE_0, integer, number
 
 if TYPE_CHECKING:
     from .optim import Optimizer
-
-SMALLEST = math.nextafter(0, 1)
 
 
 class Schedule:
@@ -82,7 +79,7 @@ class Schedule:
         if not isinstance(state, Mapping) or set(state) != {"count", "base_lr"}:
             raise ValueError(f"{where}: expected count and base_lr, got {_names(state)}")
         count = integer(f"{where}: count", number_in(f"{where}: count", state["count"]), 0)
-        self.base_lr = bounded(f"{where}: base_lr", number_in(where, state["base_lr"]), 0)
+        self.base_lr = number(f"{where}: base_lr", number_in(where, state["base_lr"]), 0)
         self.count = count
         self.optimizer.lr = self.lr_at(count)
 
@@ -110,7 +107,7 @@ class StepLR(Schedule):
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
         self.step_size = integer("StepLR: step_size", step_size, 1)
-        self.gamma = bounded("StepLR: gamma", gamma, 0)
+        self.gamma = number("StepLR: gamma", gamma, 0)
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
@@ -143,7 +140,7 @@ class MultiStepLR(Schedule):
         if not isinstance(milestones, (list, tuple)):
             raise TypeError(f"MultiStepLR: milestones must be a list of steps, got {milestones!r}")
         self.milestones = sorted(integer("MultiStepLR: milestones", m, 0) for m in milestones)
-        self.gamma = bounded("MultiStepLR: gamma", gamma, 0)
+        self.gamma = number("MultiStepLR: gamma", gamma, 0)
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
@@ -186,7 +183,7 @@ class CosineLR(Schedule):
         self, optimizer: Optimizer, total_steps: int, min_lr: float = 0.0, warmup_steps: int = 0
     ):
         self.total_steps = integer("CosineLR: total_steps", total_steps, 1)
-        self.min_lr = bounded("CosineLR: min_lr", min_lr, 0)
+        self.min_lr = number("CosineLR: min_lr", min_lr, 0)
         self.warmup_steps = integer("CosineLR: warmup_steps", warmup_steps, 0)
         if self.warmup_steps >= self.total_steps:
             raise ValueError(
@@ -247,10 +244,10 @@ class OneCycleLR(Schedule):
         final_div_factor: float = 1e4,
     ):
         self.total_steps = integer("OneCycleLR: total_steps", total_steps, 1)
-        self.max_lr = None if max_lr is None else bounded("OneCycleLR: max_lr", max_lr, 0)
-        self.warmup_fraction = bounded("OneCycleLR: warmup_fraction", warmup_fraction, 0, 1)
-        self.div_factor = bounded("OneCycleLR: div_factor", div_factor, SMALLEST)
-        self.final_div_factor = bounded("OneCycleLR: final_div_factor", final_div_factor, SMALLEST)
+        self.max_lr = None if max_lr is None else number("OneCycleLR: max_lr", max_lr, 0)
+        self.warmup_fraction = number("OneCycleLR: warmup_fraction", warmup_fraction, 0, 1)
+        self.div_factor = number("OneCycleLR: div_factor", div_factor, ABOVE_0)
+        self.final_div_factor = number("OneCycleLR: final_div_factor", final_div_factor, ABOVE_0)
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:

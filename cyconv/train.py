@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends, ops
+from .arguments import flag, integer
 from .autograd import predict_mode, record
 from .compiled_training import compile_training, is_own
 from .data import DataLoader
 from .data.loader import batch_last
 from .data.prefetch import on_device
-from .geometry import flag, integer
 from .history import Epoch, Evaluation, History, Progress, check_finite
 from .nn import Module
 from .nn.containers import module_in

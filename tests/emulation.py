@@ -132,7 +132,7 @@ class ndarray:
 
 
 METHODS = {"sum", "max", "min", "mean", "argmax", "any", "all"}
-METHODS |= {"astype", "copy", "swapaxes", "view"}
+METHODS |= {"astype", "copy", "squeeze", "swapaxes", "view"}
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import emulation
@@ -105,6 +105,38 @@ def test_slices_and_turned_arrays() -> None:
             there, here = op(view), op(cc.tensor(view.numpy()))
             assert there.device == "cuda" and here.device == "cpu"
             assert_allclose(there.numpy(), here.numpy(), rtol=1e-5, atol=1e-5)
+
+
+WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)
+OPTIONS = [
+    lambda t: cc.ops.cross_entropy(t, [0, 1, 2, 1], weight=WEIGHTS),
+    lambda t: cc.ops.cross_entropy(t, [0, 1, -100, 1], label_smoothing=0.1),
+    lambda t: cc.ops.cross_entropy(t, cc.tensor([0, 1, 2, 1], "int64", t.device), weight=WEIGHTS),
+    lambda t: cc.nn.CrossEntropyLoss(weight=WEIGHTS, ignore_index=2).to(t.device)(t, [0, 1, 2, 1]),
+    lambda t: cc.ops.avg_pool2d(t.reshape(1, 2, 2, 3), 2, divisor_override=3),
+    lambda t: cc.ops.max_pool2d(t.reshape(1, 2, 2, 3), 2, return_indices=True)[0],
+    lambda t: t.max(axis=1),
+]
+
+
+@pytest.mark.parametrize("op", OPTIONS)
+def test_what_comes_from_the_cpu_goes_where_the_input_is(op: Callable[[Any], Any]) -> None:
+    results = []
+    for device in ("cpu", "cuda"):
+        x = cc.tensor(np.sin(np.arange(12.0)).reshape(4, 3), "float32", device).attach_grad()
+        with cc.record():
+            y = op(x)
+        y.backward()
+        assert y.device == x.grad.device == device
+        results.append((y.numpy(), x.grad.numpy()))
+    for there, here in zip(*results):
+        assert_allclose(there, here, rtol=1e-6, atol=1e-7)
+
+
+def test_winners_are_where_the_input_is() -> None:
+    x = cc.tensor(np.arange(16.0).reshape(1, 1, 4, 4), "float32", "cuda")
+    winners = cc.ops.max_pool2d(x, 2, return_indices=True)[1]
+    assert winners.device == "cuda" and winners.numpy().tolist() == [[[[5, 7], [13, 15]]]]
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -219,7 +219,7 @@ def test_dropout_drops_in_training_only() -> None:
         (lambda: nn.AvgPool2d(2, padding=2), "AvgPool2d: padding must be at most half"),
         (lambda: nn.AvgPool2d(2, count_include_pad=3), "count_include_pad must be True or"),
         (lambda: nn.BatchNorm2d(0), "BatchNorm2d: num_features must be at least 1"),
-        (lambda: nn.BatchNorm1d(2, eps=0), "BatchNorm1d: eps must be at least"),
+        (lambda: nn.BatchNorm1d(2, eps=0), "BatchNorm1d: eps must be above 0, got 0"),
         (lambda: nn.BatchNorm2d(2, momentum=1.5), "BatchNorm2d: momentum must be at most 1"),
         (lambda: nn.LayerNorm(()), "normalized_shape must name at least one axis"),
         (lambda: nn.LayerNorm((3, "a")), "normalized_shape must be an integer"),

@@ -123,7 +123,7 @@ def test_the_last_bits_do_not_depend_on_what_may_change(
 def test_a_complete_run_is_left_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     main(*OPTIONS, "--out", "run")
     before = results("run")
-    os.remove("run/model.safetensors")  # as after a kill just before it was written
+    os.remove("run/model.safetensors")
     os.remove("run/history.csv")
     Path("run/.checkpoint.safetensors.1a2b3c4d.tmp").write_text("what it was writing")
     assert main("train", "--resume", "run") == 0
@@ -136,6 +136,30 @@ def test_stopping_keeps_a_model_to_look_at(capfd: pytest.CaptureFixture[str]) ->
         main(*OPTIONS)
     assert main("eval") == 0
     assert "test accuracy 0." in capfd.readouterr().out
+
+
+def test_stopping_later_leaves_the_model_of_the_last_epoch(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with signalled((1, 3), signal.SIGINT):
+        main(*OPTIONS, "--out", "run")
+    found = checkpoint.load_metadata("run/model.safetensors")
+    assert found["epochs"] == 1
+    main("eval", "run")
+    assert f"test accuracy {found['test_accuracy']:.4f}" in capfd.readouterr().out
+
+
+def test_each_file_is_written_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def note(folder: Path, *values: Any) -> None:
+        written.append(len(values))
+        save(folder, *values)
+
+    save = runfolder.save_model
+    monkeypatch.setattr(runfolder, "save_model", note)
+    main(*OPTIONS)
+    assert len(written) == 2
 
 
 # ------------------------------------------------------------------ contradictions
@@ -305,7 +329,8 @@ def test_no_space_left(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert err == "cyconv: error: cannot write run/checkpoint.safetensors: File too large\n"
     checkpoint.load_arrays(tmp_path / "run" / "checkpoint.safetensors")  # the one before
-    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoint.safetensors"]
+    here = ["checkpoint.safetensors", "history.csv", "model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "run")) == here
 
 
 def test_settings_and_numbers_survive_the_file(tmp_path: Path) -> None:

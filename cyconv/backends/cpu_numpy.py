@@ -268,7 +268,7 @@ def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
     o = _planes(out)
     for _, _, oy, ox, iy, ix in _taps(g.window):
         o[:, oy, ox] += p[:, iy, ix]
-    o /= window_sizes(g, p.dtype)
+    o /= g.counted().astype(p.dtype)[:, :, None]
     return out
 
 
@@ -278,24 +278,11 @@ def avg_pool2d_backward(dout: Array, g: Pool2dGeometry, rectified: Array | None 
     ``rectified`` as in ``max_pool2d_backward``.
     """
     d = _planes(as_batch_last(dout))
-    share = d / window_sizes(g, d.dtype)
+    share = d / g.counted().astype(d.dtype)[:, :, None]
     dx = _filled(g.x_shape, d.dtype, 0)
     for _, _, oy, ox, iy, ix in _taps(g.window):
         _planes(dx)[:, iy, ix] += share[:, oy, ox]
     return dx if rectified is None else relu_backward(dx, rectified)
-
-
-def window_sizes(g: Pool2dGeometry, dtype: Any) -> Array:
-    """(OH, OW, 1): how many pixels each mean counts, never those beyond the padding (ceil_mode)."""
-    lengths = []
-    for axis, size in enumerate(g.window.in_size):
-        before, after = g.window.padding[2 * axis : 2 * axis + 2]
-        start = np.arange(g.window.out_size[axis]) * g.window.stride[axis] - before
-        stop = np.minimum(start + g.window.kernel[axis], size + after)
-        if not g.count_include_pad:
-            start, stop = np.maximum(start, 0), np.minimum(stop, size)
-        lengths.append(stop - start)
-    return np.multiply.outer(*lengths).astype(dtype)[:, :, None]
 
 
 def batch_norm(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import integer, number
+from ..arguments import integer, number
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class HorizontalFlip:
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= number("HorizontalFlip: p", self.p) <= 1:
-            raise ValueError(f"HorizontalFlip: p must be in [0, 1], got {self.p!r}")
+        number("HorizontalFlip: p", self.p, 0, 1)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         _check("HorizontalFlip", images, rng)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..geometry import flag
+from ..arguments import flag
 from .dataset import ArrayDataset
 from .fetch import Location
 from .idx import KnownFile, check_content, check_file, read_content, read_exactly

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
-from ..geometry import integer
+from ..arguments import integer
 
 D = TypeVar("D", "ArrayDataset", "Subset")
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from ..arguments import flag
 from ..atomic import PartFile, atomic_file, path_in
-from ..geometry import flag
 
 T = TypeVar("T")
 

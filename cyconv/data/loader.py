@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import flag, integer
 from ..creation import float_dtype
-from ..geometry import flag, integer
 from .dataset import IMAGE_DTYPES, Dataset, as_float, gather, in_memory, length_of, stack
 from .prefetch import ahead
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..geometry import flag
+from ..arguments import flag
 from .dataset import ArrayDataset
 from .fetch import DataNotFound, Location
 from .idx import KnownFile, gz_limit, read_idx

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import ops
-from ..geometry import integer
+from ..arguments import integer, number
 from ..tensor import Tensor
-from .module import Module, bounded
+from .module import Module
 
 
 class ReLU(Module):
@@ -40,7 +40,7 @@ class LeakyReLU(Module):
     """
 
     def __init__(self, negative_slope: float = 0.01):
-        self.negative_slope = bounded("LeakyReLU: negative_slope", negative_slope, -float("inf"))
+        self.negative_slope = number("LeakyReLU: negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Tensor:
         return ops.leaky_relu(x, self.negative_slope)
@@ -137,7 +137,7 @@ class ELU(Module):
     """
 
     def __init__(self, alpha: float = 1.0):
-        self.alpha = bounded("ELU: alpha", alpha, -float("inf"))
+        self.alpha = number("ELU: alpha", alpha)
 
     def forward(self, x: Any) -> Tensor:
         return ops.elu(x, self.alpha)

@@ -69,7 +69,9 @@ class Sequential(Module):
         return Sequential(*chosen) if isinstance(chosen, tuple) else chosen
 
     def forward(self, x: Any, *ending: Any) -> Any:
-        # ending: what else the last layer's forward gets
+        # ending: what else the last layer's forward gets from a Residual
+        if ending and not _adds_residual(self):
+            raise TypeError(f"Sequential: forward takes one input, got {1 + len(ending)}")
         waiting = list(self.named_children())
         while waiting:
             name, layer = waiting.pop(0)

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from .. import ops
+from ..arguments import flag, integer
 from ..creation import zeros
-from ..geometry import conv2d_geometry, conv_transpose2d_geometry, flag, integer, pair
+from ..geometry import conv2d_geometry, conv_transpose2d_geometry, pair
 from ..ops.conv import check_algorithm
 from ..tensor import Tensor
 from . import init

@@ -38,13 +38,16 @@ def fold_batch_norm(net: Module) -> Module:
         return Residual(fold_batch_norm(net.body), shortcut, net.activation)
     if type(net) is not Sequential:
         return net
-    layers: list[Module] = []
-    for layer in net:
-        if layers and _folds(layers[-1], layer):
-            layers[-1] = _folded(layers[-1], layer)
+    layers: dict[str, Module] = {}  # by the names that they have in the net, which errors tell
+    last = ""
+    for name, layer in net.named_children():
+        if last and _folds(layers[last], layer):
+            layers[last] = _folded(layers[last], layer)
         else:
-            layers.append(fold_batch_norm(layer))
-    return Sequential(*layers)
+            layers[name], last = fold_batch_norm(layer), name
+    folded = Sequential()
+    vars(folded).update(layers)
+    return folded
 
 
 def _folds(layer: Module, norm: Module) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..geometry import number
+from ..arguments import number
 from ..random import generator
 from ..tensor import FLOATS, Tensor
 
@@ -71,7 +71,7 @@ def normal_(t: Tensor, std: float = 1.0, mean: float = 0.0) -> Tensor:
     >>> round(t.mean().item(), 1)
     5.0
     """
-    mean, std = number("normal_: mean", mean), _not_negative("normal_: std", std)
+    mean, std = number("normal_: mean", mean), number("normal_: std", std, 0)
     return _fill("normal_", t, lambda: _standard_normal(t) * std + mean)
 
 
@@ -131,7 +131,7 @@ def xavier_normal_(t: Tensor, gain: float = 1.0) -> Tensor:
     0.05
     """
     fan_in, fan_out = fans("xavier_normal_", t)
-    gain = _not_negative("xavier_normal_: gain", gain)
+    gain = number("xavier_normal_: gain", gain, 0)
     return normal_(t, gain * math.sqrt(2 / (fan_in + fan_out)))
 
 
@@ -160,7 +160,7 @@ def xavier_uniform_(t: Tensor, gain: float = 1.0) -> Tensor:
     0.1
     """
     fan_in, fan_out = fans("xavier_uniform_", t)
-    gain = _not_negative("xavier_uniform_: gain", gain)
+    gain = number("xavier_uniform_: gain", gain, 0)
     bound = gain * math.sqrt(6 / (fan_in + fan_out))
     return uniform_(t, -bound, bound)
 
@@ -274,12 +274,6 @@ def fans(where: str, t: Tensor) -> tuple[int, int]:
         raise ValueError(f"{where}: fans need a tensor of 2 or more dimensions, got {got}")
     taps = math.prod(t.shape[2:])
     return max(1, t.shape[1] * taps), max(1, t.shape[0] * taps)
-
-
-def _not_negative(where: str, value: Any) -> float:
-    if number(where, value) < 0:
-        raise ValueError(f"{where} must not be negative, got {value!r}")
-    return float(value)
 
 
 def _fan(where: str, t: Tensor, mode: str) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..geometry import integer, number
+from ..arguments import integer, number
 from ..ops.loss import check_reduction
 from ..tensor import Tensor
-from .module import Module, bounded
+from .module import Module
 
 
 class CrossEntropyLoss(Module):
@@ -43,7 +43,7 @@ class CrossEntropyLoss(Module):
         name = "CrossEntropyLoss: ignore_index"
         self.ignore_index = integer(name, ignore_index, -(2**63), 2**63 - 1)
         self.weight = None if weight is None else _numbers("CrossEntropyLoss: weight", weight)
-        self.label_smoothing = bounded("CrossEntropyLoss: label_smoothing", label_smoothing, 0, 1)
+        self.label_smoothing = number("CrossEntropyLoss: label_smoothing", label_smoothing, 0, 1)
         self.reduction = check_reduction("CrossEntropyLoss", reduction)
 
     def forward(self, logits: Any, labels: Any) -> Tensor:

@@ -5,7 +5,7 @@ All take images (N, in_channels, H, W) and give logits (N, num_classes), in floa
 
 from __future__ import annotations
 
-from ..geometry import integer
+from ..arguments import integer
 from .activation import Flatten, ReLU
 from .containers import Residual, Sequential
 from .conv import Conv2d, Linear

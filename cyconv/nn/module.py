@@ -8,15 +8,14 @@ or tuple may hold several of these. Names that begin with an underscore are left
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import backends
+from ..arguments import flag
 from ..creation import as_tensor, float_dtype
-from ..geometry import flag, number
 from ..tensor import FLOATS, Tensor
 
 
@@ -349,15 +348,6 @@ class LayerError(ValueError):
         super().__init__(f"layer {path}: {message}")
         self.path = path
         self.message = message
-
-
-def bounded(where: str, value: Any, least: float, most: float = math.inf) -> float:
-    """``value`` as a finite float within [least, most]; ``where`` begins the message."""
-    result = number(where, value)
-    if not least <= result <= most:
-        bound = f"at least {least}" if result < least else f"at most {most}"
-        raise ValueError(f"{where} must be {bound}, got {value!r}")
-    return result
 
 
 def tuple_of(value: Any) -> Any:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 
 from .. import ops
+from ..arguments import ABOVE_0, flag, integer, number
 from ..creation import zeros
-from ..geometry import flag, integer
 from ..tensor import Tensor
 from . import init
-from .module import Module, Parameter, bounded
-
-SMALLEST = sys.float_info.min  # eps must be above 0
+from .module import Module, Parameter
 
 
 class _BatchNorm(Module):
@@ -27,8 +24,8 @@ class _BatchNorm(Module):
     ):
         layer = type(self).__name__
         self.num_features = integer(f"{layer}: num_features", num_features, 1)
-        self.eps = bounded(f"{layer}: eps", eps, SMALLEST)
-        self.momentum = bounded(f"{layer}: momentum", momentum, 0, 1)
+        self.eps = number(f"{layer}: eps", eps, ABOVE_0)
+        self.momentum = number(f"{layer}: momentum", momentum, 0, 1)
         self.affine = flag(f"{layer}: affine", affine)
         self.weight, self.bias = _scale_and_shift((self.num_features,), self.affine)
         self.running_mean = zeros(self.num_features)
@@ -137,7 +134,7 @@ class LayerNorm(Module):
         if not shape:
             raise ValueError(f"{where} must name at least one axis, got {normalized_shape!r}")
         self.normalized_shape = normalized_shape
-        self.eps = bounded("LayerNorm: eps", eps, SMALLEST)
+        self.eps = number("LayerNorm: eps", eps, ABOVE_0)
         self.affine = flag("LayerNorm: affine", affine)
         self.weight, self.bias = _scale_and_shift(shape, self.affine)
 
@@ -175,7 +172,7 @@ class GroupNorm(Module):
             raise ValueError(
                 f"GroupNorm: {num_channels} channels do not split into num_groups={num_groups}"
             )
-        self.eps = bounded("GroupNorm: eps", eps, SMALLEST)
+        self.eps = number("GroupNorm: eps", eps, ABOVE_0)
         self.affine = flag("GroupNorm: affine", affine)
         self.weight, self.bias = _scale_and_shift((self.num_channels,), self.affine)
 
@@ -213,7 +210,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5):
-        self.p = bounded("Dropout: p", p, 0, 1)
+        self.p = number("Dropout: p", p, 0, 1)
 
     def forward(self, x: Any) -> Tensor:
         return ops.dropout(x, self.p)

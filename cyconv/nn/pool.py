@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import ops
-from ..geometry import flag, pair, pool2d_geometry
+from ..arguments import flag
+from ..geometry import pair, pool2d_geometry
 from ..tensor import Tensor
 from .module import Module
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..arguments import integer
 from ..autograd import pause
 from ..creation import zeros
-from ..geometry import integer
 from .containers import module_in
 from .module import Module, Parameter
 

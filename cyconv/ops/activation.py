@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..arguments import number
 from ..autograd import Array, Op
 from ..backends import backend_of, namespace_of
-from ..geometry import number
 from ..tensor import Tensor, apply
 from .erf import erf
 from .inputs import tensor_in

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import number
 from ..autograd import Array, Op
 from ..backends import backend_of, in_one_order, namespace_of
 from ..creation import valid_dtype
-from ..geometry import number
 from ..tensor import Tensor, apply
 from .inputs import comparables, is_relu, operands, tensor_in
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import autograd, random
+from ..arguments import number
 from ..autograd import Array, Op
 from ..backends import beside, namespace_of
-from ..geometry import number
 from ..tensor import Tensor, apply
 from .inputs import tensor_in
 
@@ -63,9 +63,7 @@ def dropout(x: Any, p: float = 0.5) -> Tensor:
     tensor([2., 2., 2., 0.])
     """
     tensor = tensor_in("dropout", "input", x)
-    probability = number("dropout: p", p)
-    if not 0 <= probability <= 1:
-        raise ValueError(f"dropout: p must be from 0 to 1, got {p!r}")
+    probability = number("dropout: p", p, 0, 1)
     if not autograd.is_training() or probability == 0:
         return tensor
     return apply(Dropout(probability), tensor)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import number
 from ..autograd import Array, Op
 from ..backends import namespace_of
-from ..geometry import number
 from ..tensor import Tensor, apply
 from .basic import neg, unbroadcast
 from .inputs import operands, tensor_in

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer, number
 from ..autograd import Array, Op
 from ..backends import as_array, backend_of, beside, first_where, namespace_of
-from ..geometry import integer, number
 from ..tensor import Tensor, apply
 from .activation import _sigmoid
 from .inputs import on_one_device, tensor_in, tensors_in
@@ -26,7 +26,6 @@ class CrossEntropy(Op):
         self.labels, self.smoothing, self.mean = labels, label_smoothing, mean
 
     def forward(self, logits: Array) -> Array:
-        self.labels = beside(self.labels, logits)
         losses, self.log_probs = backend_of(logits).cross_entropy(
             logits, self.labels, self.smoothing
         )
@@ -132,9 +131,7 @@ def cross_entropy(
     if not tensor.ndim or not tensor.shape[axis]:
         shapes = "(N, K), (N, K, ...) or (K,) with K above 0"
         raise ValueError(f"{op}: logits must have shape {shapes}, got {tensor.shape}")
-    smoothing = number(f"{op}: label_smoothing", label_smoothing)
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
+    smoothing = number(f"{op}: label_smoothing", label_smoothing, 0, 1)
     ignored = integer(f"{op}: ignore_index", ignore_index, -(2**63), 2**63 - 1)
     factors = None if weight is None else _class_weights(op, weight, tensor, axis)
     shape, rows = (*tensor.shape[:axis], *tensor.shape[axis + 1 :]), _rows(tensor, axis)
@@ -149,6 +146,7 @@ def cross_entropy(
         losses = _soft_cross_entropy(rows, targets, factors, smoothing)
     else:
         numbers, counts = _class_numbers(op, target, tensor.shape, shape, ignored)
+        numbers = beside(numbers, rows.data)
         if factors is None and counts is None:
             mean = reduction == "mean"
             losses = apply(CrossEntropy(numbers, smoothing, mean), rows)
@@ -157,6 +155,7 @@ def cross_entropy(
         else:
             counts = np.ones(numbers.shape, bool) if counts is None else counts
             factors = np.ones(rows.shape[1], rows.dtype) if factors is None else factors
+            counts, factors = beside(counts, rows.data), beside(factors, rows.data)
             total = factors[numbers][counts].sum().item()
             losses = apply(WeightedCrossEntropy(numbers, counts, factors, smoothing), rows)
     if reduction == "none":

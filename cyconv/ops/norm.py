@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import autograd
+from ..arguments import ABOVE_0, integer, number
 from ..autograd import Array, Op
 from ..backends import backend_of
-from ..geometry import channels_of, integer, number
+from ..geometry import channels_of
 from ..tensor import Tensor, apply
 from .activation import relu
 from .basic import add
@@ -146,8 +147,8 @@ def batch_norm(
     op = "batch_norm"
     tensor = tensor_in(op, "input", x)
     channels = channels_of(op, tensor.shape)
-    share = number("batch_norm: momentum", momentum)
-    eps = _positive(op, eps)
+    share = number("batch_norm: momentum", momentum, 0, 1)
+    eps = number(f"{op}: eps", eps, ABOVE_0)
     fused = is_relu(op, activation)
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
@@ -220,7 +221,7 @@ def layer_norm(
         raise ValueError(f"{op}: input {tensor.shape} does not end in normalized_shape {shape}")
     gamma, beta = _scale_and_shift(op, tensor, gamma, beta, shape)
     rows = tensor.reshape(-1 if tensor.size else 0, int(np.prod(shape)))
-    out = apply(Standardise(_positive(op, eps)), rows).reshape(tensor.shape)
+    out = apply(Standardise(number(f"{op}: eps", eps, ABOVE_0)), rows).reshape(tensor.shape)
     return out * gamma + beta
 
 
@@ -263,16 +264,9 @@ def group_norm(
     n = tensor.shape[0]
     length = tensor.size // (n * groups) if tensor.size else 1
     rows = tensor.reshape(n * groups if tensor.size else 0, length)
-    out = apply(Standardise(_positive(op, eps)), rows).reshape(tensor.shape)
+    out = apply(Standardise(number(f"{op}: eps", eps, ABOVE_0)), rows).reshape(tensor.shape)
     over = (channels, *(1,) * (tensor.ndim - 2))
     return out * gamma.reshape(over) + beta.reshape(over)
-
-
-def _positive(op: str, eps: Any) -> float:
-    value = number(f"{op}: eps", eps)
-    if value <= 0:
-        raise ValueError(f"{op}: eps must be above 0, got {eps!r}")
-    return value
 
 
 def _scale_and_shift(

@@ -6,10 +6,10 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from ..arguments import LARGEST, flag, integer
 from ..autograd import Array, Op
-from ..backends import backend_of, to_numpy
-from ..backends.cpu_numpy import window_sizes
-from ..geometry import LARGEST, Pool2dGeometry, flag, image_shape, integer, pool2d_geometry
+from ..backends import backend_of, beside, to_numpy
+from ..geometry import Pool2dGeometry, image_shape, pool2d_geometry
 from ..tensor import Tensor, apply
 from .inputs import tensor_in
 from .shape import one_image
@@ -54,8 +54,8 @@ class AvgPool2d(Op):
         """By ``divisor`` instead of the size of the window, by which they are divided already."""
         if self.divisor is None:
             return means
-        sizes = window_sizes(self.geometry, means.dtype)[:, :, 0]  # (OH, OW)
-        return means * (sizes / means.dtype.type(self.divisor))
+        sizes = self.geometry.counted().astype(means.dtype)
+        return means * beside(sizes / means.dtype.type(self.divisor), means)
 
 
 @overload
@@ -109,7 +109,8 @@ def max_pool2d(
 
     Raises
     ------
-    ValueError : x has no four axes, sizes that do not fit, more padding than half the kernel
+    ValueError : x has not three or four axes, sizes that do not fit, more padding than half the
+        kernel
     TypeError : x holds no numbers, sizes that are no whole numbers
 
     >>> import cyconv as cc
@@ -127,7 +128,9 @@ def max_pool2d(
     pool = MaxPool2d(geometry)
     if not flag("max_pool2d: return_indices", return_indices):
         return apply(pool, tensor)
-    return apply(pool, tensor), Tensor(_winners(to_numpy(pool.argmax), geometry))
+    out = apply(pool, tensor)
+    places = _winners(to_numpy(pool.argmax), geometry)
+    return out, Tensor(beside(places, out.data))
 
 
 def _winners(argmax: np.ndarray, g: Pool2dGeometry) -> np.ndarray:
@@ -194,15 +197,15 @@ def global_avg_pool2d(x: Any) -> Tensor:
 
     Parameters
     ----------
-    x : (N, C, H, W), float32 or float64
+    x : (N, C, H, W) or one image (C, H, W), float32 or float64
 
     Returns
     -------
-    (N, C, 1, 1)
+    (N, C, 1, 1), of one image (C, 1, 1)
 
     Raises
     ------
-    ValueError : x has no four axes, or images of no pixels
+    ValueError : x has not three or four axes, or images of no pixels
     TypeError : x holds no numbers, or is a tensor of integers
 
     >>> import cyconv as cc
@@ -220,15 +223,15 @@ def global_max_pool2d(x: Any) -> Tensor:
 
     Parameters
     ----------
-    x : (N, C, H, W), float32 or float64
+    x : (N, C, H, W) or one image (C, H, W), float32 or float64
 
     Returns
     -------
-    (N, C, 1, 1)
+    (N, C, 1, 1), of one image (C, 1, 1)
 
     Raises
     ------
-    ValueError : x has no four axes, or images of no pixels
+    ValueError : x has not three or four axes, or images of no pixels
     TypeError : x holds no numbers, or is a tensor of integers
 
     >>> import cyconv as cc

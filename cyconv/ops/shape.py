@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import flag, integer
 from ..autograd import Array, Op
 from ..backends import namespace_of
-from ..geometry import flag, integer
 from ..tensor import Tensor, apply
 from .inputs import index_in, tensor_in
 
@@ -56,7 +56,7 @@ class Max(Op):
     def forward(self, a: Array) -> Array:
         self.a = a
         self.out = a.max(axis=self.axis, keepdims=True)
-        return self.out if self.keepdims else self.out.reshape(a.max(axis=self.axis).shape)
+        return self.out if self.keepdims else self.out.squeeze(self.axis)
 
     def backward(self, dout: Array) -> Array:
         dout = namespace_of(dout).asarray(dout)
@@ -117,10 +117,14 @@ class Transpose(Op):
 class GetItem(Op):
     any_layout = True
     keeps_inputs = False
-    is_view = True
 
     def __init__(self, index: Any):
         self.index = index
+        parts = index if isinstance(index, tuple) else (index,)
+        # arrays pick elements, which are copied
+        self.is_view = all(
+            p is None or p is ... or isinstance(p, (int, np.integer, slice)) for p in parts
+        )
 
     def forward(self, a: Array) -> Array:
         self.shape = a.shape
@@ -128,8 +132,7 @@ class GetItem(Op):
 
     def backward(self, dout: Array) -> Array:
         da = namespace_of(dout).zeros(self.shape, dout.dtype)
-        parts = self.index if isinstance(self.index, tuple) else (self.index,)
-        if all(p is None or p is ... or isinstance(p, (int, np.integer, slice)) for p in parts):
+        if self.is_view:
             da[self.index] = dout
         else:  # an element picked twice gets both gradients
             namespace_of(dout).add.at(da, self.index, dout)

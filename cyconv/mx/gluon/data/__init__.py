@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv.geometry import integer
+from cyconv.arguments import integer
 
 from ...ndarray import WIDER, NDArray, array
 from ...ndarray.array import together
