@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -151,11 +152,11 @@ class _State:
     """What a net's programs depend on besides the input's shape."""
 
     def __init__(self, net: Module):
-        attributes = [vars(module).values() for module in net.modules()]
-        lists = [v for values in attributes for v in values if isinstance(v, list)]
-        lists = [v for v in lists if any(isinstance(item, (Module, Tensor)) for item in v)]
+        places: list[Any] = [vars(module).values() for module in net.modules()]
+        for attributes in tuple(places):
+            _has_part(attributes, places)
         # the things are kept, so that no other object can take the place of one of them
-        self._held = [(place, tuple(place)) for place in (*attributes, *lists)]
+        self._held = [(place, tuple(place)) for place in places]
         tensors = [t for _, things in self._held for t in things if isinstance(t, Tensor)]
         self._tensors = [(t, t.data, t._grad_mode) for t in tensors]
 
@@ -164,6 +165,18 @@ class _State:
             if len(place) != len(things) or not all(map(operator.is_, place, things)):
                 return False
         return all(t.data is data and t._grad_mode == mode for t, data, mode in self._tensors)
+
+
+def _has_part(values: Iterable[Any], found: list[Any]) -> bool:
+    """Whether a module or tensor is in there, however deep; ``found`` gets the lists and dicts."""
+    has = False
+    for value in values:
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(value, (list, tuple, dict)) and _has_part(inner, found):
+            found.append(inner)
+            has = True
+        has = has or isinstance(value, (Module, Tensor))
+    return has
 
 
 class _Pass(Op):

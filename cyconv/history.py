@@ -90,10 +90,6 @@ class History:
         self._read()
         return self._losses
 
-    @losses.setter
-    def losses(self, values: list[float]) -> None:
-        self._losses, self._waiting = values, []
-
     def _read(self) -> None:
         """Take note of the losses on the GPU, all in one wait."""
         waiting, self._waiting = self._waiting, []
@@ -203,5 +199,6 @@ def check_finite(loss: float, where: str, lr: float) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"the loss became {loss} in {where}; "
-            f"try a learning rate smaller than {lr:g}, for instance {lr / 10:g}"
+            f"try a learning rate smaller than {lr:g}, for instance {lr / 10:g}, "
+            "unless the images or the weights are not finite themselves"
         )

@@ -67,11 +67,13 @@ def fit(
     Parameters
     ----------
     net : a Module; its parameters are those that the optimiser was given
-    train_loader : batches (x, y), x (N, C, H, W) of the net's dtype; ``y`` are labels (N,) or what
-        else the loss takes. Where the loader has ``set_epoch`` it is told the number of each epoch
+    train_loader : batches (x, y), x (N, C, H, W) of the net's dtype, or uint8, which is divided by
+        255; ``y`` are labels (N,) or what else the loss takes. Where the loader has ``set_epoch``
+        it is told the number of each epoch
     test_loader : batches to measure the test accuracy with, if given
     optimizer : an ``Optimizer``
-    loss : function (net(x), y) -> the mean loss of the batch, or one loss per image (N,)
+    loss : function (net(x), y) -> the mean loss of the batch; or one loss per image (N,), whose sum
+        then is what ``backward`` starts from, so that gradients are N times as large
     schedule : its ``step`` is called after every batch
     epochs : how many, those before ``start`` included
     progress : show a bar while training and print a line after each epoch
@@ -92,7 +94,8 @@ def fit(
         batch (on a GPU those when the loss was read)
     TypeError : an argument is something else, a loader cannot be iterated again and again or does
         not give pairs (x, y), or the loss gives no tensor
-    ValueError : there is no batch, or epochs is below 0; from ``compile_training`` where that is on
+    ValueError : there is no batch, or epochs is below 0; the optimiser has none of the net's
+        parameters, or the schedule another optimiser; from ``compile_training`` where that is on
 
     >>> import cyconv as cc
     >>> digits = cc.data.MNIST.built_in(train=False)
@@ -108,7 +111,7 @@ def fit(
     _check_loader("fit: train_loader", train_loader, again=True)
     if test_loader is not None:
         _check_loader("fit: test_loader", test_loader, again=True)
-    callbacks = _checked(optimizer, loss, schedule, callbacks, start)
+    callbacks = _checked(net, optimizer, loss, schedule, callbacks, start)
     now = Progress() if start is None else start
     now.stop = False
     device = device_of(net)
@@ -118,7 +121,8 @@ def fit(
     with Bar(epochs, _length(train_loader), shown=shown) as bar:
         while now.epoch < epochs and not now.stop:
             began = time.perf_counter() - now.seconds
-            for x, y in on_device(_pairs("fit", _batches(train_loader, now)), device):
+            batches = _pairs("fit", _batches(train_loader, now), dtype_of(net))
+            for x, y in on_device(batches, device):
                 with record():
                     losses = _tensor("fit", loss(forward(x), y))
                 mean: Any = losses.mean()
@@ -183,7 +187,7 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
     _check_loss("evaluate", loss)
     images, right, total, classes = 0, 0, 0.0, True
     with predict_mode():
-        for x, y in on_device(_pairs("evaluate", loader), device_of(net)):
+        for x, y in on_device(_pairs("evaluate", loader, dtype_of(net)), device_of(net)):
             out = net(x)
             losses = _tensor("evaluate", loss(out, y))
             total += losses.mean().item() * len(x)
@@ -231,13 +235,16 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
         raise TypeError(f"predict: images must be uint8, float32 or float64, got {array.dtype}")
     if array.ndim < 2:
         raise ValueError(f"predict: images must have shape (n, C, H, W), got {array.shape}")
-    dtype = next((parameter.dtype for parameter in net.parameters()), np.dtype("float32"))
-    device = device_of(net)
+    dtype, device = dtype_of(net), device_of(net)
     probabilities = []
     with predict_mode():
         for at in range(0, max(len(array), 1), size):  # no image at all is one empty batch
             x = Tensor(batch_last(array[at : at + size], dtype)).to(device)
-            out = net(x)
+            try:
+                out = net(x)
+            except ValueError as error:
+                shape = f"of images of shape {array.shape}, the first axis counts them"
+                raise ValueError(f"predict: {shape}: {error}") from error
             if np.ndim(out) != 2 or len(out) != len(x):
                 raise ValueError(
                     f"predict: the net must give one row (n, K) for each of {len(x)} images, "
@@ -279,8 +286,8 @@ def _tensor(where: str, losses: Any) -> Tensor:
     return losses
 
 
-def _pairs(where: str, loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """The batches of a loader; TypeError for one that is no pair."""
+def _pairs(where: str, loader: Iterable[Any], dtype: np.dtype) -> Iterator[tuple[Any, Any]]:
+    """The batches of a loader, uint8 images as floats; TypeError for one that is no pair."""
     for batch in loader:
         try:
             x, y = batch
@@ -288,11 +295,13 @@ def _pairs(where: str, loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
             raise TypeError(
                 f"{where}: a loader must give batches (x, y), got {type(batch).__name__}"
             ) from None
+        if getattr(x, "dtype", None) == np.uint8:
+            x = batch_last(np.asarray(x), dtype)
         yield x, y
 
 
 def _checked(
-    optimizer: Any, loss: Any, schedule: Any, callbacks: Any, start: Any
+    net: Module, optimizer: Any, loss: Any, schedule: Any, callbacks: Any, start: Any
 ) -> tuple[Callable[[Progress], object], ...]:
     """The callbacks, after a look at what else a user may have mixed up."""
     _check_loss("fit", loss)
@@ -302,6 +311,11 @@ def _checked(
         raise TypeError(f"fit: start must be a Progress, got {type(start).__name__}")
     if not (hasattr(optimizer, "step") and hasattr(optimizer, "lr")):
         raise TypeError(f"fit: optimizer must be an Optimizer, got {type(optimizer).__name__}")
+    theirs = {id(parameter) for parameter in net.parameters()}
+    if theirs.isdisjoint(map(id, getattr(optimizer, "params", theirs))):
+        raise ValueError("fit: the optimizer was given none of the net's parameters")
+    if getattr(schedule, "optimizer", optimizer) is not optimizer:
+        raise ValueError("fit: the schedule was made for another optimizer")
     functions = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
     for function in functions:
         if not callable(function):
@@ -341,6 +355,11 @@ def _for_evaluation(loader: Loader) -> Loader:
         dtype=loader.dtype,
         prefetch=loader.prefetch,
     )
+
+
+def dtype_of(net: Module) -> np.dtype:
+    """The dtype of the net's parameters; float32 if it has none."""
+    return next((parameter.dtype for parameter in net.parameters()), np.dtype("float32"))
 
 
 def device_of(net: Module) -> str:

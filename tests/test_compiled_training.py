@@ -217,21 +217,25 @@ def test_follows_lists_of_layers_and_parameters() -> None:
         def __init__(self) -> None:
             self.layers = [nn.Linear(3, 4), nn.Linear(4, 4)]
             self.shifts = [nn.Parameter(cc.ones(4))]
+            self.more = {"last": [[nn.ReLU()]]}
 
         def forward(self, x: Any) -> Any:
             for layer in self.layers:
                 x = ops.relu(layer(x) + self.shifts[0])
-            return x
+            return self.more["last"][0][0](x)
 
     net = Listed()
     call, x = cc.compile_training(net), cc.randn(6, 3)
+    same_gradients(net, call, x)
+    net.more["last"][0][0] = nn.Linear(4, 5)
+    same_gradients(net, call, x)
+    net.more["last"] = [[nn.Linear(4, 4)]]
     same_gradients(net, call, x)
     net.layers[1] = nn.Linear(4, 4)
     same_gradients(net, call, x)
     net.shifts[0] = nn.Parameter(cc.zeros(4) + 0.5)
     same_gradients(net, call, x)
-    net.layers.append(nn.Linear(4, 2))
-    net.shifts[0] = nn.Parameter(cc.ones(1))
+    net.layers.append(nn.Linear(4, 4))
     same_gradients(net, call, x)
 
 

@@ -233,3 +233,37 @@ def test_a_folder_is_no_place_for_a_net(where: str, tmp_path: Path) -> None:
             FILES[where](path)
         assert str(caught.value) == f"{where}: {path} is a folder"
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]  # and no temporary file is left
+
+
+def test_an_optimizer_or_a_schedule_of_another_training() -> None:
+    mine, others = sgd(), sgd()
+    net = small()
+    with pytest.raises(ValueError, match="the optimizer was given none of the net's parameters"):
+        fit(net=net, optimizer=others)
+    with pytest.raises(ValueError, match="the schedule was made for another optimizer"):
+        fit(schedule=cc.optim.StepLR(mine, 1))
+
+
+def test_one_image_is_no_batch() -> None:
+    message = r"predict: of images of shape \(1, 28, 28\), the first axis counts them: layer 1"
+    with pytest.raises(ValueError, match=message):
+        cc.train.predict(small(), np.zeros((1, 28, 28), np.uint8))
+
+
+def test_pixels_from_0_to_255_are_scaled_everywhere() -> None:
+    """In lists of batches as in a DataLoader and in predict."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4)).astype(np.uint8)
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    floats = pixels / np.float32(255)
+    net = small()
+    found = [
+        cc.train.evaluate(net, [(x, labels)]) for x in (floats, pixels, cc.tensor(pixels, "uint8"))
+    ]
+    assert found[0] == found[1] == found[2]
+    weights = []
+    for x in (floats, pixels):
+        cc.seed(0)
+        net = small()
+        cc.train.fit(net, [(x, labels)], optimizer=sgd(net), progress=False)
+        weights.append(net[1].weight.tolist())
+    assert weights[0] == weights[1]

@@ -49,6 +49,10 @@ LARGER = [  # past every block that the kernels cut their work into
     ((31, 24, 20, 20), (24, 1, 3, 3), {"groups": 24, "padding": 1}),
     ((64, 2, 6, 37), (3, 2, 3, 3), {"padding": 1}),
     ((64, 40, 19, 10), (3, 40, 3, 3), {"padding": 1}),
+    # whole rows or columns that see nothing but padding, and so a gradient by the input
+    ((64, 256, 2, 2), (1, 256, 1, 1), {"padding": 1}),
+    ((64, 64, 4, 4), (1, 64, 3, 3), {"padding": ((3, 0), (0, 3))}),
+    ((64, 8, 8, 8), (512, 8, 1, 1), {"stride": 2}),
 ]
 
 

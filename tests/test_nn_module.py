@@ -31,6 +31,27 @@ class Twice(nn.Module):
         return x + self.offset
 
 
+def test_what_is_in_dicts_and_nested_lists_belongs_to_the_module() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            self.heads = {"a": nn.Linear(3, 2), "b": [nn.Parameter([1.0]), (nn.Linear(2, 1),)]}
+            self.names = {"a": "left"}
+
+    net = Nested()
+    names = [
+        "heads.a.weight",
+        "heads.a.bias",
+        "heads.b.0",
+        "heads.b.1.0.weight",
+        "heads.b.1.0.bias",
+    ]
+    assert sorted(name for name, _ in net.named_parameters()) == sorted(names)
+    assert sorted(net.state_dict()) == sorted(names) and net.num_parameters() == 12
+    again = Nested()
+    again.load_state_dict(net.state_dict())
+    assert again.heads["a"].weight.tolist() == net.heads["a"].weight.tolist()
+
+
 def test_parameters_buffers_children() -> None:
     net = Twice()
     assert [name for name, _ in net.named_parameters()] == [

@@ -338,7 +338,7 @@ def test_settings_and_numbers_survive_the_file(tmp_path: Path) -> None:
     net = cc.nn.models.lenet()
     optimizer = cc.optim.Adam(net.parameters())
     now = train.Progress(2, 5, 320, 1.5, 0.1 + 0.2)
-    now.history.losses += [0.1, 1e-300]
+    now.history.losses.extend([0.1, 1e-300])
     now.history.rows.append(train.Epoch(0, 1 / 3, None, 0.5, 1e-3, 2.0, 3.0))
     settings = {"net": "lenet", "lr": 0.1 + 0.2, "limit": None}
     runfolder.save_checkpoint(tmp_path, now, net, optimizer, None, settings)

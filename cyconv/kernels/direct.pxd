@@ -72,7 +72,10 @@ cdef inline void fetch_ahead(
 ) noexcept nogil:
     # ask for what a run of pixels reads besides those before it, of all taps' rows and channels: they
     # are more streams than the processor foresees. One block alone leaves it no time to wait for them.
-    cdef Py_ssize_t k = s.across - 1, j, i  # the last column's tap
+    cdef Py_ssize_t k, j, i
+    if count == 0:  # a pixel that sees nothing but padding
+        return
+    k = s.across - 1  # the last column's tap
     while k < count:
         for j in range(run * pace(&p.cols)):
             i = 0

@@ -54,7 +54,8 @@ class Parameter(Tensor):
 
 
 class Module:
-    """Base of all layers and nets: define ``forward``, set parameters and layers as attributes.
+    """Base of all layers and nets: define ``forward``, set parameters and layers as attributes, or
+    put them into lists and dicts that are attributes.
 
     Constructor arguments are kept under their own names, so that ``config`` and ``repr`` can
     show them. Whether dropout and batch norm behave as in training is not a property of a module:
@@ -117,12 +118,8 @@ class Module:
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
-            if name.startswith("_"):
-                continue
-            if isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value))
-            else:
-                yield name, value
+            if not name.startswith("_"):
+                yield from _inside(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside this one, in the order in which they were set."""
@@ -353,6 +350,17 @@ class LayerError(ValueError):
 def tuple_of(value: Any) -> Any:
     """JSON has lists only: turn them back into the tuples that the constructors were given."""
     return tuple(map(tuple_of, value)) if isinstance(value, list) else value
+
+
+def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value, or what is in a list or dict, however deep, with its name: "blocks.0.conv"."""
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _inside(f"{name}.{key}", item)
+    else:
+        yield name, value
 
 
 def _each_once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
