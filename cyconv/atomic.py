@@ -8,6 +8,7 @@ new one, and a hidden ``.*.tmp*`` may be left over.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,15 @@ class PartFile:
                 os.fsync(folder)  # the new name must reach the disk too
             finally:
                 os.close(folder)
+
+
+def remove_left_over(target: Path) -> None:
+    """Remove what processes left over that were killed while they wrote ``target``."""
+    stem, suffix = re.escape(target.stem), re.escape(target.suffix)
+    for path in target.parent.iterdir():
+        if re.fullmatch(rf"\.{stem}\.[0-9a-f]{{8}}\.tmp{suffix}", path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

@@ -214,6 +214,9 @@ class Uses:
     def __init__(self) -> None:
         self.count = 0
 
+    def __reduce__(self) -> Any:  # no graph needs the memory of a copy
+        return Uses, ()
+
 
 class Node:
     """One recorded operation; ``sources`` has a Node, a Tensor with attach_grad or None each."""

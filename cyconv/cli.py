@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"cyconv: error: {_in_short(error)}", file=sys.stderr)
     except (ValueError, FloatingPointError, ImportError, MemoryError) as error:
-        print(f"cyconv: error: {error or 'out of memory'}", file=sys.stderr)
+        print(f"cyconv: error: {str(error) or 'out of memory'}", file=sys.stderr)
     return ERROR
 
 
@@ -258,7 +258,7 @@ def _eval(args: argparse.Namespace) -> int:
     net = checkpoint.load(path).to(getattr(args, "device", "cpu"))
     facts = checkpoint.load_metadata(path)
     name = args.data or facts.get("data")
-    if name not in training.DATASETS:
+    if not isinstance(name, str) or name not in training.DATASETS:
         raise ValueError(f"{path} does not say what it was trained with; name it by --data")
     test = training.DATASETS[name](train=False, root=getattr(args, "data_dir", None))
     loader = data.DataLoader(test, train.EVALUATION_BATCH)
@@ -281,16 +281,26 @@ def _predict(args: argparse.Namespace) -> int:
     net = checkpoint.load(path).to(getattr(args, "device", "cpu"))
     facts = checkpoint.load_metadata(path)
     shape, classes = facts.get("image_shape"), facts.get("classes")
-    if not shape or not classes:
+    if not isinstance(shape, list) or not isinstance(classes, list):
         raise ValueError(f"{path} does not say what its images and classes are: not of a run")
-    digit = facts.get("data") == "mnist"
-    images = [read_image(image, shape, digit=digit) for image in args.images]
-    probabilities = train.predict(net, np.stack([image.pixels for image in images]))
-    for file, image, row in zip(args.images, images, probabilities):
+    images, status = {}, 0
+    for file in args.images:
+        try:
+            images[file] = read_image(file, shape, digit=facts.get("data") == "mnist")
+        except (OSError, ValueError) as error:  # the others still get their answers
+            text = _in_short(error) if isinstance(error, OSError) else error
+            print(f"cyconv: error: {text}", file=sys.stderr)
+            status = ERROR
+    if not images:
+        return status
+    probabilities = train.predict(net, np.stack([image.pixels for image in images.values()]))
+    if probabilities.shape[1] != len(classes):
+        raise ValueError(f"{path} names {len(classes)} classes, not {len(probabilities[0])}")
+    for (file, image), row in zip(images.items(), probabilities):
         best = np.argsort(-row, kind="stable")[:3]
         answer = ", ".join(f"{classes[k]} ({100 * row[k]:.1f} %)" for k in best)
         print(f"{file}: {answer}{image.note}")
-    return 0
+    return status
 
 
 def _info(args: argparse.Namespace) -> int:

@@ -75,20 +75,30 @@ def run(given: Mapping[str, Any], out: str | None, resume: str | None, command: 
     ``resume`` is None for a new run, "" to go on with ``out`` or the newest run, else its folder.
     Returns the exit status. ``command`` is how to call the program again.
     """
-    saved = None
     if resume is not None:
         folder = _folder_to_resume(resume, out)
-        saved = runfolder.Checkpoint(folder)
-        settings = resumed(given, saved.settings, folder)
-    else:
-        settings = complete(given)
+        with runfolder.locked(folder):
+            return _resumed_job(given, folder).train(folder, command)
+    settings = complete(given)
     _use(settings)
     job = Job(settings)
-    if saved is not None:
+    folder = runfolder.new_folder(f"{settings['net']}-{settings['data']}", out)
+    with runfolder.locked(folder):
+        return job.train(folder, command)
+
+
+def _resumed_job(given: Mapping[str, Any], folder: Path) -> Job:
+    saved = runfolder.Checkpoint(folder)
+    try:
+        settings = resumed(given, saved.settings, folder)
+        _use(settings)
+        job = Job(settings)
         job.go_on(saved)
-    else:
-        folder = runfolder.new_folder(f"{settings['net']}-{settings['data']}", out)
-    return job.train(folder, f"{command} train --resume {shlex.quote(str(folder))}")
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"{saved.path} is no checkpoint of a run of this version of cyconv: {error!r}"
+        ) from error
+    return job
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +194,7 @@ class Job:
             )
         self.now = saved.restore(self.net, self.optimizer, self.schedule)
 
-    def train(self, folder: Path, how_to_resume: str) -> int:
+    def train(self, folder: Path, command: str) -> int:
         self.settings["images"] = self.images
         if not self.settings["quiet"]:
             print("\n".join(self.describe(folder)), flush=True)
@@ -210,7 +220,8 @@ class Job:
         if self.now.epoch < self.settings["epochs"]:
             print(
                 f"cyconv: stopped in epoch {self.now.epoch} after {self.now.batch} of "
-                f"{len(self.loader)} batches and saved. Go on with:\n{how_to_resume}",
+                f"{len(self.loader)} batches and saved. Go on with:\n"
+                f"{command} train --resume={shlex.quote(str(folder))}",
                 file=sys.stderr,
             )
             return STOPPED

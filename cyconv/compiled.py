@@ -5,7 +5,6 @@ The net runs once on an example, which makes a program (``program.py``) with its
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from .creation import as_tensor
 from .nn import Module
 from .nn.containers import module_in
 from .nn.fold import fold_batch_norm
-from .program import Trace, agrees, forward, is_view
+from .program import Trace, agrees, forward, is_view, lock_of
 from .tensor import Tensor
 
 # Of a larger batch: what so many read and write stays in the cache from layer to layer, and they
@@ -43,7 +42,7 @@ class Compiled:
     def __init__(self, net: Callable[[Tensor], Any], example: Tensor, images: int | None = None):
         self.shape, self.dtype = example.shape, example.dtype
         self._images = images  # that go through the net at a time; None: all
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         backend = backends.backend_of(example.data)
         self._copy = backend.copy_batch_last
         trace = _Trace(Capture(frozen=True))

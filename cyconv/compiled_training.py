@@ -8,7 +8,6 @@ run the programs. To autograd the whole net then is one op.
 from __future__ import annotations
 
 import operator
-import threading
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +22,7 @@ from .config import get_num_threads
 from .creation import as_tensor
 from .nn import Module
 from .nn.containers import module_in
-from .program import Trace, agrees
+from .program import Trace, agrees, lock_of
 from .tensor import Tensor
 
 MOST = 4  # programs of a net, each with memory of its own; batches of other shapes go without
@@ -52,7 +51,7 @@ class CompiledTraining:
     def __init__(self, net: Module):
         self.net = net
         self._passes: dict[Any, _Passes] = {}
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
 
     @property
     def programs(self) -> int:

@@ -17,7 +17,7 @@ def default_num_threads() -> int:
     Those are the ones of its affinity mask, at most its control group's quota (rounded up).
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdigit() and int(wanted):
+    if wanted.isdecimal() and int(wanted):
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         processors = len(os.sched_getaffinity(0))

@@ -7,6 +7,9 @@ calls that follow each other run as one, without the interpreter between them.
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -20,6 +23,23 @@ from .config import get_num_threads
 from .tensor import Tensor
 
 Step = Callable[[], None]
+
+_lock_owners: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def lock_of(owner: Any) -> threading.Lock:
+    """A lock for ``owner._lock``; a forked process, where nobody could open it, gets a new one."""
+    _lock_owners.add(owner)
+    return threading.Lock()
+
+
+def _renew_locks() -> None:
+    for owner in _lock_owners:
+        owner._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Kernels:

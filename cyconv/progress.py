@@ -17,6 +17,11 @@ FORMAT = (
 )
 
 
+def on_terminal() -> bool:
+    """Whether somebody sees what is written to stderr, which may not be there at all."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 class Bar:
     """A bar on stderr for the batches of each epoch. Its ``with`` block wipes it at the end.
 
@@ -28,7 +33,7 @@ class Bar:
         self.epochs = epochs
         self.batches = batches
         self.shown = shown
-        self.terminal = shown and sys.stderr.isatty()
+        self.terminal = shown and on_terminal()
         self.bar: Any = None  # tqdm's
         self.last = time.monotonic()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, random
-from .atomic import FilePath, write_file
+from .atomic import FilePath, remove_left_over, write_file
 from .nn import Module
 from .optim import Optimizer
 from .schedules import Schedule
@@ -53,6 +54,26 @@ def new_folder(name: str, out: FilePath | None) -> Path:
             folder = RUNS / f"{name}-{n}"
             folder.mkdir()
             return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; ValueError if one is in it."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        yield
+        return
+    import fcntl
+
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"another process is training in {folder}") from None
+        yield
+    finally:
+        os.close(place)
 
 
 def newest(file: str) -> Path:
@@ -151,8 +172,8 @@ class Checkpoint:
         if self.metadata.get("format") != FORMAT:
             raise ValueError(f"{self.path} is no checkpoint of a run of this version of cyconv")
         self.settings: dict[str, Any] = self.metadata["settings"]
-        for left_over in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
-            left_over.unlink()
+        for target in (MODEL, HISTORY, CHECKPOINT):
+            remove_left_over(folder / target)
 
     def restore(self, net: Module, optimizer: Optimizer, schedule: Schedule | None) -> Progress:
         """Put everything back as it was, and say where the training stands."""

@@ -149,9 +149,9 @@ def fit(
             if now.stop:
                 return now.history
             row = now.end_epoch(train, test, time.perf_counter() - began)
-            bar.print(describe(row))
             for callback in callbacks:
                 callback(now)
+            bar.print(describe(row))  # the last: nobody may be there to read it any more
     return now.history
 
 

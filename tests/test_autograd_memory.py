@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -218,6 +220,21 @@ def test_in_place_operators_are_recorded_as_new_tensors() -> None:
     inner = (3 * 2 + 1 - 1) / 4  # of x = 1
     assert x.grad.tolist() == [2 * inner * (3 * 2 + 1) / 4] * 3
     assert first.tolist() == [3, 3, 3]
+
+
+def test_a_copy_is_free_while_the_graph_holds_the_original() -> None:
+    net = cc.nn.Linear(3, 2)
+    with cc.record():
+        loss = net(cc.ones(4, 3)).sum()
+        copies = [copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    loss.backward()
+    for other in copies:
+        other.weight[...] = 1.0
+        other.load_state_dict(net.state_dict())
+    with cc.record():
+        loss = net(cc.ones(4, 3)).sum()
+        with pytest.raises(RuntimeError, match="still needs"):
+            copy.copy(net.weight)[...] = 1.0  # the same memory
 
 
 def test_integers_written_in_place_stay_exact() -> None:

@@ -323,6 +323,7 @@ def test_mistakes_in_predict(trained: Path, capsys: pytest.CaptureFixture[str]) 
     Path("text.png").write_text("not a picture")
     bomb = (40000).to_bytes(4, "big") * 2
     Path("huge.png").write_bytes(data[:16] + bomb + data[24:])
+    capsys.readouterr()
     for image, message in [
         ("nowhere.png", "nowhere.png: No such file"),
         ("runs", "runs: Is a directory"),
@@ -330,7 +331,10 @@ def test_mistakes_in_predict(trained: Path, capsys: pytest.CaptureFixture[str]) 
         ("text.png", "text.png is not an image of a known format"),
         ("huge.png", "huge.png"),
     ]:
-        assert message in fails(capsys, "predict", "seven.png", image)
+        assert main("predict", "seven.png", image) == 2
+        out, err = capsys.readouterr()
+        assert message in err and out.startswith("seven.png: 7") and out.count("\n") == 1
+        assert message in fails(capsys, "predict", image)
     cc.save("bare", cc.nn.models.lenet())
     message = fails(capsys, "predict", "--model", "bare", "seven.png")
     assert "bare does not say what its images and classes are" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -226,6 +227,29 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         np.testing.assert_array_equal(found[0], other)
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 96, 96), (17, 32, 20, 20), (64, 16, 12, 12)])
+def test_fewer_threads_than_it_was_made_for(shape: tuple[int, ...]) -> None:
+    """Scratch memory is that of the threads of then, and how it is shared out must be, too."""
+    printed = in_a_process(
+        f"""
+        import numpy as np, cyconv as cc
+        nn, c = cc.nn, {shape[1]}
+        layers = [nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, 8, 1)]
+        net, x = nn.Sequential(*layers, nn.Conv2d(8, 8, 3, groups=8)), cc.randn(*{shape})
+        expected = net(x).numpy()
+        for made in range(2, 8):
+            cc.set_num_threads(made)
+            run = cc.compile(net, x)
+            for used in range(1, made):
+                cc.set_num_threads(used)
+                np.testing.assert_array_equal(run(x).numpy(), expected)
+        print("equal")
+        """,
+        60,
+    )
+    assert printed == "equal\n"
+
+
 def test_after_fork() -> None:
     printed = in_a_process(
         """
@@ -241,6 +265,29 @@ def test_after_fork() -> None:
         120,
     )
     assert printed.strip() == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_while_another_thread_computes() -> None:
+    """Its lock is then closed, and nobody is there in the child to open it."""
+    printed = in_a_process(
+        """
+        import os, signal, cyconv as cc
+        net, x = cc.nn.Linear(3, 2), cc.ones(4, 3)
+        run, train = cc.compile(net, x), cc.compile_training(net)
+        with run._lock, train._lock:
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                run(x)
+                with cc.record():
+                    train(x)
+                os._exit(0)
+        print(os.waitpid(child, 0)[1])
+        """,
+        60,
+    )
+    assert printed == "0\n"
 
 
 def test_refusals() -> None:

@@ -11,6 +11,7 @@ import pytest
 from separate import in_a_process
 
 from cyconv.backends.memory import SCRATCH, Arena, aligned_empty, memory_from, scratch
+from cyconv.data.prefetch import ahead
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="reads the process's memory from /proc"
@@ -215,3 +216,18 @@ def test_freed_memory_serves_arrays_that_are_not_much_smaller() -> None:
         first = place(100_000)
         assert place(100_000) == place(60_000) == first
         assert place(40_000) != first
+
+
+def test_an_interrupt_while_the_thread_that_works_ahead_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin, before = threading.Thread.start, threading.active_count()
+
+    def start(thread: threading.Thread) -> None:
+        begin(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead(range(9)))
+    assert threading.active_count() == before

@@ -362,3 +362,15 @@ def test_wrong_gradients_are_refused() -> None:
         optimizer.step()
     with pytest.raises(ValueError, match="lr"):
         optimizer.lr = -1
+
+
+def test_averages_of_float32_do_not_lose_digits() -> None:
+    """1 - 0.9999 in float32 is off by 2e-4."""
+    w = cc.tensor([1.0, 1.0]).attach_grad()
+    optimizer = optim.Adam([w], lr=1e-3, betas=(0.9999, 0.9999))
+    w.grad = cc.tensor([0.3, -0.3])
+    optimizer.step()
+    state = optimizer.state_dict()
+    np.testing.assert_allclose(state["m.0"], [3e-5, -3e-5], rtol=1e-6)
+    np.testing.assert_allclose(state["v.0"], 9e-6, rtol=1e-6)
+    np.testing.assert_allclose(w.numpy(), [1 - 1e-3, 1 + 1e-3], rtol=1e-7)

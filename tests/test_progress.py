@@ -52,3 +52,9 @@ def test_a_bar_on_a_terminal(
     assert "Epoch 1 (of 2)" in err and "\n" not in err
     assert "images/s" in err and "loss" in err and "measuring the accuracy" in err
     assert len(out.splitlines()) == 2
+
+
+def test_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    net = small_net()
+    assert fit(net, loader(), optimizer=sgd(net)).losses

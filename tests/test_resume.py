@@ -89,7 +89,7 @@ def test_ctrl_c_and_on(
     message = capfd.readouterr().err
     assert "stopping after this batch" in message
     assert f"stopped in epoch {at[0]} after {at[1]} of 6 batches" in message
-    assert message.splitlines()[-1] == """cyconv train --resume 'it'"'"'s'"""
+    assert message.splitlines()[-1] == """cyconv train --resume='it'"'"'s'"""
     assert len(results("it's")[-1]) == 1 + at[0]
     assert main("train", "--resume", "it's") == 0
     assert results("it's") == results("whole")
@@ -125,10 +125,42 @@ def test_a_complete_run_is_left_as_it_is(capfd: pytest.CaptureFixture[str]) -> N
     before = results("run")
     os.remove("run/model.safetensors")
     os.remove("run/history.csv")
-    Path("run/.checkpoint.safetensors.1a2b3c4d.tmp").write_text("what it was writing")
+    Path("run/.checkpoint.1a2b3c4d.tmp.safetensors").write_text("what it was writing")
+    others = [Path("run/.notes.tmpl"), Path("run/.checkpoint.old.tmp.safetensors")]
+    others[0].write_text("the user's own")
+    others[1].mkdir()
     assert main("train", "--resume", "run") == 0
     assert results("run") == before
-    assert not list(Path("run").glob(".*"))
+    assert sorted(Path("run").glob(".*")) == sorted(others)
+
+
+def test_a_run_that_is_going_on_is_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    main(*OPTIONS, "--out", "run")
+    with runfolder.locked(Path("run")):
+        assert main("train", "--resume", "run") == 2
+    assert "another process is training in run" in capfd.readouterr().err
+    assert main("train", "--resume", "run") == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts, arrays: facts["settings"].pop("lr"),
+        lambda facts, arrays: facts.update(settings=[1, 2]),
+        lambda facts, arrays: facts["settings"].update(net="bogus"),
+        lambda facts, arrays: facts.pop("epoch"),
+        lambda facts, arrays: facts.update(history=[[1]]),
+        lambda facts, arrays: facts.update(random=None),
+        lambda facts, arrays: arrays.pop("losses"),
+    ],
+)
+def test_a_checkpoint_that_lacks_something(change: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    main(*OPTIONS, "--out", "run")
+    arrays, facts = checkpoint.load_arrays("run/checkpoint.safetensors")
+    change(facts, arrays)
+    checkpoint.save_arrays("run/checkpoint.safetensors", arrays, facts)
+    assert main("train", "--resume", "run") == 2
+    assert "checkpoint.safetensors is no checkpoint of a run" in capfd.readouterr().err
 
 
 def test_stopping_keeps_a_model_to_look_at(capfd: pytest.CaptureFixture[str]) -> None:
@@ -310,7 +342,7 @@ def test_a_process_that_is_interrupted(number: int, tmp_path: Path) -> None:
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "cyconv train --resume run"
+    assert err.splitlines()[-1] == "cyconv train --resume=run"
     assert "Epoch 0. Loss: " in out
     assert "Traceback" not in err
 

@@ -195,3 +195,8 @@ def test_no_new_attributes() -> None:
     """A misspelt `t.gard = None` is an error."""
     with pytest.raises(AttributeError):
         cc.ones(2).gard = None  # type: ignore[attr-defined]
+
+
+def test_two_numbers_are_added_and_rectified() -> None:
+    assert cc.ops.add(1.0, 2.0, activation="relu").item() == 3
+    assert cc.ops.add(cc.tensor(-3.0), 2.0, activation="relu").item() == 0

@@ -147,6 +147,11 @@ def in_one_order(array: Any) -> Any:
     return planes.transpose(-1, *range(array.ndim - 1))
 
 
+def summed(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The sum over some axes, added up in float64: float32 would lose digits over long ones."""
+    return array.sum(axis=axis, keepdims=keepdims, dtype=np.float64).astype(array.dtype)
+
+
 def device_of(array: Any) -> str:
     """ "cpu" or "cuda"."""
     return "cuda" if type(array) is _gpu_array else "cpu"

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -266,8 +268,12 @@ def avg_pool2d(x: Array, g: Pool2dGeometry) -> Array:
     p = _planes(as_batch_last(x))
     out = _filled(g.out_shape, p.dtype, 0)
     o = _planes(out)
-    for _, _, oy, ox, iy, ix in _taps(g.window):
-        o[:, oy, ox] += p[:, iy, ix]
+    # row by row of the window, as float32 would lose digits over all of a large one
+    for _, taps in groupby(_taps(g.window), key=itemgetter(0)):
+        row = np.zeros_like(o)
+        for _, _, oy, ox, iy, ix in taps:
+            row[:, oy, ox] += p[:, iy, ix]
+        o += row
     o /= g.counted().astype(p.dtype)[:, :, None]
     return out
 
@@ -381,7 +387,7 @@ def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Ar
 
     With a ``gate`` 0 where that is at most 0.
     """
-    out = a + b
+    out = np.asarray(a + b)  # of two numbers NumPy makes no array
     if gate is not None:
         return relu_backward(out, gate)
     return np.maximum(out, 0, out=out) if relu else out

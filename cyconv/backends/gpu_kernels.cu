@@ -220,10 +220,12 @@ KERNEL avg_pool(long long count, real *out, const real *image, index_t n, WINDOW
     for (index_t i = 0; i < kh; i++) {
       index_t y = r * sh - top + i * dh;
       if (y < 0 || y >= h) continue;
+      real line = 0;  // first, as one sum over a large window would lose digits
       for (index_t j = 0; j < kw; j++) {
         index_t x = s * sw - left + j * dw;
-        if (x >= 0 && x < w) total += image[((c * h + y) * w + x) * n + b];
+        if (x >= 0 && x < w) line += image[((c * h + y) * w + x) * n + b];
       }
+      total += line;
     }
     real rows = (real)counted(r, kh, sh, top, bottom, h, pads);
     out[k] = total / (rows * (real)counted(s, kw, sw, left, right, w, pads));

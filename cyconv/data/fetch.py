@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from ..arguments import flag
 from ..atomic import PartFile, atomic_file, path_in
+from ..progress import on_terminal
 
 T = TypeVar("T")
 
@@ -76,7 +77,9 @@ class Location:
         own_folder: bool = False,
     ):
         given = (os.environ.get(ENV_DIR) or None) if root is None else root
-        bases = [] if given is None else [path_in(f"{title}: root", given).expanduser()]
+        bases = []
+        if given is not None:  # pathlib's expanduser refuses a user that is not known
+            bases.append(Path(os.path.expanduser(path_in(f"{title}: root", given))))
         if root is None:
             bases.append(cache_dir())
         self.title = title
@@ -174,7 +177,7 @@ def _http_get(url: str, file: PartFile, max_bytes: int) -> None:
 
     sink = _Sink(file.file, max_bytes)
     fetch = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
+        progressbar=on_terminal(),
         chunk_size=_CHUNK,
         timeout=3 * PATIENCE,  # ends the thread some time after it was given up
         headers={"Accept-Encoding": "identity"},

@@ -41,8 +41,8 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     context = copy_context()
     thread = threading.Thread(target=context.run, args=(work,), name="cyconv-prefetch", daemon=True)
     owner = os.getpid()
-    thread.start()
     try:
+        thread.start()
         while True:
             if os.getpid() != owner:
                 raise RuntimeError("batches cannot be fetched further in a forked process")
@@ -58,7 +58,8 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
             with suppress(queue.Empty):  # room for the put that the thread may be waiting in
                 while True:
                     results.get_nowait()
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
 
 def on_device(batches: Iterable[tuple[Any, Any]], device: str) -> Iterable[tuple[Any, Any]]:

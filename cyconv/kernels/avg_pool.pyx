@@ -9,6 +9,11 @@ from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source
 
 
+cdef enum:
+    LARGE = 256   # positions of a window, from which on one sum over all of it would lose digits
+    IMAGES = 64   # that are summed up together in such windows
+
+
 cdef Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bint padded) noexcept nogil:
     # how many positions of the window at output position o count: those inside the input, or
     # inside the padded input
@@ -65,6 +70,28 @@ cdef void avg_row_of_one(
         dst[col] = dst[col] * (<real>1 / <real>(height * covered(&a.cols, col, a.right, a.padded)))
 
 
+cdef inline bint is_large(const Average* a) noexcept nogil:
+    return not a.rows.transposed and a.rows.kernel * a.cols.kernel > LARGE
+
+
+cdef void add_lines(
+    const Average* a, const real* plane, Py_ssize_t row, Py_ssize_t col, Py_ssize_t images, real* dst
+) noexcept nogil:
+    # the sum over a large window, row by row of it, for some images
+    cdef Py_ssize_t kh, kw, n
+    cdef const real* src
+    cdef real line[IMAGES]
+    for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
+        for n in range(images):
+            line[n] = 0
+        for kw in range(first_k(&a.cols, col), end_k(&a.cols, col)):
+            src = plane + (source(&a.rows, row, kh) * a.src.w + source(&a.cols, col, kw)) * a.src.n
+            for n in range(images):
+                line[n] = line[n] + src[n]
+        for n in range(images):
+            dst[n] = dst[n] + line[n]
+
+
 cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
     # forward, dst is the output and each position is divided by its window's size; transposed, dst
     # is dx and each gradient that arrives is divided by the size of the window it comes from
@@ -73,7 +100,7 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
     cdef const real* src
     cdef real* dst
     cdef real scale = 1
-    if images == 1 and not a.rows.transposed:
+    if images == 1 and not a.rows.transposed and not is_large(a):
         avg_row_of_one(a, c, row, a.dst.data + c * a.dst.stride + row * a.dst.w)
         return
     for col in range(a.dst.w):
@@ -83,7 +110,11 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
         if not a.rows.transposed:
             scale = <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
                                      * covered(&a.cols, col, a.right, a.padded))
-        for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
+        n = 0
+        while is_large(a) and n < images:
+            add_lines(a, plane + n, row, col, min(images - n, <Py_ssize_t>IMAGES), dst + n)
+            n = n + IMAGES
+        for kh in range(first_k(&a.rows, row), 0 if is_large(a) else end_k(&a.rows, row)):
             i = source(&a.rows, row, kh)
             if i < 0:
                 continue

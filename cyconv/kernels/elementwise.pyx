@@ -206,7 +206,7 @@ def sgd_step(
 
 
 cdef void adam_run(
-    const Piece* p, double rate, double root, real beta1, real beta2, real eps, real coupled,
+    const Piece* p, double rate, double root, double beta1, double beta2, real eps, real coupled,
     real shrink,
 ) noexcept nogil:
     cdef real* w = p.w
@@ -215,11 +215,13 @@ cdef void adam_run(
     cdef real* v = p.second
     cdef Py_ssize_t i
     cdef real g, step = <real>rate, scale = <real>(1 / root)
+    # 1 - beta in double, as in rate and root: of a rounded beta little is left
+    cdef real old1 = <real>beta1, new1 = <real>(1 - beta1), old2 = <real>beta2, new2 = <real>(1 - beta2)
     for i in range(p.count):
         w[i] = w[i] * shrink
         g = grad[i] + coupled * w[i]
-        m[i] = beta1 * m[i] + (1 - beta1) * g
-        v[i] = beta2 * v[i] + (1 - beta2) * g * g
+        m[i] = old1 * m[i] + new1 * g
+        v[i] = old2 * v[i] + new2 * g * g
         w[i] = w[i] - step * m[i] / (<real>sqrt(v[i]) * scale + eps)
 
 
@@ -236,7 +238,7 @@ def adam_step(
     cut(&pieces, ws, grads, ms, tuple(vs))
     with nogil:
         for job in prange(pieces.count, num_threads=threads, schedule="dynamic"):
-            adam_run(pieces.begin + job, rate, root, <real>beta1, <real>beta2, <real>eps,
+            adam_run(pieces.begin + job, rate, root, beta1, beta2, <real>eps,
                      0 if decoupled else <real>weight_decay,
                      <real>(1 - lr * weight_decay) if decoupled else 1)
     free(pieces.begin)

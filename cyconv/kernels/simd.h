@@ -17,7 +17,7 @@ enum { VLEN = CYCONV_VLEN };
 /* A tile of the convolution: MR_MAX output channels by 2 vectors, accumulated in registers. Two
    registers hold the input, the rest the accumulators. */
 enum { MR_MAX = CYCONV_REGISTERS >= 32 ? 14 : 6 };
-/* A tile of the weight gradient: TR taps by FR_OF(TR) output channels, accumulated in registers. */
+/* A tile of the weight gradient: TR taps by FR1 to FR6 output channels, accumulated in registers. */
 enum { TR_MAX = 9 };
 #if CYCONV_REGISTERS >= 32
 enum { FR1 = 12, FR2 = 10, FR3 = 8, FR4 = 6, FR5 = 5, FR6 = 4 };

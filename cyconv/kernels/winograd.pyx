@@ -157,6 +157,7 @@ cdef struct Correlation:
     real* v         # where lanes are tiles: V of a strip of them, or of one for each thread
     real* scratch   # of each thread, ...
     Py_ssize_t each # ... so many numbers
+    bint own_strips # as the scratch was made for, however many threads there are later
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
@@ -196,7 +197,7 @@ cdef void own_strip_job(const Correlation* c, Py_ssize_t strip, int thread) noex
 cdef void run_tiles(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
     cdef Py_ssize_t strip
-    if has_own_strips(&c.p, threads):
+    if c.own_strips:
         for strip in prange(strips_of(&c.p), num_threads=threads, schedule="static"):
             own_strip_job(c, strip, threadid())
     else:
@@ -274,7 +275,7 @@ def correlate(
     check_apart(base, size, o.data, extent(o))
     call.v = from_cache_line(base)
     call.scratch = call.v + shared_size(&p, threads) - LINE
-    call.p, call.each = p, each_size(&p)
+    call.p, call.each, call.own_strips = p, each_size(&p), p.tiles and has_own_strips(&p, threads)
     call.task.run, call.task.threads = run_tiles if p.tiles else run, threads
     return finish(&call.task, sizeof(call), later)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arguments import number
 from ..autograd import Array, Op
-from ..backends import backend_of, in_one_order, namespace_of
+from ..backends import backend_of, in_one_order, namespace_of, summed
 from ..creation import valid_dtype
 from ..tensor import Tensor, apply
 from .inputs import comparables, is_relu, operands, tensor_in
@@ -22,9 +22,9 @@ def unbroadcast(dout: Array, shape: tuple[int, ...]) -> Array:
         return dout
     dout = in_one_order(dout)
     if dout.ndim > len(shape):
-        dout = dout.sum(axis=tuple(range(dout.ndim - len(shape))))
+        dout = summed(dout, tuple(range(dout.ndim - len(shape))))
     repeated = tuple(i for i, size in enumerate(shape) if size == 1 and dout.shape[i] != 1)
-    return dout.sum(axis=repeated, keepdims=True) if repeated else dout
+    return summed(dout, repeated, keepdims=True) if repeated else dout
 
 
 class Add(Op):

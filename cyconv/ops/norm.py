@@ -9,7 +9,7 @@ import numpy as np
 from .. import autograd
 from ..arguments import ABOVE_0, integer, number
 from ..autograd import Array, Op
-from ..backends import backend_of
+from ..backends import backend_of, summed
 from ..geometry import channels_of
 from ..tensor import Tensor, apply
 from .activation import relu
@@ -87,15 +87,19 @@ class Standardise(Op):
         self.eps = eps
 
     def forward(self, x: Array) -> Array:
-        centred = x - x.mean(axis=1, keepdims=True)
-        var = (centred * centred).mean(axis=1, keepdims=True)
+        centred = x - _mean(x)
+        var = _mean(centred * centred)
         self.inv_std = 1 / (var + x.dtype.type(self.eps)) ** 0.5
         self.out = centred * self.inv_std
         return self.out
 
     def backward(self, dout: Array) -> Array:
-        along = (dout * self.out).mean(axis=1, keepdims=True)
-        return self.inv_std * (dout - dout.mean(axis=1, keepdims=True) - self.out * along)
+        return self.inv_std * (dout - _mean(dout) - self.out * _mean(dout * self.out))
+
+
+def _mean(rows: Array) -> Array:
+    """(M, L) -> (M, 1)."""
+    return summed(rows, 1, keepdims=True) / rows.dtype.type(rows.shape[1])
 
 
 # ------------------------------------------------------------------ the functions

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arguments import flag, integer
 from ..autograd import Array, Op
-from ..backends import namespace_of
+from ..backends import namespace_of, summed
 from ..tensor import Tensor, apply
 from .inputs import index_in, tensor_in
 
@@ -30,7 +30,7 @@ class Sum(Op):
 
     def forward(self, a: Array) -> Array:
         self.shape = a.shape
-        return a.sum(axis=self.axis, keepdims=self.keepdims)
+        return summed(a, self.axis, self.keepdims)
 
     def backward(self, dout: Array) -> Array:
         dout = namespace_of(dout).asarray(dout)

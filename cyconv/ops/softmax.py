@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Array, Op
-from ..backends import namespace_of
+from ..backends import namespace_of, summed
 from ..tensor import Tensor, apply
 from . import shape as shape_ops
 from .inputs import tensor_in
@@ -21,12 +21,12 @@ class Softmax(Op):
             self.out = x.copy()
             return self.out
         out = namespace_of(x).exp(x - x.max(axis=self.axis, keepdims=True))
-        out /= out.sum(axis=self.axis, keepdims=True)
+        out /= summed(out, self.axis, keepdims=True)
         self.out = out
         return out
 
     def backward(self, dout: Array) -> Array:
-        along = (dout * self.out).sum(axis=self.axis, keepdims=True)
+        along = summed(dout * self.out, self.axis, keepdims=True)
         return self.out * (dout - along)
 
 
@@ -40,11 +40,11 @@ class LogSoftmax(Op):
             self.out = x.copy()
             return self.out
         centred = x - x.max(axis=self.axis, keepdims=True)
-        self.out = centred - xp.log(xp.exp(centred).sum(axis=self.axis, keepdims=True))
+        self.out = centred - xp.log(summed(xp.exp(centred), self.axis, keepdims=True))
         return self.out
 
     def backward(self, dout: Array) -> Array:
-        total = dout.sum(axis=self.axis, keepdims=True)
+        total = summed(dout, self.axis, keepdims=True)
         return dout - namespace_of(dout).exp(self.out) * total
 
 
