@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,11 @@ class Tensor:
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if autograd.is_recording() and autograd.source_of(self) is not None:
+            raise TypeError(
+                "NumPy would make an array of a recorded tensor, through which no gradient flows; "
+                "use cyconv.ops, or numpy() if that is meant"
+            )
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             if copy is False:
@@ -228,21 +234,6 @@ class Tensor:
                 f"shape {self.shape}: {error}"
             ) from None
 
-    def __iadd__(self, other: Any) -> Tensor:
-        return self._in_place("add", other)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return self._in_place("sub", other)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return self._in_place("mul", other)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return self._in_place("truediv", other)
-
-    def __ipow__(self, other: Any) -> Tensor:
-        return self._in_place("pow", other)
-
     def _in_place(self, name: str, other: Any) -> Tensor:
         """Inside record() ``t += x`` makes a new tensor, so that it can be differentiated.
 
@@ -257,6 +248,12 @@ class Tensor:
             return result
         self[...] = result
         return self
+
+    __iadd__ = partialmethod(_in_place, "add")
+    __isub__ = partialmethod(_in_place, "sub")
+    __imul__ = partialmethod(_in_place, "mul")
+    __itruediv__ = partialmethod(_in_place, "truediv")
+    __ipow__ = partialmethod(_in_place, "pow")
 
     # -------------------------------------------------------------- operators and methods: into ops
 

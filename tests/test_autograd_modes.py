@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cyconv as cc
@@ -179,3 +180,16 @@ def test_a_graph_may_be_walked_in_another_thread() -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(y.backward).result()
     assert x.grad.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("function", [np.exp, np.asarray, lambda t: np.concatenate([t, t])])
+def test_numpy_gets_no_array_of_what_is_recorded(function: Any) -> None:
+    """Its result would be a constant, and gradients wrong without a word."""
+    x, constant = cc.ones(3).attach_grad(), cc.ones(3)
+    assert (np.asarray(function(x)) == np.asarray(function(np.ones(3, np.float32)))).all()
+    with cc.record():
+        for recorded in (x, x * 2):
+            with pytest.raises(TypeError, match=r"no gradient flows; use cyconv\.ops"):
+                function(recorded)
+        function(constant)
+        assert x.numpy().tolist() == (x * np.ones(3)).tolist() == [1, 1, 1]

@@ -196,6 +196,9 @@ def test_the_indices_of_the_winners(dtype: Any) -> None:
 
 
 def test_the_indices_name_the_first_of_equals() -> None:
+    gap = {"stride": 1, "padding": 1, "dilation": 2}
+    out, indices = cc.ops.max_pool2d(np.ones((1, 1, 1, 1)), 2, return_indices=True, **gap)
+    assert (out.tolist(), indices.tolist()) == ([[[[-np.inf]]]], [[[[-1]]]])
     _, indices = cc.ops.max_pool2d(np.ones((1, 1, 3, 3)), 2, stride=1, return_indices=True)
     assert indices.tolist() == [[[[0, 1], [3, 4]]]]
 

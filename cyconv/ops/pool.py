@@ -105,7 +105,7 @@ def max_pool2d(
     -------
     (N, C, OH, OW), OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, rounded up with
     ``ceil_mode``; or a pair with the indices. NaN wins. The gradient goes to the winner, of equal
-    values to the first.
+    values to the first. A dilated window that meets padding only gives -inf and the index -1.
 
     Raises
     ------
@@ -134,12 +134,13 @@ def max_pool2d(
 
 
 def _winners(argmax: np.ndarray, g: Pool2dGeometry) -> np.ndarray:
-    """From places in the window, kh * KW + kw, to places in the image, h * W + w."""
-    w, (n_rows, n_columns) = g.window, g.window.out_size
-    rows = np.arange(n_rows)[:, None] * w.stride[0] - w.padding[0]
-    columns = np.arange(n_columns) * w.stride[1] - w.padding[2]
+    """From places in the window, kh * KW + kw, to places in the image, h * W + w; -1 in none."""
+    w, (height, width) = g.window, g.window.in_size
     kh, kw = np.divmod(argmax.astype(np.int64), w.kernel[1])
-    return (rows + kh * w.dilation[0]) * w.in_size[1] + columns + kw * w.dilation[1]
+    rows = np.arange(w.out_size[0])[:, None] * w.stride[0] - w.padding[0] + kh * w.dilation[0]
+    columns = np.arange(w.out_size[1]) * w.stride[1] - w.padding[2] + kw * w.dilation[1]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return np.where(inside, rows * width + columns, -1)
 
 
 def avg_pool2d(
