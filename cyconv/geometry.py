@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import flag, integer
+from .arguments import flag, integer, shown
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
@@ -109,7 +109,9 @@ def pair(where: str, value: Any, least: int) -> Pair:
     """An int, alone or in a sequence, or a pair of ints, as (rows, columns)."""
     if _is_sequence(value):
         if len(value) not in (1, 2):
-            raise ValueError(f"{where} must be an integer or a pair of integers, got {value!r}")
+            raise ValueError(
+                f"{where} must be an integer or a pair of integers, got {shown(value)}"
+            )
         return integer(where, value[0], least), integer(where, value[-1], least)
     number = integer(where, value, least)
     return number, number
@@ -122,8 +124,10 @@ def padding4(where: str, value: Any) -> Padding:
         left, right = pair(where, value[1], 0)
         return top, bottom, left, right
     if isinstance(value, str) or (_is_sequence(value) and any(map(_is_sequence, value))):
+        words = "'same', 'valid', " if where.lower().startswith("conv2d:") else ""
         raise ValueError(
-            f"{where} must be an integer, a pair or ((top, bottom), (left, right)), got {value!r}"
+            f"{where} must be {words}an integer, a pair or ((top, bottom), (left, right)), "
+            f"got {shown(value)}"
         )
     rows, columns = pair(where, value, 0)
     return rows, rows, columns, columns
@@ -137,7 +141,7 @@ def _is_sequence(value: Any, length: int | None = None) -> bool:
 def sizes(where: str, value: Any) -> tuple[int, ...]:
     """A shape: a tuple or list of integers that are at least 0."""
     if not _is_sequence(value):
-        raise TypeError(f"{where} must be a tuple of sizes, got {value!r}")
+        raise TypeError(f"{where} must be a tuple of sizes, got {shown(value)}")
     return tuple(integer(where, size, 0) for size in value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import autograd
-from .arguments import ABOVE_0, number
+from .arguments import ABOVE_0, number, shown
 from .creation import as_tensor
 from .tensor import Tensor
 
@@ -67,7 +67,7 @@ def gradcheck(
     eps = number("gradcheck: eps", eps, ABOVE_0)
     atol, rtol = number("gradcheck: atol", atol), number("gradcheck: rtol", rtol)
     if not isinstance(inputs, Sequence):
-        raise TypeError(f"gradcheck: inputs must be a list of arrays, got {inputs!r}")
+        raise TypeError(f"gradcheck: inputs must be a list of arrays, got {shown(inputs)}")
     if not callable(function):
         raise TypeError(f"gradcheck: function must be callable, got {function!r}")
     arrays = []

@@ -199,7 +199,7 @@ def test_dropout_drops_in_training_only() -> None:
         (lambda: nn.Conv2d(1, 1, (1, 2, 3)), "Conv2d: kernel_size must be"),
         (lambda: nn.Conv2d(1, 1, 3, stride=0), "stride must be at least 1"),
         (lambda: nn.Conv2d(1, 1, 3, padding=-1), "padding must be at least 0"),
-        (lambda: nn.Conv2d(1, 1, 3, padding="all"), "padding must be an integer"),
+        (lambda: nn.Conv2d(1, 1, 3, padding="all"), "padding must be 'same', 'valid', an integer"),
         (lambda: nn.Conv2d(1, 1, 3, stride=2, padding="same"), "'same' needs stride 1"),
         (lambda: nn.Conv2d(1, 1, 3, dilation=0), "Conv2d: dilation must be at least 1"),
         (lambda: nn.Conv2d(4, 6, 3, groups=4), "do not both split into groups=4"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import shown
 from ..backends import as_array, beside
 from ..creation import as_tensor
 from ..tensor import Tensor
@@ -17,7 +18,7 @@ def tensor_in(op: str, name: str, value: Any, dtype: Any = None) -> Tensor:
     """``value`` as a tensor of floats (arrays and numbers are constants of ``dtype``)."""
     if type(value) is not Tensor and not isinstance(value, Tensor):
         if value is None or isinstance(value, (str, bytes)):
-            raise TypeError(f"{op}: {name} must be a tensor or an array, got {value!r}")
+            raise TypeError(f"{op}: {name} must be a tensor or an array, got {shown(value)}")
         try:
             value = as_tensor(value, dtype)
         except TypeError as error:
@@ -106,7 +107,7 @@ def _constant(op: str, value: Any, dtype: Any = None) -> np.ndarray:
             return array if dtype is None else array.astype(dtype, order="K", copy=False)
     except ValueError:
         pass
-    raise TypeError(f"{op}: operands must be tensors, arrays or numbers, got {value!r}")
+    raise TypeError(f"{op}: operands must be tensors, arrays or numbers, got {shown(value)}")
 
 
 def _integers_as_floats(op: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

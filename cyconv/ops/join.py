@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import shown
 from ..autograd import Array, Op
 from ..backends import namespace_of
 from ..geometry import image_shape, padding4
@@ -73,7 +74,7 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     tensor([[1., 2., 3., 4.]])
     """
     if not isinstance(tensors, Sequence) or not tensors:
-        raise ValueError(f"concat: tensors must be a list of at least one, got {tensors!r}")
+        raise ValueError(f"concat: tensors must be a list of at least one, got {shown(tensors)}")
     xs = tensors_in("concat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
     where = _axis("concat", axis, xs[0].ndim)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import integer, number
+from ..arguments import integer, number, shown
 from ..autograd import Array, Op
 from ..backends import as_array, backend_of, beside, first_where, namespace_of
 from ..tensor import Tensor, apply
@@ -252,7 +252,9 @@ def _label_array(op: str, labels: Any) -> Array:
     try:
         return labels.data if isinstance(labels, Tensor) else as_array(labels)
     except ValueError:
-        raise ValueError(f"{op}: labels must be one number per sample, got {labels!r}") from None
+        raise ValueError(
+            f"{op}: labels must be a number per sample, got {shown(labels)}"
+        ) from None
 
 
 def _class_numbers(
