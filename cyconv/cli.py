@@ -151,7 +151,7 @@ def _add_train(commands: Any) -> None:
         help="leave pictures, by matplotlib; default yes",
         **absent,
     )
-    add("--quiet", action="store_true", help="print nothing but errors", **absent)
+    add("--quiet", action="store_true", help="print nothing but warnings and errors", **absent)
     _add_data_dir(parser)
     _add_machine(parser)
     _add_device(parser)

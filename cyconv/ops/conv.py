@@ -137,7 +137,8 @@ def conv2d(
     algo : "auto", "direct", "im2col" or "winograd" (3x3 and 5x5 kernels of stride 1 or 2, 7x7 ones
         of stride 2; gradients that it does not give are computed as by "auto"); see
         ``explain_conv2d``. The first two are exact up to rounding; Winograd's error is up to
-        about 50 times that. "auto" takes it only for float32
+        about 50 times that, relative to the largest number that a tile (4x4 outputs, say) sees, and
+        NaN or infinity there spreads over the whole tile. "auto" takes it only for float32
     activation : None or "relu", which is then applied in the same pass over the output
 
     Returns
