@@ -79,7 +79,8 @@ class Schedule:
         if not isinstance(state, Mapping) or set(state) != {"count", "base_lr"}:
             raise ValueError(f"{where}: expected count and base_lr, got {_names(state)}")
         count = integer(f"{where}: count", number_in(f"{where}: count", state["count"]), 0)
-        self.base_lr = number(f"{where}: base_lr", number_in(where, state["base_lr"]), 0)
+        start = f"{where}: base_lr"
+        self.base_lr = number(start, number_in(start, state["base_lr"]), 0)
         self.count = count
         self.optimizer.lr = self.lr_at(count)
 

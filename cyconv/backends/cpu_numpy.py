@@ -4,8 +4,9 @@ Arrays are handled as *planes*, the way they lie in memory: (N, C, H, W) as (C, 
 (C, N). A step of one pixel then is a step over all images of the batch, and a Python loop over
 the few positions of the window, its *taps*, leaves NumPy long rows to work on.
 
-Arguments were checked by the caller; only the steps of the optimisers write to theirs. The letters
-are those of `geometry`, and K = C/G * KH * KW. `backends` lists what every backend has.
+Arguments were checked by the caller; only the steps of the optimisers write to theirs, and batch
+norm to running statistics. The letters are those of `geometry`, and K = C/G * KH * KW. `backends`
+lists what every backend has.
 """
 
 from __future__ import annotations

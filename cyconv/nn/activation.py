@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import ops
 from ..arguments import integer, number
+from ..ops.activation import check_approximate
 from ..tensor import Tensor
 from .module import Module
 
@@ -87,9 +88,7 @@ class GELU(Module):
     """
 
     def __init__(self, approximate: str = "none"):
-        if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
-            raise ValueError(f"GELU: approximate must be 'none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate = check_approximate("GELU", approximate)
 
     def forward(self, x: Any) -> Tensor:
         return ops.gelu(x, self.approximate)

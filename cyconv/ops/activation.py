@@ -264,9 +264,15 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     >>> cc.ops.gelu([0.0, 1.0]).numpy().round(4)
     array([0.    , 0.8413], dtype=float32)
     """
+    op = GELU(check_approximate("gelu", approximate))
+    return apply(op, tensor_in("gelu", "input", x))
+
+
+def check_approximate(where: str, approximate: Any) -> str:
+    """``approximate`` if ``gelu`` knows it; ``where`` begins the message."""
     if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return apply(GELU(approximate), tensor_in("gelu", "input", x))
+        raise ValueError(f"{where}: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return approximate
 
 
 def silu(x: Any) -> Tensor:

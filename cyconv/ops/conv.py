@@ -12,7 +12,7 @@ from .. import backends
 from ..autograd import Array, Op
 from ..backends import backend_of
 from ..backends.algorithm import allows_winograd
-from ..creation import valid_dtype
+from ..creation import float_dtype
 from ..geometry import (
     Conv2dGeometry,
     Window,
@@ -335,9 +335,7 @@ def explain_conv2d(
     x_shape, w_shape = sizes(f"{op}: x_shape", x_shape), sizes(f"{op}: w_shape", w_shape)
     x_shape = (1, *x_shape) if len(x_shape) == 3 else x_shape
     g = conv2d_geometry(x_shape, w_shape, stride, padding, dilation, groups)
-    wanted = valid_dtype(op, dtype)
-    if wanted.kind != "f":
-        raise TypeError(f"{op}: dtype must be float32 or float64, got {dtype!r}")
+    wanted = float_dtype(op, dtype)
     backend = backends.backend_of(np.empty(0))
     name, reason, scratch = backend.plan_conv2d(g, wanted, _algorithm(op, algo, g))
     return ConvPlan(name, reason, backends.backend_name(), scratch, g.macs, g.out_shape)

@@ -252,9 +252,7 @@ def _label_array(op: str, labels: Any) -> Array:
     try:
         return labels.data if isinstance(labels, Tensor) else as_array(labels)
     except ValueError:
-        raise ValueError(
-            f"{op}: labels must be a number per sample, got {shown(labels)}"
-        ) from None
+        raise ValueError(f"{op}: labels must be a number per sample, got {shown(labels)}") from None
 
 
 def _class_numbers(
