@@ -14,12 +14,13 @@ formulas and from 0 in the schedules'. Every ``state_dict()`` is a flat dict of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import backends
-from .arguments import BELOW_1, flag, integer, number
-from .optimizer import Change, Optimizer, zeros_like
+from .arguments import ABOVE_0, BELOW_1, flag, integer, number
+from .optimizer import Change, Optimizer, parameters_in, zeros_like
 from .schedules import CosineLR, MultiStepLR, OneCycleLR, Schedule, StepLR, number_in
 from .tensor import Tensor
 
@@ -33,7 +34,50 @@ __all__ = [
     "Optimizer",
     "Schedule",
     "StepLR",
+    "clip_grad_norm",
 ]
+
+
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
+    """Make the gradients shorter, all by one factor, if together they are longer than ``max_norm``.
+
+    Called between ``backward`` and the optimiser's step, it keeps a batch with huge gradients from
+    throwing the weights far away.
+
+    Parameters
+    ----------
+    params : as for ``Optimizer``; those without ``grad`` do not count
+    max_norm : above 0
+
+    Returns
+    -------
+    The norm before, the root of the sum of all squares. If it is NaN or infinite, nothing changes.
+
+    Raises
+    ------
+    TypeError : params is not that, or max_norm no number
+    ValueError : no parameter, or one without ``attach_grad``; max_norm is not above 0
+
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks",
+    2013.
+
+    >>> import cyconv as cc
+    >>> w = cc.tensor([3.0, -4.0]).attach_grad()
+    >>> with cc.record():
+    ...     loss = (w * w).sum() / 2.0
+    >>> loss.backward()
+    >>> cc.optim.clip_grad_norm([w], 1.0), w.grad
+    (5.0, tensor([ 0.6, -0.8]))
+    """
+    most = number("clip_grad_norm: max_norm", max_norm, ABOVE_0)
+    found = parameters_in("clip_grad_norm", params)
+    grads = [param.grad.data for param in found if param.grad is not None]
+    squares = [(grad.astype("float64") ** 2).sum().item() for grad in grads]
+    norm = math.sqrt(sum(squares))
+    if most < norm < math.inf:
+        for grad in grads:
+            grad *= grad.dtype.type(most / norm)
+    return norm
 
 
 class SGD(Optimizer):

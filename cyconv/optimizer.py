@@ -56,26 +56,7 @@ class Optimizer:
     kept: tuple[str, ...] = ()
 
     def __init__(self, params: Iterable[Tensor], lr: float):
-        name = type(self).__name__
-        if isinstance(params, Tensor) or not isinstance(params, Iterable):
-            raise TypeError(
-                f"{name}: params must be an iterable of tensors, as net.parameters(), "
-                f"got a {type(params).__name__}"
-            )
-        self.params: list[Tensor] = []
-        seen: set[int] = set()
-        for param in params:
-            if not isinstance(param, Tensor):
-                raise TypeError(f"{name}: params must be tensors, got a {type(param).__name__}")
-            if param._grad_mode is None:
-                raise ValueError(
-                    f"{name}: a tensor of shape {param.shape} in params has no attach_grad()"
-                )
-            if id(param) not in seen:
-                seen.add(id(param))
-                self.params.append(param)
-        if not self.params:
-            raise ValueError(f"{name}: params is empty")
+        self.params = parameters_in(type(self).__name__, params)
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
         self._share_memory = len({id(param._uses) for param in self.params}) < len(self.params)
         self.lr = lr
@@ -190,3 +171,24 @@ class Optimizer:
 
 def zeros_like(array: Array) -> Array:
     return backends.namespace_of(array).zeros_like(array)
+
+
+def parameters_in(where: str, params: Any) -> list[Tensor]:
+    """``params`` as a list of tensors with attach_grad, each once; ``where`` begins the message."""
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise TypeError(
+            f"{where}: params must be an iterable of tensors, as net.parameters(), "
+            f"got a {type(params).__name__}"
+        )
+    found: dict[int, Tensor] = {}
+    for param in params:
+        if not isinstance(param, Tensor):
+            raise TypeError(f"{where}: params must be tensors, got a {type(param).__name__}")
+        if param._grad_mode is None:
+            raise ValueError(
+                f"{where}: a tensor of shape {param.shape} in params has no attach_grad()"
+            )
+        found[id(param)] = param
+    if not found:
+        raise ValueError(f"{where}: params is empty")
+    return list(found.values())

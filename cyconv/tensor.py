@@ -296,23 +296,15 @@ class Tensor:
     def __rmatmul__(self, other: Any) -> Tensor:
         return ops.matmul(other, self)
 
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return ops.compare("equal", self, other)
+    def _compared(self, relation: str, other: Any) -> Tensor:
+        return ops.compare(relation, self, other)
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return ops.compare("not_equal", self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return ops.compare("less", self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return ops.compare("less_equal", self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return ops.compare("greater", self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return ops.compare("greater_equal", self, other)
+    __eq__ = partialmethod(_compared, "equal")
+    __ne__ = partialmethod(_compared, "not_equal")
+    __lt__ = partialmethod(_compared, "less")
+    __le__ = partialmethod(_compared, "less_equal")
+    __gt__ = partialmethod(_compared, "greater")
+    __ge__ = partialmethod(_compared, "greater_equal")
 
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)
@@ -328,6 +320,14 @@ class Tensor:
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The largest element over all, an axis or several; see ``ops.max``."""
         return ops.max(self, axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The smallest element over all, an axis or several; see ``ops.min``."""
+        return ops.min(self, axis, keepdims)
+
+    def argmin(self, axis: int | None = None) -> Tensor:
+        """The index of the smallest element; see ``ops.argmin``."""
+        return ops.argmin(self, axis)
 
     def argmax(self, axis: int | None = None) -> Tensor:
         """The index of the largest element; see ``ops.argmax``."""

@@ -29,6 +29,7 @@ from .data.prefetch import on_device
 from .history import Epoch, Evaluation, History, Progress, check_finite
 from .nn import Module
 from .nn.containers import module_in
+from .optim import clip_grad_norm
 from .progress import Bar
 from .tensor import FLOATS, Tensor
 
@@ -57,6 +58,7 @@ def fit(
     callbacks: Iterable[Callable[[Progress], object]] = (),
     start: Progress | None = None,
     compile: bool | None = None,
+    clip_norm: float | None = None,
 ) -> History:
     """Train a net: one step of the optimiser per batch; after each epoch measure the accuracy.
 
@@ -83,6 +85,8 @@ def fit(
     compile : whether the net runs through ``compile_training``, faster and with the same results.
         If not given it does so where all its layers are cyconv's: a ``forward`` of another's may
         do other things than calling operations, which would happen for the first batch only
+    clip_norm : before each step make the gradients of the optimiser's parameters together at most
+        so long (``optim.clip_grad_norm``); None leaves them
 
     Returns
     -------
@@ -130,6 +134,8 @@ def fit(
                     mean = float(mean.item())
                     check_finite(mean, f"epoch {now.epoch}, batch {now.batch}", optimizer.lr)
                 losses.backward()
+                if clip_norm is not None:
+                    clip_grad_norm(optimizer.params, clip_norm)
                 optimizer.step()
                 now.count(mean, len(x), optimizer.lr, time.perf_counter() - began)
                 if schedule is not None:

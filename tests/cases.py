@@ -93,6 +93,7 @@ def every_op(n: int, c: int = 4, size: int = 6, f: int = 6, dtype: Any = "float3
         Case("sum-axes", "sum", a, {"axis": (0, 2)}),
         Case("mean", "mean", a, {"axis": 1, "keepdims": True}),
         Case("max", "max", a, {"axis": 3}),
+        Case("min", "min", a, {"axis": (1, 2)}),
         Case("reshape", "reshape", a, {"shape": (n, c * size, size)}),
         Case("transpose", "transpose", a, {"axes": (1, 0, 3, 2)}),
     ]

@@ -13,7 +13,7 @@ import cyconv as cc
 from cyconv import ops
 
 Array = NDArray[Any]
-NOT_DIFFERENTIABLE = {"argmax", "compare", "explain_conv2d"}
+NOT_DIFFERENTIABLE = {"argmax", "argmin", "compare", "explain_conv2d"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def shapes() -> Iterator[Check]:
     """Reductions and changes of shape."""
     for axis in (None, 0, -1, (0, 2), (1,)):
         for keepdims in (False, True):
-            for name in ("sum", "mean", "max"):
+            for name in ("sum", "mean", "max", "min"):
                 yield call(name, [apart(2, 3, 2)], axis=axis, keepdims=keepdims)
     yield call("reshape", [normal(2, 6)], shape=(3, -1))
     yield call("transpose", [normal(2, 3, 4)])
@@ -120,11 +120,12 @@ def shapes() -> Iterator[Check]:
     ):
         yield call("getitem", [normal(2, 3)], index=index)
     for axis in (0, 1, -1):
-        yield Check(
-            f"concat axis={axis}",
-            lambda *ts, axis=axis: ops.concat(ts, axis=axis),
-            [normal(2, 3, seed=i) for i in range(3)],
-        )
+        for join in (ops.concat, ops.stack):
+            yield Check(
+                f"{join.__name__} axis={axis}",
+                lambda *ts, axis=axis, join=join: join(ts, axis=axis),
+                [normal(2, 3, seed=i) for i in range(3)],
+            )
     yield call("pad2d", [normal(2, 1, 3, 2)], padding=((1, 0), (2, 3)))
 
 

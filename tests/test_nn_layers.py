@@ -52,6 +52,7 @@ CASES: list[tuple[nn.Module, tuple[int, ...], Callable[[Any, Any], Any]]] = [
     ),
     (nn.AvgPool2d(2), IMAGES, lambda m, x: ops.avg_pool2d(x, 2)),
     (nn.GlobalAvgPool2d(), IMAGES, lambda m, x: ops.global_avg_pool2d(x)),
+    (nn.GlobalMaxPool2d(), IMAGES, lambda m, x: ops.global_max_pool2d(x)),
     (
         nn.BatchNorm2d(4, eps=0.1),
         IMAGES,

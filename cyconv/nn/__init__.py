@@ -24,7 +24,7 @@ from .conv import Conv2d, ConvTranspose2d, Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, Dropout, GroupNorm, LayerNorm
-from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from .pool import AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
 from .summary import summarize
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "GroupNorm",
     "Identity",
     "LayerNorm",

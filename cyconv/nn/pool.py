@@ -117,6 +117,18 @@ class GlobalAvgPool2d(Module):
         return ops.global_avg_pool2d(x)
 
 
+class GlobalMaxPool2d(Module):
+    """The largest of each channel: (N, C, H, W) -> (N, C, 1, 1); see ``ops.global_max_pool2d``.
+
+    >>> import cyconv as cc
+    >>> cc.nn.GlobalMaxPool2d()(cc.ones(2, 3, 4, 4)).shape
+    (2, 3, 1, 1)
+    """
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.global_max_pool2d(x)
+
+
 def _check(layer: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> None:
     """Show a mistake in the arguments now, on the smallest image that they fit."""
     kernel = pair(f"{layer}: kernel_size", kernel_size, 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..arguments import shown
+from ..arguments import integer, shown
 from ..backends import as_array, beside
 from ..creation import as_tensor
 from ..tensor import Tensor
@@ -130,6 +131,25 @@ def _comparable(relation: str, value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.data
     return value if isinstance(value, (bool, int, float)) else _constant(relation, value)
+
+
+def axes_in(op: str, axis: Any, ndim: int) -> Any:
+    """``axis`` as None, an int or a tuple of different ints, each within the dimensions."""
+    if axis is None:
+        return None
+    if isinstance(axis, Sequence) and not isinstance(axis, (str, bytes)):
+        axes = tuple(axis_in(op, a, ndim) for a in axis)
+        if len(set(axes)) < len(axes):
+            raise ValueError(f"{op}: axis {axis!r} names an axis twice")
+        return axes
+    return axis_in(op, axis, ndim)
+
+
+def axis_in(op: str, axis: Any, ndim: int) -> int:
+    """``axis`` as an int from 0 to ndim - 1."""
+    if not ndim or not -ndim <= integer(f"{op}: axis", axis, -(2**31)) < ndim:
+        raise ValueError(f"{op}: axis {axis!r} is not an axis of an input with {ndim} dimensions")
+    return int(axis) % ndim
 
 
 def index_in(index: Any, tensor: Tensor) -> Any:

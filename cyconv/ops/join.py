@@ -12,8 +12,8 @@ from ..autograd import Array, Op
 from ..backends import namespace_of
 from ..geometry import image_shape, padding4
 from ..tensor import Tensor, apply
-from .inputs import tensor_in, tensors_in
-from .shape import _axis, one_image
+from .inputs import axis_in, tensor_in, tensors_in
+from .shape import one_image, reshape
 
 
 class Concat(Op):
@@ -73,15 +73,50 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     >>> cc.ops.concat([[[1.0, 2.0]], [[3.0, 4.0]]], axis=1)
     tensor([[1., 2., 3., 4.]])
     """
-    if not isinstance(tensors, Sequence) or not tensors:
-        raise ValueError(f"concat: tensors must be a list of at least one, got {shown(tensors)}")
-    xs = tensors_in("concat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
-    where = _axis("concat", axis, xs[0].ndim)
+    xs = _listed("concat", tensors)
+    where = axis_in("concat", axis, xs[0].ndim)
     try:
         return apply(Concat(where), *xs)
     except ValueError:
         shapes = ", ".join(str(x.shape) for x in xs)
         raise ValueError(f"concat: shapes {shapes} differ in more than axis {axis}") from None
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
+    """Put tensors of one shape side by side along a new axis.
+
+    Parameters
+    ----------
+    tensors : a list of at least one, all float32 or all float64, of one shape
+    axis : where the new axis is in the result, from -ndim - 1 to ndim
+
+    Returns
+    -------
+    A tensor with one axis more, whose size is their number.
+
+    Raises
+    ------
+    ValueError : an empty list, no such axis, shapes that differ
+    TypeError : dtypes that differ
+
+    >>> import cyconv as cc
+    >>> cc.ops.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    tensor([[1., 3.],
+            [2., 4.]])
+    """
+    xs = _listed("stack", tensors)
+    where = axis_in("stack", axis, xs[0].ndim + 1)
+    shape = xs[0].shape
+    if any(x.shape != shape for x in xs):
+        raise ValueError(f"stack: shapes {', '.join(str(x.shape) for x in xs)} differ")
+    wider = (*shape[:where], 1, *shape[where:])
+    return apply(Concat(where), *(reshape(x, wider) for x in xs))
+
+
+def _listed(op: str, tensors: Any) -> list[Tensor]:
+    if not isinstance(tensors, Sequence) or not tensors:
+        raise ValueError(f"{op}: tensors must be a list of at least one, got {shown(tensors)}")
+    return tensors_in(op, **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
 
 
 def pad2d(x: Any, padding: Any) -> Tensor:

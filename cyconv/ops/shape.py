@@ -1,4 +1,4 @@
-"""Reductions and changes of shape. Shape ops return views of their input where NumPy can."""
+"""Changes of shape: views of their input where NumPy can."""
 
 from __future__ import annotations
 
@@ -7,62 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import flag, integer
+from ..arguments import integer
 from ..autograd import Array, Op
-from ..backends import namespace_of, summed
+from ..backends import namespace_of
 from ..tensor import Tensor, apply
-from .inputs import index_in, tensor_in
-
-
-def _keep_dims(dout: Array, axis: Any, shape: tuple[int, ...]) -> Array:
-    """Give the result of a reduction its lost axes back, with size 1."""
-    if axis is None:
-        return dout.reshape((1,) * len(shape))
-    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
-    return dout.reshape(tuple(1 if i in axes else size for i, size in enumerate(shape)))
-
-
-class Sum(Op):
-    keeps_inputs = False
-
-    def __init__(self, axis: Any, keepdims: bool):
-        self.axis, self.keepdims = axis, keepdims
-
-    def forward(self, a: Array) -> Array:
-        self.shape = a.shape
-        return summed(a, self.axis, self.keepdims)
-
-    def backward(self, dout: Array) -> Array:
-        dout = namespace_of(dout).asarray(dout)
-        return namespace_of(dout).broadcast_to(_keep_dims(dout, self.axis, self.shape), self.shape)
-
-
-class Mean(Sum):
-    def forward(self, a: Array) -> Array:
-        out = super().forward(a)
-        self.count = a.size // out.size if out.size else 0
-        return out / a.dtype.type(self.count) if self.count else out * a.dtype.type(np.nan)
-
-    def backward(self, dout: Array) -> Array:
-        return super().backward(dout / dout.dtype.type(self.count or 1))
-
-
-class Max(Op):
-    """The largest value; where several are largest they share the gradient equally."""
-
-    def __init__(self, axis: Any, keepdims: bool):
-        self.axis, self.keepdims = axis, keepdims
-
-    def forward(self, a: Array) -> Array:
-        self.a = a
-        self.out = a.max(axis=self.axis, keepdims=True)
-        return self.out if self.keepdims else self.out.squeeze(self.axis)
-
-    def backward(self, dout: Array) -> Array:
-        dout = namespace_of(dout).asarray(dout)
-        largest = (self.a == self.out).astype(dout.dtype)
-        largest /= largest.sum(axis=self.axis, keepdims=True)
-        return largest * _keep_dims(dout, self.axis, self.a.shape)
+from .inputs import axes_in, index_in, tensor_in
 
 
 class Reshape(Op):
@@ -142,136 +91,6 @@ class GetItem(Op):
 # ------------------------------------------------------------------ the functions
 
 
-def _axes(op: str, axis: Any, ndim: int) -> Any:
-    """``axis`` as None, an int or a tuple of different ints, each within the dimensions."""
-    if axis is None:
-        return None
-    if isinstance(axis, Sequence) and not isinstance(axis, (str, bytes)):
-        axes = tuple(_axis(op, a, ndim) for a in axis)
-        if len(set(axes)) < len(axes):
-            raise ValueError(f"{op}: axis {axis!r} names an axis twice")
-        return axes
-    return _axis(op, axis, ndim)
-
-
-def _axis(op: str, axis: Any, ndim: int) -> int:
-    """``axis`` as an int from 0 to ndim - 1."""
-    if not ndim or not -ndim <= integer(f"{op}: axis", axis, -(2**31)) < ndim:
-        raise ValueError(f"{op}: axis {axis!r} is not an axis of an input with {ndim} dimensions")
-    return int(axis) % ndim
-
-
-def sum(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum over all elements, an axis, or several axes.
-
-    Parameters
-    ----------
-    a : any shape, float32 or float64
-    axis : an axis, several (a tuple), or None for all
-    keepdims : leave each such axis in place, with size 1
-
-    Returns
-    -------
-    A tensor without these axes: shape () for all.
-
-    Raises
-    ------
-    ValueError : no such axis, or one twice
-    TypeError : a holds no numbers, or is a tensor of integers
-
-    >>> import cyconv as cc
-    >>> cc.ops.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
-    tensor([4., 6.])
-    """
-    x = tensor_in("sum", "input", a)
-    return apply(Sum(_axes("sum", axis, x.ndim), flag("sum: keepdims", keepdims)), x)
-
-
-def mean(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The mean over all elements, an axis, or several axes; NaN of nothing.
-
-    Parameters
-    ----------
-    a : any shape, float32 or float64
-    axis : an axis, several (a tuple), or None for all
-    keepdims : leave each such axis in place, with size 1
-
-    Returns
-    -------
-    A tensor without these axes: shape () for all.
-
-    Raises
-    ------
-    ValueError : no such axis, or one twice
-    TypeError : a holds no numbers, or is a tensor of integers
-
-    >>> import cyconv as cc
-    >>> cc.ops.mean([[1.0, 2.0], [3.0, 4.0]], axis=1)
-    tensor([1.5, 3.5])
-    """
-    x = tensor_in("mean", "input", a)
-    return apply(Mean(_axes("mean", axis, x.ndim), flag("mean: keepdims", keepdims)), x)
-
-
-def max(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The largest element over all, an axis, or several axes; NaN if there is one.
-
-    Of several largest each gets an equal share of the gradient.
-
-    Parameters
-    ----------
-    a : any shape, float32 or float64
-    axis : an axis, several (a tuple), or None for all
-    keepdims : leave each such axis in place, with size 1
-
-    Returns
-    -------
-    A tensor without these axes: shape () for all.
-
-    Raises
-    ------
-    ValueError : no such axis, one twice, or nothing to choose from
-    TypeError : a holds no numbers, or is a tensor of integers
-
-    >>> import cyconv as cc
-    >>> cc.ops.max([[1.0, 2.0], [3.0, 4.0]], axis=0)
-    tensor([3., 4.])
-    """
-    x = tensor_in("max", "input", a)
-    axes = _axes("max", axis, x.ndim)
-    reduced = range(x.ndim) if axes is None else (axes if isinstance(axes, tuple) else (axes,))
-    if any(not x.shape[i] for i in reduced):
-        raise ValueError(f"max: an input of shape {x.shape} has no largest element")
-    return apply(Max(axes, flag("max: keepdims", keepdims)), x)
-
-
-def argmax(a: Any, axis: int | None = None) -> Tensor:
-    """The index of the largest value, the first of equals; not differentiable.
-
-    Parameters
-    ----------
-    a : any shape and dtype
-    axis : an axis, or None for the index into all elements in order
-
-    Returns
-    -------
-    A tensor of int64 without that axis.
-
-    Raises
-    ------
-    ValueError : no such axis, or nothing to choose from
-
-    >>> import cyconv as cc
-    >>> cc.ops.argmax([[1.0, 2.0], [4.0, 3.0]], axis=1)
-    tensor([1, 0], dtype=int64)
-    """
-    x = a if isinstance(a, Tensor) else tensor_in("argmax", "input", a)
-    where = None if axis is None else _axis("argmax", axis, x.ndim)
-    if not (x.size if where is None else x.shape[where]):
-        raise ValueError(f"argmax: axis {axis} of shape {x.shape} has no largest element")
-    return Tensor(namespace_of(x.data).asarray(x.data.argmax(where)))
-
-
 def reshape(a: Any, shape: Any) -> Tensor:
     """The same elements in another shape, a view where NumPy can.
 
@@ -324,7 +143,7 @@ def transpose(a: Any, axes: Any = None) -> Tensor:
     (2, 4, 3)
     """
     x = a if isinstance(a, Tensor) else tensor_in("transpose", "input", a)
-    order = _axes("transpose", range(x.ndim)[::-1] if axes is None else axes, x.ndim)
+    order = axes_in("transpose", range(x.ndim)[::-1] if axes is None else axes, x.ndim)
     if not isinstance(order, tuple) or len(order) != x.ndim:
         raise ValueError(f"transpose: axes {axes!r} are not the {x.ndim} axes of shape {x.shape}")
     return apply(Transpose(order), x)

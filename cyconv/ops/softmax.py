@@ -8,8 +8,7 @@ from typing import Any
 from ..autograd import Array, Op
 from ..backends import namespace_of, summed
 from ..tensor import Tensor, apply
-from . import shape as shape_ops
-from .inputs import tensor_in
+from .inputs import axes_in, tensor_in
 
 
 class Softmax(Op):
@@ -101,7 +100,7 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
 
 def _along_axis(op: str, kind: Callable[[int], Op], x: Tensor, axis: Any) -> Tensor:
     """Run an op along one axis; a number is an axis of one element."""
-    where = shape_ops._axes(op, axis, max(x.ndim, 1))
+    where = axes_in(op, axis, max(x.ndim, 1))
     if not isinstance(where, int):
         raise ValueError(f"{op}: axis must be one axis of shape {x.shape}, got {axis!r}")
     if x.ndim:

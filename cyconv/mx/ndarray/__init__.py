@@ -13,7 +13,7 @@ from cyconv import ops
 from cyconv.autograd import Array, Op, source_of
 from cyconv.backends import backend_of
 from cyconv.nn import init
-from cyconv.ops import basic, elementwise, shape
+from cyconv.ops import basic, elementwise, inputs, reduce
 from cyconv.ops.activation import ReLU
 from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
@@ -99,11 +99,11 @@ class Rectified(ReLU):
         return dx
 
 
-class Max(shape.Max):
+class Max(reduce.Max):
     """As cyconv's, but each of several largest elements gets the whole gradient."""
 
     def backward(self, dout: Array) -> Array:
-        return (self.a == self.out) * shape._keep_dims(dout, self.axis, self.a.shape)
+        return (self.a == self.out) * reduce._keep_dims(dout, self.axis, self.a.shape)
 
 
 def _numpy(function: Any, *derivatives: Any) -> Callable[..., Tensor]:
@@ -125,7 +125,7 @@ def _reduction(function: Callable[..., Tensor]) -> Callable[..., NDArray]:
     """Over all axes, ``axis`` (an int or several), or with ``exclude`` all but these."""
 
     def reduce(x: Tensor, axis: Any = None, keepdims: bool = False, exclude: bool = False) -> Any:
-        axes = shape._axes("axis", None if axis == () else axis, x.ndim)
+        axes = inputs.axes_in("axis", None if axis == () else axis, x.ndim)
         if exclude and axes is not None:
             axes = tuple(i for i in range(x.ndim) if i not in np.atleast_1d(axes))
         return function(x, axes, keepdims)
