@@ -1,4 +1,4 @@
-"""Bugs of one line each in the kernels, and the tests that must see them."""
+"""Bugs of one line each in the kernels of convolution, and the tests that must see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ CONV = ("test_recorded.py", "test_integers.py")
 POOL = ("test_recorded.py", "test_ops_pool.py")
 NORM = ("test_recorded.py", "test_ops_norm_loss.py")
 OPTIM = ("test_optim.py",)
-LAYOUTS = ("test_recorded.py", "test_layouts.py")
 
 
 def kernel(
@@ -249,20 +248,6 @@ KERNEL_BUGS = [
         "later positions begin anew", "dense.pyx", "rows_tile(first > 0,", "rows_tile(False,", CONV
     ),
     kernel(
-        "a lower value wins for one image",
-        "max_pool.pyx",
-        "most = value if wins(value, most)",
-        "most = value if wins(most, value)",
-        ("test_single_image.py", *POOL),
-    ),
-    kernel(
-        "the lower one of a window wins at an image's edge",
-        "max_pool.pyx",
-        "best[ow] = value if wins(value, best[ow])",
-        "best[ow] = value if wins(best[ow], value)",
-        ("test_single_image.py", *POOL),
-    ),
-    kernel(
         "last images left to nobody",
         "conv.pyx",
         "images_in_place(p, taps, 0, end) == end",
@@ -338,82 +323,7 @@ KERNEL_BUGS = [
         CONV,
     ),
     kernel(
-        "a gate open at 0",
-        "pool.pxd",
-        "dst[n] = 0 if open_[n] <= 0 else dst[n]",
-        "dst[n] = 0 if open_[n] < 0 else dst[n]",
-        ("test_gates.py",),
-        *("max_pool", "avg_pool"),
-    ),
-    kernel(
-        "divisor beyond the padding",
-        "avg_pool.pyx",
-        "min(first + a.kernel, size + after)",
-        "first + a.kernel",
-        RECORDED,
-    ),
-    kernel(
-        "a lower tap wins too", "max_pool.pyx", "if where[n] == tap", "if where[n] <= tap", RECORDED
-    ),
-    kernel(
-        "variance over n - 1",
-        "norm.pyx",
-        "var[0] = squares / count",
-        "var[0] = squares / max(count - 1, 1)",
-        RECORDED,
-    ),
-    kernel(
-        "variance within runs alone",
-        "norm.pyx",
-        "+ shift * shift * i * run / (i + run)",
-        "+ 0",
-        NORM,
-    ),
-    kernel(
-        "gradient of what ReLU has cut",
-        "norm.pyx",
-        "    if not relu:\n        return load(dout + i)",
-        "    if True:\n        return load(dout + i)",
-        ("test_activation.py",),
-    ),
-    kernel(
         "label smoothing not shared out",
         *("loss.pyx", "wanted = smoothing / lp.c", "wanted = smoothing", RECORDED),
-    ),
-    kernel(
-        "sums without their ReLU",
-        "elementwise.pyx",
-        "if what != ADD and x < 0",
-        "if what == RELU and x < 0",
-        ("test_activation.py",),
-    ),
-    kernel(
-        "sums of gradients without the gate behind them",
-        *("elementwise.pyx", "if what == GATE or what == ADD_GATE", "if what == GATE"),
-        ("test_activation.py",),
-    ),
-    kernel(
-        "gradient at zero",
-        *("elementwise.pyx", "if gate[i] <= 0", "if gate[i] < 0"),
-        ("test_ops_activation.py",),
-    ),
-    kernel(
-        "weight decay with the wrong sign",
-        "elementwise.pyx",
-        "w[i] = w[i] - lr * (grad[i] + decay * w[i])",
-        "w[i] = w[i] - lr * (grad[i] - decay * w[i])",
-        OPTIM,
-    ),
-    kernel(
-        "pixels left over",
-        "elementwise.pyx",
-        "blocks = (pixels + SQUARE - 1) // SQUARE",
-        "blocks = max(pixels // SQUARE, 1)",
-        LAYOUTS,
-    ),
-    kernel(
-        "gaps between planes are filled",
-        *("elementwise.pyx", "if d.stride == pixels * d.n:", "if d.n > 0:"),
-        ("test_ops_conv.py",),
     ),
 ]

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from bugs import KERNEL_BUGS
 from bugs_numpy import NUMPY_BUGS
+from bugs_other import OTHER_BUGS
 from bugs_winograd import WINOGRAD_BUGS
 from seeding import Bug, build, caught, plant, settings, why_not
 
 if os.environ.get("CYCONV_NO_EXTENSIONS") or os.environ.get("CYCONV_ISA"):
     pytest.skip("runs once, with all extensions", allow_module_level=True)
 
-IN_KERNELS = [*KERNEL_BUGS, *WINOGRAD_BUGS]
+IN_KERNELS = [*KERNEL_BUGS, *OTHER_BUGS, *WINOGRAD_BUGS]
 Verdicts = dict[Bug, Future[bool]]
 
 
