@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends, ops
-from .arguments import flag, integer
+from .arguments import ABOVE_0, flag, integer, number
 from .autograd import predict_mode, record
 from .compiled_training import compile_training, is_own
 from .data import DataLoader
@@ -115,6 +115,8 @@ def fit(
     _check_loader("fit: train_loader", train_loader, again=True)
     if test_loader is not None:
         _check_loader("fit: test_loader", test_loader, again=True)
+    if clip_norm is not None:
+        clip_norm = number("fit: clip_norm", clip_norm, ABOVE_0)
     callbacks = _checked(net, optimizer, loss, schedule, callbacks, start)
     now = Progress() if start is None else start
     now.stop = False
@@ -317,8 +319,8 @@ def _checked(
         raise TypeError(f"fit: start must be a Progress, got {type(start).__name__}")
     if not (hasattr(optimizer, "step") and hasattr(optimizer, "lr")):
         raise TypeError(f"fit: optimizer must be an Optimizer, got {type(optimizer).__name__}")
-    theirs = {id(parameter) for parameter in net.parameters()}
-    if theirs.isdisjoint(map(id, getattr(optimizer, "params", theirs))):
+    known, own = getattr(optimizer, "params", None), map(id, net.parameters())
+    if known is not None and {*map(id, known)}.isdisjoint(own):
         raise ValueError("fit: the optimizer was given none of the net's parameters")
     if getattr(schedule, "optimizer", optimizer) is not optimizer:
         raise ValueError("fit: the schedule was made for another optimizer")

@@ -44,9 +44,10 @@ NUMPY_BUGS = [
     ),
     numpy(
         "padding counted the wrong way round",
-        "if not g.count_include_pad:",
-        "if g.count_include_pad:",
+        "if not self.count_include_pad:",
+        "if self.count_include_pad:",
         RECORDED,
+        "../geometry.py",
     ),
     numpy(
         "variance over n - 1",
