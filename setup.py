@@ -193,13 +193,15 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             flags = extension.extra_compile_args
             if tuple(flags) not in usable:
-                usable[tuple(flags)] = not flags or self.compiles("int x;", flags)
+                # MSVC only warns of flags that it does not know
+                known = not msvc and self.compiles("int x;", flags)
+                usable[tuple(flags)] = known or not flags
             if not usable[tuple(flags)]:
                 print(f"cyconv: no {extension.name}: the compiler does not know {' '.join(flags)}")
                 continue
-            if msvc and ("CYCONV_REGISTERS", "16") in extension.define_macros:
-                # no vector types: numbers one at a time
-                extension.define_macros[1] = ("CYCONV_VLEN", "1")
+            if msvc:  # no vector types: numbers one at a time
+                macros = dict(extension.define_macros)
+                extension.define_macros = list((macros | {"CYCONV_VLEN": "1"}).items())
             extension.extra_compile_args = common + openmp[0] + flags
             extension.extra_link_args = link + openmp[1]
             extension.depends.append(FLAGS.as_posix())

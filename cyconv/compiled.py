@@ -16,7 +16,7 @@ from .creation import as_tensor
 from .nn import Module
 from .nn.containers import module_in
 from .nn.fold import fold_batch_norm
-from .program import Trace, agrees, forward, is_view, lock_of
+from .program import Trace, agrees, forward, is_view, lock_of, not_pickled
 from .tensor import Tensor
 
 # Of a larger batch: what so many read and write stays in the cache from layer to layer, and they
@@ -60,6 +60,8 @@ class Compiled:
             raise ValueError(f"compile: {images} images gave an output of shape {out.shape}")
         self.program = trace.take()
         self.kernel_calls = self.program.kernel_calls
+
+    __reduce__ = not_pickled
 
     @property
     def steps(self) -> int:

@@ -22,7 +22,7 @@ from .config import get_num_threads
 from .creation import as_tensor
 from .nn import Module
 from .nn.containers import module_in
-from .program import Trace, agrees, lock_of
+from .program import Trace, agrees, lock_of, not_pickled
 from .tensor import Tensor
 
 MOST = 4  # programs of a net, each with memory of its own; batches of other shapes go without
@@ -52,6 +52,8 @@ class CompiledTraining:
         self.net = net
         self._passes: dict[Any, _Passes] = {}
         self._lock = lock_of(self)
+
+    __reduce__ = not_pickled
 
     @property
     def programs(self) -> int:

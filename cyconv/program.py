@@ -33,6 +33,13 @@ def lock_of(owner: Any) -> threading.Lock:
     return threading.Lock()
 
 
+def not_pickled(owner: Any) -> Any:
+    """For ``owner.__reduce__``: programs are addresses in this process."""
+    raise TypeError(
+        f"a {type(owner).__name__} cannot be copied or pickled; compile a copy of its net instead"
+    )
+
+
 def _renew_locks() -> None:
     for owner in _lock_owners:
         owner._lock = threading.Lock()

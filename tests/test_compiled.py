@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -341,3 +343,11 @@ def test_packed_weights_are_not_written_over() -> None:
     net = nn.Sequential(nn.Conv2d(1, 6, 1), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 6, 3, padding=(1, 0)))
     x = cc.randn(1, 1, 1, 37)
     np.testing.assert_allclose(cc.compile(net, x)(x), net(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, pickle.dumps])
+def test_programs_stay_in_their_process(copied: Callable[[Any], Any]) -> None:
+    net = nn.Linear(3, 2)
+    for program in (cc.compile(net, cc.zeros(4, 3)), cc.compile_training(net)):
+        with pytest.raises(TypeError, match="cannot be copied or pickled; compile a copy"):
+            copied(program)
