@@ -64,7 +64,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imported when first used, to keep ``import cyconv`` quick."""
-    if name in ("checkpoint", "data", "nn", "optim", "train"):
+    if name in ("checkpoint", "data", "nn", "optim", "plots", "train"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("load", "save"):
         return getattr(importlib.import_module(f"{__name__}.checkpoint"), name)

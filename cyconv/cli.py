@@ -120,7 +120,8 @@ def _add_train(commands: Any) -> None:
     add(
         "--schedule",
         choices=training.SCHEDULES,
-        help=f"of the learning rate, default {fixed['schedule']}; step: to a tenth, twice",
+        help=f"of the learning rate, default {fixed['schedule']}; step: to a tenth, twice; "
+        f"cosine: after a rise over a tenth of the batches, at most {training.WARMUP}",
         **absent,
     )
     add("--seed", type=_integer(0), metavar="N", help=f"default {fixed['seed']}", **absent)

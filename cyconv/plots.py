@@ -57,7 +57,13 @@ def save_all(
 
 
 def curves(history: History, batches: int) -> Figure:
-    """The moving loss by batch, and the accuracies after each epoch."""
+    """The moving loss by batch, and the accuracies after each epoch.
+
+    Parameters
+    ----------
+    history : what ``train.fit`` returned
+    batches : how many an epoch has, as ``len(loader)``
+    """
     figure = Figure(figsize=(10, 4))  # fixed margins: to find them would take as long as to draw
     figure.subplots_adjust(left=0.06, right=0.985, bottom=0.13, top=0.91, wspace=0.22)
     left, right = figure.subplots(1, 2)
@@ -127,7 +133,15 @@ def filters(net: Module, image: np.ndarray) -> Figure | None:
 def confusion(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> Figure:
-    """How often each class was taken for which, and the mistakes made with most confidence."""
+    """How often each class was taken for which, and the mistakes made with most confidence.
+
+    Parameters
+    ----------
+    images : (n, C, H, W)
+    labels : class numbers (n,)
+    probabilities : (n, K), as from ``train.predict``
+    classes : K names
+    """
     answers = probabilities.argmax(axis=1)
     k = probabilities.shape[1]
     counts = np.zeros((k, k), int)

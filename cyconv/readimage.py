@@ -10,6 +10,9 @@ import numpy as np
 
 from .atomic import FilePath
 
+INVERTED = "inverted: its background is light"
+FAINTEST = 8  # of 255: how much a digit must at least differ from its background
+
 
 class Picture(NamedTuple):
     pixels: np.ndarray  # (C, H, W), uint8
@@ -22,8 +25,9 @@ def read_image(path: FilePath, shape: Sequence[int], *, digit: bool = False) -> 
     It is padded to a square with the colour of its edge and resized with antialiasing. For a net
     with one channel it turns grey, and light backgrounds dark, as the data sets of this kind are:
     the background is the median of the pixels at the edge. Transparent pixels count as white.
-    ``digit`` also brings what is drawn to the size and place that digits have in MNIST, unless the
-    image has the size of MNIST's already.
+    ``digit`` instead takes what differs most from the background for the digit, and brings it to
+    the size, place and brightness that digits have in MNIST, unless the image has the size of
+    MNIST's already.
 
     OSError or ValueError, in one sentence, if the file cannot be read or is no image.
     """
@@ -47,20 +51,19 @@ def read_image(path: FilePath, shape: Sequence[int], *, digit: bool = False) -> 
         if isinstance(error, OSError) and error.filename is not None:  # missing, not allowed
             raise
         raise ValueError(f"{path} cannot be read: {error}") from None
-    notes = []
-    if channels == 1 and np.median(_edge(np.asarray(image))) > 127:
-        image = ImageOps.invert(image)
-        notes.append("inverted: its background is light")
+    notes: list[str] = []
     if digit and image.size != (width, height):
-        image, moved = _centred(image, width)
-        notes += ["centred"] * moved
+        image, notes = _centred(image, width)
+    elif channels == 1 and np.median(_edge(np.asarray(image))) > 127:
+        image = ImageOps.invert(image)
+        notes.append(INVERTED)
     image = _square(image).resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
     return Picture(np.ascontiguousarray(pixels), f"  [{'; '.join(notes)}]" if notes else "")
 
 
-def _centred(image: Any, size: int) -> tuple[Any, bool]:
-    """A light digit on dark as in MNIST, and whether there is one.
+def _centred(image: Any, size: int) -> tuple[Any, list[str]]:
+    """A light digit on dark as in MNIST, and notes for the user.
 
     The longer side is 20 of 28 pixels long, and the centre of mass is in the middle, as described
     at the end of LeCun et al., "Gradient-based learning applied to document recognition", 1998,
@@ -68,13 +71,15 @@ def _centred(image: Any, size: int) -> tuple[Any, bool]:
     """
     from PIL import Image
 
-    image = image.convert("L")
-    background = float(np.median(_edge(np.asarray(image))))
-    ink = image.point(lambda value: max(0, value - background))
-    least = 0.25 * ink.getextrema()[1]  # what is fainter is noise
-    box = ink.point(lambda value: 255 * (value > least)).getbbox()
-    if box is None:
-        return image, False
+    grey = np.asarray(image.convert("L"), float)
+    lighter = grey - np.median(_edge(grey))  # than the background
+    light, dark = lighter.clip(min=0), (-lighter).clip(min=0)
+    is_dark = (dark**2).sum() > (light**2).sum()
+    strength = dark if is_dark else light
+    if strength.max() < FAINTEST:
+        return Image.new("L", (size, size)), ["there is nothing on it"]
+    ink = Image.fromarray(np.uint8(strength * (255 / strength.max())))
+    box = ink.point(lambda value: 255 * (value > 64)).getbbox()  # what is fainter is noise
     drawn = ink.crop(box)
     scale = size * 20 / 28 / max(drawn.size)
     fitting = [max(1, round(scale * side)) for side in drawn.size]
@@ -85,7 +90,7 @@ def _centred(image: Any, size: int) -> tuple[Any, bool]:
     y = size / 2 - mass.sum(axis=1) @ np.arange(mass.shape[0])
     centred = Image.new("L", (size, size))
     centred.paste(drawn, (round(x), round(y)))
-    return centred, True
+    return centred, [INVERTED, "centred"] if is_dark else ["centred"]
 
 
 def _eight_bits(image: Any) -> Any:

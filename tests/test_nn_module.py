@@ -341,3 +341,18 @@ def test_residual() -> None:
     assert nn.Residual(nn.ReLU(), nn.Identity(), nn.ReLU())(x).tolist() == [[0, 2]]
     with pytest.raises(ValueError, match=r"body gives shape \(1, 3\) but the shortcut \(1, 2\)"):
         nn.Residual(nn.Linear(2, 3))(x)
+
+
+def test_keywords_reach_forward_and_children_in_lists_their_name() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.blocks = [nn.Linear(3, 2)]
+
+        def forward(self, x: Any, scale: float = 1.0) -> Any:
+            return self.call_child("blocks.0", x) * scale
+
+    layer = Scaled()
+    twice = layer(cc.ones(4, 3), scale=2.0).numpy()
+    np.testing.assert_array_equal(twice, 2 * layer(cc.ones(4, 3)).numpy())
+    with pytest.raises(ValueError, match=r"layer blocks\.0: linear: input has 5 features"):
+        layer(cc.ones(4, 5))

@@ -86,9 +86,28 @@ def test_what_is_not_centred(tmp_path: Path) -> None:
     pixels, note = read_image(path, (1, 28, 28), digit=True)
     np.testing.assert_array_equal(pixels[0], moved)
     assert note == ""
-    Image.new("L", (300, 300), 40).save(path)  # nothing on it
-    pixels, note = read_image(path, (1, 28, 28), digit=True)
-    assert (pixels == 40).all() and note == ""
+    for grey in (0, 40, 255):
+        Image.new("L", (300, 300), grey).save(path)
+        pixels, note = read_image(path, (1, 28, 28), digit=True)
+        assert not pixels.any() and note == "  [there is nothing on it]"
+
+
+@pytest.mark.parametrize(
+    ("paper", "ink"), [(235, 20), (110, 20), (100, 10), (30, 120), (140, 255), (200, 255), (15, 0)]
+)
+def test_any_ink_on_any_paper(paper: int, ink: int, tmp_path: Path) -> None:
+    """What differs from the paper is the digit, as strong as in MNIST, whichever is lighter."""
+    large = Image.fromarray(DIGIT).resize((84, 84))
+    found = []
+    for at, to in ((0, 255), (paper, ink)):
+        values = at + np.asarray(large, float) / 255 * (to - at)
+        canvas = np.full((150, 150), at, np.uint8)
+        canvas[30:114, 40:124] = values.round()
+        Image.fromarray(canvas).save(tmp_path / "x.png")
+        pixels, note = read_image(tmp_path / "x.png", (1, 28, 28), digit=True)
+        assert ("inverted" in note) == (to < at) and "centred" in note
+        found.append(pixels[0].astype(int))
+    assert np.abs(found[1] - found[0]).mean() < 6  # of 255
 
 
 def test_transparent_is_white_paper(tmp_path: Path) -> None:

@@ -55,14 +55,16 @@ class Parameter(Tensor):
 
 class Module:
     """Base of all layers and nets: define ``forward``, set parameters and layers as attributes, or
-    put them into lists and dicts that are attributes.
+    put them into lists and dicts that are attributes. A ``Parameter`` is trained and saved, another
+    tensor only saved; what has a name that begins with ``_`` is neither, nor are layers in it.
 
     Constructor arguments are kept under their own names, so that ``config`` and ``repr`` can
     show them. Whether dropout and batch norm behave as in training is not a property of a module:
     ``record()`` turns training on, everywhere else it is off.
 
     Weights are float32 on the CPU until ``astype`` or ``to``. Calling a layer takes a tensor, or an
-    array of its weights' dtype, and returns a tensor; ValueError or TypeError if shape or dtype do
+    array of its weights' dtype or of integers, as they are (pixels from 0 to 255 are scaled by a
+    ``DataLoader`` or ``fit``), and returns a tensor; ValueError or TypeError if shape or dtype do
     not fit.
 
     >>> import cyconv as cc
@@ -95,8 +97,8 @@ class Module:
         """
         raise RuntimeError(f"{type(self).__name__} does not define forward")
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self.forward(*inputs)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
 
     def call_child(self, name: str, *inputs: Any) -> Any:
         """Call the child of this ``name`` with ``inputs``, and return what it gives.
@@ -104,7 +106,7 @@ class Module:
         A ValueError from it is raised again as a ``LayerError``, which names its place in the net.
         ValueError, too, if there is no such child.
         """
-        child = vars(self).get(name)
+        child = vars(self).get(name) or dict(self.named_children()).get(name)
         if child is None:
             raise ValueError(f"call_child: {type(self).__name__} has no child named {name!r}")
         try:

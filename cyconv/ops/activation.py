@@ -168,6 +168,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     Raises
     ------
     TypeError : x or the slope is no number
+    ValueError : the slope is not finite
 
     >>> import cyconv as cc
     >>> cc.ops.leaky_relu([-1.0, 2.0])
@@ -312,6 +313,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     Raises
     ------
     TypeError : x or alpha is no number
+    ValueError : alpha is not finite
 
     >>> import cyconv as cc
     >>> cc.ops.elu([-1.0, 2.0]).numpy().round(4)

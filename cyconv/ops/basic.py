@@ -259,6 +259,7 @@ def pow(a: Any, exponent: float) -> Tensor:
     Raises
     ------
     TypeError : the exponent is a tensor or an array, or a holds no numbers
+    ValueError : the exponent is not finite
 
     >>> import cyconv as cc
     >>> cc.ops.pow([1.0, 2.0, 3.0], 2)

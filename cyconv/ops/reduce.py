@@ -193,6 +193,7 @@ def argmax(a: Any, axis: int | None = None) -> Tensor:
     Raises
     ------
     ValueError : no such axis, or nothing to choose from
+    TypeError : a holds no numbers, or axis is no integer
 
     >>> import cyconv as cc
     >>> cc.ops.argmax([[1.0, 2.0], [4.0, 3.0]], axis=1)
@@ -215,6 +216,7 @@ def argmin(a: Any, axis: int | None = None) -> Tensor:
     Raises
     ------
     ValueError : no such axis, or nothing to choose from
+    TypeError : a holds no numbers, or axis is no integer
 
     >>> import cyconv as cc
     >>> cc.ops.argmin([[1.0, 2.0], [4.0, 3.0]], axis=1)

@@ -137,6 +137,7 @@ def transpose(a: Any, axes: Any = None) -> Tensor:
     Raises
     ------
     ValueError : axes are not those of a
+    TypeError : a holds no numbers, or an axis is no integer
 
     >>> import cyconv as cc
     >>> cc.ops.transpose(cc.zeros(2, 3, 4), (0, 2, 1)).shape
@@ -171,6 +172,7 @@ def flatten(a: Any) -> Tensor:
     Raises
     ------
     ValueError : fewer than two axes
+    TypeError : a holds no numbers
 
     >>> import cyconv as cc
     >>> cc.ops.flatten(cc.zeros(2, 3, 4, 5)).shape
@@ -196,7 +198,8 @@ def getitem(a: Tensor, index: Any) -> Tensor:
 
     Raises
     ------
-    IndexError : the index does not fit the shape
+    IndexError : the index does not fit the shape, or is none
+    TypeError : a holds no numbers
 
     >>> import cyconv as cc
     >>> cc.ops.getitem([1.0, 2.0, 3.0], [2, 0])
@@ -205,7 +208,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
     try:
         return apply(GetItem(_own(index_in(index, x))), x)
-    except (IndexError, OverflowError) as error:
+    except (IndexError, OverflowError, ValueError) as error:
         raise IndexError(f"index {index!r} of a tensor of shape {x.shape}: {error}") from None
 
 
