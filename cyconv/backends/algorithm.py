@@ -53,6 +53,7 @@ MANY_FILTERS, MANY_CHANNELS, MANY_BYTES = 32, 16, 20_000_000
 # weights for each pixel; otherwise pixels are its lanes
 PRODUCT_FILTERS, PRODUCT_WEIGHTS = 256, 32
 
+MOST_TAPS = 2**24  # of a filter, that the depthwise kernel counts
 MOST_PADDED = 8  # that a depthwise convolution may copy, relative to the pixels of input and output
 
 
@@ -75,7 +76,8 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     if product and (one_pixel or (many and channels >= least[1, 1])):
         return "dense", "a product of two matrices: lanes are channels"
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
-    if g.c == g.groups == g.f > 1 and fills and _padded(g) <= MOST_PADDED * (oh * ow + _pixels(g)):
+    pays = _padded(g, direction) <= MOST_PADDED * (oh * ow + _pixels(g))
+    if g.c == g.groups == g.f > 1 and fills and pays and math.prod(g.window.kernel) < MOST_TAPS:
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
     idle = _idle(g.n, vector)
     allowed = allows_winograd(g, direction) and char == "f"
@@ -146,15 +148,16 @@ def _pixels(g: Conv2dGeometry) -> int:
     return g.window.in_size[0] * g.window.in_size[1]
 
 
-def _padded(g: Conv2dGeometry) -> int:
-    """Pixels of the input and its padding, from the first to the last that an output reads.
+def _padded(g: Conv2dGeometry, direction: str) -> int:
+    """Pixels of what is read and its padding, from the first to the last that is read.
 
     They lie column by stride, and so in whole numbers of strides.
     """
     w = g.window
-    axes = zip(w.out_size, w.stride, w.kernel, w.dilation)
+    sizes, strides = (w.out_size, w.stride) if direction == "forward" else (w.in_size, (1, 1))
+    axes = zip(sizes, strides, w.kernel, w.dilation)
     rows, cols = ((o - 1) * s + (k - 1) * d + 1 for o, s, k, d in axes)
-    return rows * -(-cols // w.stride[1]) * w.stride[1]
+    return rows * -(-cols // strides[1]) * strides[1]
 
 
 def allows_winograd(g: Conv2dGeometry, direction: str = "forward") -> bool:

@@ -31,9 +31,11 @@ def describe() -> list[tuple[str, str]]:
     ]
 
 
-def threads_for(numbers: int) -> int:
-    """Threads for reading and writing so many."""
-    return config.get_num_threads() if numbers >= SERIAL_BELOW and _openmp else 1
+def threads_for(numbers: int, most: int | None = None) -> int:
+    """Threads for reading and writing so many: ``most``, those that are set now if not given."""
+    if numbers < SERIAL_BELOW or not _openmp:
+        return 1
+    return config.get_num_threads() if most is None else most
 
 
 def as_batch_last(a: Array) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import config
 from ..geometry import Conv2dGeometry
+from . import cpu_numpy
 from .algorithm import allows_winograd, choose_width, lanes_are_tiles, spreads_output_tiles
 from .capture import call, constant, constant_and_scratch, not_caught, prepare
 from .cpu_cython_arrays import (
@@ -51,24 +52,36 @@ def _choose(g: Conv2dGeometry, char: str, algo: str, direction: str) -> tuple[st
 
 @lru_cache(maxsize=4096)
 def _plan(g: Conv2dGeometry, char: str, algo: str, direction: str, threads: int) -> Any:
-    """How a convolution runs; ``threads``, those set now, are there as what it depends on."""
+    """How a convolution runs, with at most so many threads."""
     chosen, name, _ = _choose(g, char, algo, direction)
     kernels = sets[chosen][char]
     if direction == "weight_grad":
         by_weights = {"dense": _MatrixProduct, "winograd": _TileProducts}
-        return by_weights.get(name, _PixelProducts)(kernels, g)
+        if name not in by_weights and _PixelProducts(kernels, g, 1).scratch > _most_scratch(g):
+            return _Reference(g)
+        return by_weights.get(name, _PixelProducts)(kernels, g, threads)
     transposed = direction == "input_grad"
     if name == "dense":
-        return _Dense(kernels, g)
+        return _Dense(kernels, g, threads)
     if name == "winograd":
         spread = transposed and spreads_output_tiles(g, kernels.conv.lanes // 2)
-        return _SpreadTiles(kernels, g) if spread else _Tiles(kernels, g, transposed)
-    return _Panels(kernels, g, transposed, name)
+        if spread:
+            return _SpreadTiles(kernels, g, threads)
+        return _Tiles(kernels, g, transposed, threads)
+    return _Panels(kernels, g, transposed, name, threads)
 
 
-def _threads(g: Conv2dGeometry) -> int:
-    numbers = math.prod(g.x_shape) + math.prod(g.w_shape) + math.prod(g.out_shape)
-    return threads_for(max(numbers, g.macs // MACS_EACH))
+def _numbers(g: Conv2dGeometry) -> int:
+    return math.prod(g.x_shape) + math.prod(g.w_shape) + math.prod(g.out_shape)
+
+
+def _threads(g: Conv2dGeometry, most: int) -> int:
+    return threads_for(max(_numbers(g), g.macs // MACS_EACH), most)
+
+
+def _most_scratch(g: Conv2dGeometry) -> int:
+    """Numbers of scratch of one thread that are still in proportion to the work."""
+    return 64 * _numbers(g) + 2**22
 
 
 # ------------------------------------------------------------------ forward, and by the input
@@ -108,8 +121,8 @@ class _Dense:
 
     scratch = 0
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.module, self.threads = kernels.dense, _threads(g)
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
+        self.module, self.threads = kernels.dense, _threads(g, threads)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         w, b = constant(w), constant(b)
@@ -120,8 +133,15 @@ class _Dense:
 class _Panels:
     """Lanes of images or pixels, read in place or from copies; a depthwise kernel's of all."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool, name: str):
-        window, self.conv, self.threads = g.window, kernels.conv, _threads(g)
+    def __init__(
+        self,
+        kernels: SimpleNamespace,
+        g: Conv2dGeometry,
+        transposed: bool,
+        name: str,
+        threads: int,
+    ):
+        window, self.conv, self.threads = g.window, kernels.conv, _threads(g, threads)
         taps, filters = math.prod(window.kernel), g.f // g.groups
         read, written = g.c // g.groups, filters
         shapes = g.x_shape, g.out_shape
@@ -135,7 +155,7 @@ class _Panels:
         self.scratch = self.module.scratch_size(*shapes, *self.how, self.threads)
         self.packed = self.conv.packed_size(g.groups, written, read * taps)[0]
         by_tap = self.conv.by_tap(transposed, direct, window.stride)
-        packers = threads_for(math.prod(g.w_shape))
+        packers = threads_for(math.prod(g.w_shape), threads)
         self.layout = (g.groups, written, read, taps, transposed, by_tap, packers)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
@@ -148,8 +168,8 @@ class _Panels:
 class _Tiles:
     """Winograd's method, with tiles of what is written."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool):
-        self.winograd, self.threads = kernels.winograd, _threads(g)
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool, threads: int):
+        self.winograd, self.threads = kernels.winograd, _threads(g, threads)
         side, stride, (top, _, left, _) = g.window.kernel[0], g.window.stride[0], g.window.padding
         read, written, size = g.c, g.f, g.window.out_size
         if transposed:  # a correlation with the turned kernel
@@ -160,7 +180,7 @@ class _Tiles:
         sizes = (g.n, read, written, *size, *method)
         self.scratch = self.winograd.scratch_size(*sizes, self.tiles, self.threads)
         self.packed = self.winograd.packed_size(read, written, side, stride)
-        packers = threads_for(math.prod(g.w_shape))
+        packers = threads_for(math.prod(g.w_shape), threads)
         self.layout = (written, read, side, stride, transposed, False, packers)
         self.how = (top, left, *method, self.tiles)
 
@@ -174,14 +194,14 @@ class _Tiles:
 class _SpreadTiles:
     """Winograd's method for a gradient by the input, with tiles of dout."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
         self.pack, self.module = kernels.winograd.pack_weights, kernels.winograd_input_grad
-        self.threads = _threads(g)
+        self.threads = _threads(g, threads)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
         size = self.module.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
         self.scratch = size * self.threads
         self.packed = kernels.winograd.packed_size(g.f, g.c, side, 1)
-        self.layout = (g.c, g.f, side, 1, True, True, threads_for(math.prod(g.w_shape)))
+        self.layout = (g.c, g.f, side, 1, True, True, threads_for(math.prod(g.w_shape), threads))
         self.place = top, left, side
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
@@ -208,8 +228,8 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
 class _MatrixProduct:
     """Of 1x1 kernels: a product of two matrices, lanes are channels."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.dense, self.threads = kernels.dense, _threads(g)
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
+        self.dense, self.threads = kernels.dense, _threads(g, threads)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         (room,) = scratch((self.dense.scratch_size(x, dout),), x.dtype)
@@ -219,8 +239,8 @@ class _MatrixProduct:
 class _TileProducts:
     """Winograd's method: for each point of the tiles a product of two matrices."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.winograd, threads = kernels.winograd_weight_grad, _threads(g)
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
+        self.winograd, threads = kernels.winograd_weight_grad, _threads(g, threads)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
         self.scratch = self.winograd.scratch_size(g.n, g.c, g.f, *g.window.out_size, side, threads)
         self.how = top, left, side, threads
@@ -233,11 +253,22 @@ class _TileProducts:
 class _PixelProducts:
     """Lanes are images and output pixels, summed up at the end."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry):
-        self.kernel, self.threads = kernels.conv_weight_grad, _threads(g)
+    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
+        self.kernel, self.threads = kernels.conv_weight_grad, _threads(g, threads)
         self.how = (g.groups, *sliding(g.window))
         self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how, self.threads)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
         (room,) = scratch((self.scratch,), x.dtype)
         call(self.kernel.weight_grad, x, dout, dw, room, *self.how, self.threads)
+
+
+class _Reference:
+    """NumPy's way: where kernels reach far, the copy that lanes read would be out of proportion."""
+
+    def __init__(self, g: Conv2dGeometry):
+        self.g = g
+
+    def fill(self, x: Array, dout: Array, dw: Array) -> None:
+        not_caught()
+        dw[...] = cpu_numpy.conv2d_weight_grad(x, dout, self.g).reshape(-1)

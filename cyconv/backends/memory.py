@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -101,11 +102,14 @@ def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
     """1-d arrays of these sizes for one kernel call; the thread's next one gets the same memory."""
     if _state.arena is not None or sum(counts) * dtype.itemsize > SCRATCH:
         return [aligned_empty((count,), dtype) for count in counts]
-    if _state.scratch is None:
-        _state.scratch = np.empty(SCRATCH, BYTE)
+    # in use still, if we are in a signal handler or a finaliser that came in between
+    whole, _state.scratch = _state.scratch, None
+    if whole is None or sys.getrefcount(whole) > 2:
+        whole = np.empty(SCRATCH, BYTE)
+    _state.scratch = whole
     begin, arrays = 0, []
     for count in counts:
-        arrays.append(np.ndarray((count,), dtype, _state.scratch, begin))
+        arrays.append(np.ndarray((count,), dtype, whole, begin))
         begin += count * dtype.itemsize
     return arrays
 

@@ -70,12 +70,13 @@ cdef inline Py_ssize_t points_of(const int method) noexcept nogil:
 
 cdef inline int check_tiles(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel,
-    Py_ssize_t stride, Py_ssize_t most,
+    Py_ssize_t stride,
 ) except -1:
-    # sizes for which no product leaves 64 bits: fewer than `most` images, rows and columns
+    # sizes for which no product leaves 64 bits
     if not ((kernel == 3 or kernel == 5 or (kernel == 7 and stride == 2)) and 1 <= stride <= 2):
         raise ValueError(f"kernel: winograd does not take {kernel}x{kernel} kernels, stride {stride}")
-    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= most:
+    if min(n, c, f, oh, ow) < 1 or max(c, f) >= 2**24 or max(n, oh, ow) >= 2**40 \
+            or <double>n * (oh + 16) * (ow + 16) >= 2.0**50:
         raise ValueError("kernel: winograd got a size out of range")
     return 0
 

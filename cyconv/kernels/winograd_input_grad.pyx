@@ -163,7 +163,7 @@ cdef Spread spread_of(
 ) except *:
     cdef Spread p
     cdef Py_ssize_t batches
-    check_tiles(n, c, f, oh, ow, kernel, 1, 2**40)
+    check_tiles(n, c, f, oh, ow, kernel, 1)
     check_threads(threads)
     p.d.c = f
     p.blocks = (c + MR_MAX - 1) // MR_MAX

@@ -221,7 +221,7 @@ cdef Problem problem_of(
 ) except *:
     cdef Problem p
     cdef Py_ssize_t per_step, size
-    check_tiles(n, c, f, oh, ow, kernel, 1, 2**20)
+    check_tiles(n, c, f, oh, ow, kernel, 1)
     p.x.c, p.d.c = c, f
     p.blocks = (c + WIDTH - 1) // WIDTH
     p.lanes = (c + VLEN - 1) // VLEN * VLEN
