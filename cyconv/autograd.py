@@ -297,6 +297,12 @@ def leaves_of(root: Tensor) -> list[Tensor]:
     return [target for target in found if not isinstance(target, Node)]
 
 
+def uses_of(root: Tensor) -> set[Uses]:
+    """What the graph that ends in ``root`` still needs."""
+    nodes = [target for target in _count_uses(source_of(root)) if isinstance(target, Node)]
+    return {uses for node in nodes for uses in node.kept}
+
+
 def _backward_of(
     target: Node, dout: Array, gradients: dict[Any, Array], waiting: dict[Any, int]
 ) -> tuple[Array | None, ...]:

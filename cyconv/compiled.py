@@ -122,6 +122,10 @@ def compile(net: Module, example: Any) -> Compiled:
     """
     module_in("compile: net", net)
     sample = as_tensor(example)
+    if not isinstance(example, Tensor):  # goes where the net is, as when it is called
+        sample = sample.to(next((p.device for p in net.parameters()), "cpu"))
+    with autograd.pause(train=False):
+        net(sample)  # what a layer refuses it refuses here: not all of them are in the program
     folded = fold_batch_norm(net)
     compiled = _in_parts(folded, sample)
     if compiled is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from .backends.capture import Capture, capturing
 from .backends.memory import memory_from
 from .config import get_num_threads
 from .creation import as_tensor
-from .nn import Module
+from .nn import Module, Parameter
 from .nn.containers import module_in
 from .program import Trace, agrees, lock_of, not_pickled
 from .tensor import Tensor
@@ -153,31 +152,48 @@ class _State:
     """What a net's programs depend on besides the input's shape."""
 
     def __init__(self, net: Module):
-        places: list[Any] = [vars(module).values() for module in net.modules()]
-        for attributes in tuple(places):
-            _has_part(attributes, places)
         # the things are kept, so that no other object can take the place of one of them
-        self._held = [(place, tuple(place)) for place in places]
-        tensors = [t for _, things in self._held for t in things if isinstance(t, Tensor)]
-        self._tensors = [(t, t.data, t._grad_mode) for t in tensors]
+        self._held = [(place, tuple(place), whole) for place, whole in _places(net)]
+        self.tensors = _tensors(net)
+        self._data = [(t.data, t._grad_mode) for t in self.tensors]
 
     def holds(self) -> bool:
-        for place, things in self._held:
-            if len(place) != len(things) or not all(map(operator.is_, place, things)):
+        for place, things, whole in self._held:
+            grown = len(place) - len(things)
+            if grown < 0 or (grown and whole) or not all(map(operator.is_, place, things)):
                 return False
-        return all(t.data is data and t._grad_mode == mode for t, data, mode in self._tensors)
+        return all(
+            t.data is data and t._grad_mode == mode
+            for t, (data, mode) in zip(self.tensors, self._data)
+        )
 
 
-def _has_part(values: Iterable[Any], found: list[Any]) -> bool:
-    """Whether a module or tensor is in there, however deep; ``found`` gets the lists and dicts."""
-    has = False
-    for value in values:
-        inner = value.values() if isinstance(value, dict) else value
-        if isinstance(value, (list, tuple, dict)) and _has_part(inner, found):
-            found.append(inner)
-            has = True
-        has = has or isinstance(value, (Module, Tensor))
-    return has
+def _places(net: Module) -> list[tuple[Any, bool]]:
+    """The attributes of all modules, lists and dicts in there, however deep, as what they hold now.
+
+    And whether all of it matters; to a list without modules and tensors more may be added, as to a
+    record of losses.
+    """
+    found: dict[int, tuple[Any, bool]] = {}
+
+    def look(thing: Any) -> None:
+        is_module = isinstance(thing, Module)
+        place = vars(thing).values() if is_module else thing
+        place = place.values() if isinstance(place, dict) else place
+        whole = is_module or any(isinstance(inner, (Module, Tensor)) for inner in place)
+        found[id(thing)] = place, whole
+        for inner in tuple(place):
+            if isinstance(inner, (Module, list, tuple, dict)) and id(inner) not in found:
+                look(inner)
+
+    look(net)
+    return list(found.values())
+
+
+def _tensors(net: Module) -> list[Tensor]:
+    """All in there, those under private names, too."""
+    tensors = {id(t): t for place, _ in _places(net) for t in place if isinstance(t, Tensor)}
+    return list(tensors.values())
 
 
 class _Pass(Op):
@@ -185,11 +201,12 @@ class _Pass(Op):
 
     any_layout = True
 
-    def __init__(self, passes: _Passes):
+    def __init__(self, passes: _Passes, graph: Tensor | None):
         self.passes = passes
+        self.graph = graph  # of the first batch: the net's output, recorded
 
     def backward(self, dout: Array) -> tuple[Array | None, ...]:
-        return self.passes.backward(dout)
+        return self.passes.backward(dout, self.graph)
 
 
 class _Passes:
@@ -201,7 +218,6 @@ class _Passes:
         self._training = autograd.is_training()
         self._trace = Trace(Capture(frozen=False))
         self._now: Any = None  # weakly, the _Pass that needs the memory as it is
-        self._graph: Tensor | None = None  # until the first backward: the net's output, recorded
 
     def __del__(self) -> None:
         # parameters keep the last gradients, which keep the arena, but not what else is in there
@@ -215,27 +231,29 @@ class _Passes:
         return self.ready and self._state.holds()
 
     def forward(self, x: Tensor) -> Any:
+        graph = None
         if self.ready:
             self._copy(x.data, self._input)
             self._forward()
         else:
-            out = self._first_forward(x)
-            if out is not self._graph:
-                return out
-        current = _Pass(self)
+            graph = self._first_forward(x)
+            if not isinstance(graph, Tensor) or autograd.source_of(graph) is None:
+                return graph  # nothing to train
+        current = _Pass(self, graph)
         self._now = weakref.ref(current)
         out = Tensor(self._output.copy(order="K"))
-        kept = [leaf._uses for leaf in self._leaves]
-        out._node = Node(current, tuple(self._leaves), kept)
+        out._node = Node(current, tuple(self._leaves), self._uses)
         return out
 
-    def backward(self, dout: Array) -> tuple[Array | None, ...]:
-        self._now = None
-        self._copy(dout, self._head)
-        if self.ready:
+    def backward(self, dout: Array, graph: Tensor | None) -> tuple[Array | None, ...]:
+        try:
+            self._copy(dout, self._head)
+            if graph is not None:
+                return self._first_backward(graph)
             self._backward()
             return self._grads
-        return self._first_backward()
+        finally:  # until then another thread finds it busy
+            self._now = None
 
     # ------------------------------------------------------------------ the first batch
 
@@ -249,17 +267,20 @@ class _Passes:
             with autograd.traced_by(self._trace):
                 out = self._net(Tensor(self._input))
             if not isinstance(out, Tensor) or autograd.source_of(out) is None:
-                return out  # nothing to train
-            self._output, self._graph = out.data, out
+                return out
+            self._output = out.data
             self._head = backend.empty(out.shape, out.dtype)
         self._forward = self._trace.take()
         self._leaves, self._state = autograd.leaves_of(out), _State(self._net)
+        # the net's tensors that must not be written to before backward
+        kept = autograd.uses_of(out) | {leaf._uses for leaf in self._leaves}
+        own = {t._uses: None for t in (*self._leaves, *self._state.tensors)}
+        self._uses = [uses for uses in own if uses in kept]
         return out
 
-    def _first_backward(self) -> tuple[Array | None, ...]:
-        graph, self._graph = self._graph, None
+    def _first_backward(self, graph: Tensor) -> tuple[Array | None, ...]:
         with capturing(self._trace.capture), autograd.traced_by(self._trace):
-            grads = autograd.gradients_of(graph, self._head)  # type: ignore[arg-type]
+            grads = autograd.gradients_of(graph, self._head)
         self._backward = self._trace.take()
         self._grads = tuple([grads.get(leaf) for leaf in self._leaves])
         first = tuple([None if grad is None else grad.copy(order="K") for grad in self._grads])
@@ -303,7 +324,8 @@ def _random_state() -> Any:
 
 
 def _buffers(net: Module) -> list[tuple[Tensor, Array]]:
-    return [(tensor, tensor.data.copy()) for _, tensor in net.named_buffers()]
+    tensors = [t for t in _tensors(net) if not isinstance(t, Parameter)]
+    return [(tensor, tensor.data.copy()) for tensor in tensors]
 
 
 def _restore(state: Any, buffers: list[tuple[Tensor, Array]]) -> None:

@@ -88,6 +88,7 @@ class Trace:
     def __init__(self, capture: Capture):
         self.capture = capture
         self._pieces: list[Any] = []  # tasks and callables
+        self._repeated: set[Op] = set()  # whose forward is called again, and keeps new arrays then
 
     def take(self) -> Program:
         """What was noted since the last call."""
@@ -99,6 +100,7 @@ class Trace:
         tasks = self.capture.take()
         if not is_view(op, inputs, out):
             if not (op.kernel_inputs and tasks):
+                self._repeated.add(op)
                 tasks = (forward(op, [t.data for t in inputs], out),)
             self._pieces += tasks
 
@@ -107,11 +109,11 @@ class Trace:
     ) -> tuple[Array | None, ...]:
         """Called after each op's backward; gives the gradients that are needed, as arrays."""
         tasks = self.capture.take()
-        arrays = [np.asarray(g) if isinstance(g, np.generic) else g for g in grads]
-        grads = tuple([g if needed else None for g, needed in zip(arrays, op.needs)])
+        arrays = [_own(g, arguments[0]) if needed else None for g, needed in zip(grads, op.needs)]
+        grads = tuple(arrays)
         new = [g for g in grads if g is not None and not np.may_share_memory(g, arguments[0])]
         if new or tasks:
-            if not (op.kernel_backward and tasks):
+            if not (op.kernel_backward and tasks) or op in self._repeated:
                 tasks = (backward(op, arguments, grads),)
             self._pieces += tasks
         return grads
@@ -150,6 +152,14 @@ def _close(found: Array | None, expected: Array | None) -> bool:
         return True
     scale = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
     return np.allclose(found, expected, rtol=0, atol=1e-4 * scale, equal_nan=True)
+
+
+def _own(grad: Any, dout: Array) -> Array | None:
+    """A gradient as an array, which can be written to unless it is part of ``dout``."""
+    array = np.asarray(grad) if isinstance(grad, np.generic) else grad
+    if array is None or array.flags.writeable or np.may_share_memory(array, dout):
+        return array
+    return array.copy(order="K")
 
 
 def is_view(op: Op, inputs: tuple[Tensor, ...], out: Tensor) -> bool:

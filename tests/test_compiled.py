@@ -351,3 +351,32 @@ def test_programs_stay_in_their_process(copied: Callable[[Any], Any]) -> None:
     for program in (cc.compile(net, cc.zeros(4, 3)), cc.compile_training(net)):
         with pytest.raises(TypeError, match="cannot be copied or pickled; compile a copy"):
             copied(program)
+
+
+def test_a_layer_whose_forward_was_replaced_is_not_folded() -> None:
+    cc.seed(0)
+    for at in (0, 1, None):
+        net, x = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)), cc.randn(4, 2, 6, 6)
+        net[1].running_mean[...] = 3.0
+        layer = net if at is None else net[at]
+        whole = layer.forward
+        layer.forward = lambda x, *more, whole=whole: whole(x, *more) * 2.0 + 7.0
+        np.testing.assert_allclose(cc.compile(net, x)(x).numpy(), net(x).numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ((nn.Conv2d(4, 5, 3), nn.BatchNorm2d(1)), (8, 4, 6, 6)),
+        ((nn.Conv2d(4, 1, 3), nn.BatchNorm2d(5)), (8, 4, 6, 6)),
+        ((nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5)), (4, 6, 6)),
+        ((nn.Linear(6, 5), nn.BatchNorm1d(5)), (8, 4, 6, 6)),
+    ],
+)
+def test_what_the_net_refuses_is_refused(layers: Any, shape: tuple[int, ...]) -> None:
+    net, x = nn.Sequential(*layers), cc.ones(*shape)
+    with pytest.raises(ValueError) as said:
+        net(x)
+    with pytest.raises(ValueError) as found:
+        cc.compile(net, x)
+    assert str(found.value) == str(said.value)

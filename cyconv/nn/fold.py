@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .containers import Residual, Sequential
+from .containers import Residual, Sequential, _is_plain
 from .conv import Conv2d, Linear
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d
@@ -33,10 +33,10 @@ def fold_batch_norm(net: Module) -> Module:
       (0): Linear(4, 2)
     )
     """
-    if type(net) is Residual:
+    if isinstance(net, Residual) and _is_plain(net, Residual):
         shortcut = None if net.shortcut is None else fold_batch_norm(net.shortcut)
         return Residual(fold_batch_norm(net.body), shortcut, net.activation)
-    if type(net) is not Sequential:
+    if not (isinstance(net, Sequential) and _is_plain(net, Sequential)):
         return net
     layers: dict[str, Module] = {}  # by the names that they have in the net, which errors tell
     last = ""
@@ -52,7 +52,7 @@ def fold_batch_norm(net: Module) -> Module:
 
 def _folds(layer: Module, norm: Module) -> bool:
     pairs = ((Conv2d, BatchNorm2d), (Linear, BatchNorm1d))
-    return (type(layer), type(norm)) in pairs
+    return any(_is_plain(layer, first) and _is_plain(norm, second) for first, second in pairs)
 
 
 def _folded(layer: Any, norm: Any) -> Module:
