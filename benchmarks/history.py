@@ -51,6 +51,8 @@ def keep(path: Path, folder: Path = FOLDER) -> Path:
     run = curated(json.loads(path.read_text()), processor())
     folder.mkdir(exist_ok=True)
     kept = folder / f"{run.date[:10]}-{run.commit}.json"
+    if kept.exists() and json.loads(kept.read_text())["machine"] != run.machine:
+        raise SystemExit(f"{kept} is another machine's run of that commit; rename it first")
     kept.write_text(json.dumps(run._asdict(), indent=1) + "\n")
     return kept
 

@@ -70,13 +70,18 @@ def gradcheck(
         raise TypeError(f"gradcheck: inputs must be a list of arrays, got {shown(inputs)}")
     if not callable(function):
         raise TypeError(f"gradcheck: function must be callable, got {function!r}")
-    arrays = []
+    arrays, devices = [], []
     for i, given in enumerate(inputs):
-        array = as_tensor(given, np.float64).numpy()
-        if array.dtype != np.float64:
-            raise TypeError(f"gradcheck: input {i} must be float64, got {array.dtype}")
-        arrays.append(array.copy())
-    tensors = [Tensor(array.copy()).attach_grad() for array in arrays]
+        tensor = as_tensor(given, np.float64)
+        if tensor.dtype != np.float64:
+            raise TypeError(f"gradcheck: input {i} must be float64, got {tensor.dtype}")
+        arrays.append(tensor.numpy().copy())
+        devices.append(tensor.device)
+
+    def copies() -> list[Tensor]:
+        return [Tensor(array.copy()).to(device) for array, device in zip(arrays, devices)]
+
+    tensors = [tensor.attach_grad() for tensor in copies()]
     with autograd.record(train):
         out = function(*tensors)
     if not isinstance(out, Tensor):
@@ -87,7 +92,7 @@ def gradcheck(
 
     def value() -> float:
         with autograd.train_mode() if train else autograd.predict_mode():
-            result = function(*[Tensor(array.copy()) for array in arrays])
+            result = function(*copies())
         return float((result.numpy() * weights).sum())
 
     for i, (array, tensor) in enumerate(zip(arrays, tensors)):

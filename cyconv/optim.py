@@ -72,8 +72,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     most = number("clip_grad_norm: max_norm", max_norm, ABOVE_0)
     found = parameters_in("clip_grad_norm", params)
     grads = [param.grad.data for param in found if param.grad is not None]
-    squares = [(grad.astype("float64") ** 2).sum().item() for grad in grads]
-    norm = math.sqrt(sum(squares))
+    squares = [(grad.astype("float64") ** 2).sum() for grad in grads]
+    norm = math.sqrt(float(sum(squares)))  # which waits for a GPU, once
     if most < norm < math.inf:
         for grad in grads:
             grad *= grad.dtype.type(most / norm)

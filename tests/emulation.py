@@ -131,7 +131,7 @@ class ndarray:
         return lambda *args, **options: _wrapped(method(*_plain(args), **_plain(options)), self)
 
 
-METHODS = {"sum", "max", "min", "mean", "argmax", "any", "all"}
+METHODS = {"sum", "max", "min", "mean", "argmax", "argmin", "any", "all"}
 METHODS |= {"astype", "copy", "squeeze", "swapaxes", "view"}
 
 

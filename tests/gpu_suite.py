@@ -38,7 +38,15 @@ def net_and_batches() -> tuple[Any, list[Any]]:
     cc.seed(3)
     nn = cc.nn
     net = nn.Sequential(
-        *(nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+        nn.Residual(
+            nn.Sequential(
+                *(nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+                *(nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)),
+            ),
+            activation=nn.ReLU(),
+        ),
+        nn.MaxPool2d(2),
         *(nn.Conv2d(6, 6, 3, groups=6), nn.ReLU(), nn.AvgPool2d(2, stride=1)),
         *(nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.Dropout(0.25), nn.Flatten()),
         nn.Linear(8 * 3 * 3, 5),

@@ -218,3 +218,13 @@ def test_any_bytes_give_one_clear_error(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any"
     refused(path, len(data).to_bytes(8, "little") + data if header else data)
+
+
+def test_another_dtype_of_the_same_bytes_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save_arrays(path, {"w": np.arange(6, dtype=np.float32)})
+    data = path.read_bytes()
+    assert data.count(b'"F32"') == 1
+    path.write_bytes(data.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load_arrays(path)

@@ -133,6 +133,52 @@ def test_what_comes_from_the_cpu_goes_where_the_input_is(op: Callable[[Any], Any
         assert_allclose(there, here, rtol=1e-6, atol=1e-7)
 
 
+AGAIN = [
+    lambda t: cc.ops.minimum(t, 0.5),
+    lambda t: cc.ops.minimum(0.5, t) + cc.ops.maximum([[0.1, 0.2, 0.3]], t),
+    lambda t: cc.ops.abs(-t) * cc.ops.clip(t, -0.5, 0.5),
+    lambda t: cc.ops.cast(t, "float64").sum(),
+    lambda t: cc.ops.pad2d(t.reshape(1, 2, 2, 3), 1),
+    lambda t: cc.ops.stack([t, t.min(axis=0) - t]),
+    lambda t: t * (t.argmin(axis=0) + t.argmax(axis=0)).astype("float32"),
+]
+
+
+@pytest.mark.parametrize("op", AGAIN)
+def test_operations_that_no_other_test_runs_there(op: Callable[[Any], Any]) -> None:
+    test_what_comes_from_the_cpu_goes_where_the_input_is(op)
+
+
+def test_clipping_waits_once_and_weights_never() -> None:
+    net, x = cc.nn.Linear(3, 4).to("cuda"), cc.randn(5, 3).to("cuda")
+    here = cc.nn.Linear(3, 4)
+    here.load_state_dict(net.state_dict())
+    labels = np.array([0, 1, 2, 3, 0])
+    emulation.waits.clear()
+    with cc.record():
+        loss = cc.ops.cross_entropy(net(x), labels, weight=(1.0, 2.0, 3.0, 4.0))
+    loss.backward()
+    assert emulation.waits == []
+    norm = cc.optim.clip_grad_norm(net.parameters(), 0.01)
+    assert len(emulation.waits) == 1
+    with cc.record():
+        loss = cc.ops.cross_entropy(here(x.to("cpu")), labels, weight=(1.0, 2.0, 3.0, 4.0))
+    loss.backward()
+    assert norm == pytest.approx(cc.optim.clip_grad_norm(here.parameters(), 0.01), rel=1e-5)
+    assert_allclose(net.weight.grad.numpy(), here.weight.grad.numpy(), rtol=1e-4)
+
+
+def test_gradcheck_stays_where_the_inputs_are() -> None:
+    devices = set()
+
+    def square(x: Any) -> Any:
+        devices.add(x.device)
+        return x * x
+
+    assert cc.gradcheck(square, [cc.tensor([1.0, 2.0], "float64", "cuda")])
+    assert devices == {"cuda"}
+
+
 def test_winners_are_where_the_input_is() -> None:
     x = cc.tensor(np.arange(16.0).reshape(1, 1, 4, 4), "float32", "cuda")
     winners = cc.ops.max_pool2d(x, 2, return_indices=True)[1]

@@ -52,3 +52,16 @@ def test_the_kept_runs_are_well_formed() -> None:
     if history.load():
         pytest.importorskip("matplotlib")
         assert history.plot(history.load()).axes[0].lines
+
+
+def test_another_machines_run_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(report(1.0)))
+    monkeypatch.setattr(history, "processor", lambda: "one")
+    kept = history.keep(path, tmp_path / "kept")
+    assert history.keep(path, tmp_path / "kept") == kept  # again, of the same machine
+    monkeypatch.setattr(history, "processor", lambda: "another")
+    with pytest.raises(SystemExit, match="another machine's run"):
+        history.keep(path, tmp_path / "kept")

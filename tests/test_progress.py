@@ -9,7 +9,7 @@ import pytest
 from test_train import loader, sgd, small_net
 
 from cyconv import progress as progress_module
-from cyconv.train import fit
+from cyconv.train import Progress, fit
 
 
 def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +58,11 @@ def test_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     net = small_net()
     assert fit(net, loader(), optimizer=sgd(net)).losses
+
+
+def test_the_time_before_counts() -> None:
+    net = small_net()
+    start = Progress(batch=2, images=16, seconds=100.0)
+    row = fit(net, loader(), optimizer=sgd(net), start=start, progress=False).rows[0]
+    assert 100 < row.seconds < 200
+    assert row.images_per_second < 1

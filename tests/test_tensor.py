@@ -200,3 +200,15 @@ def test_no_new_attributes() -> None:
 def test_two_numbers_are_added_and_rectified() -> None:
     assert cc.ops.add(1.0, 2.0, activation="relu").item() == 3
     assert cc.ops.add(cc.tensor(-3.0), 2.0, activation="relu").item() == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extremes_with_numbers_lists_and_arrays(dtype: str) -> None:
+    x = cc.tensor([1.0, 5.0], dtype)
+    for other in (3.0, [3.0, 3.0], np.full(2, 3.0), np.float32(3), cc.tensor(3.0, dtype)):
+        for pair in ((x, other), (other, x)):
+            low, high = cc.ops.minimum(*pair), cc.ops.maximum(*pair)
+            assert (low.tolist(), high.tolist()) == ([1, 3], [3, 5])
+            assert low.dtype == high.dtype == dtype
+    with pytest.raises(TypeError, match=r"^minimum"):
+        cc.ops.minimum(cc.ones(2), cc.ones(2, dtype="float64"))

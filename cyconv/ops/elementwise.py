@@ -138,7 +138,8 @@ def minimum(a: Any, b: Any) -> Tensor:
     >>> cc.ops.minimum([1.0, 5.0], 3.0)
     tensor([1., 3.])
     """
-    return neg(maximum(neg(a), neg(b)))
+    x, y = operands("minimum", a, b)
+    return neg(apply(Maximum(), neg(x), neg(y)))
 
 
 def exp(a: Any) -> Tensor:

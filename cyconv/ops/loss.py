@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arguments import integer, number, shown
 from ..autograd import Array, Op
-from ..backends import as_array, backend_of, beside, first_where, namespace_of
+from ..backends import as_array, backend_of, beside, first_where, namespace_of, summed
 from ..tensor import Tensor, apply
 from .activation import _sigmoid
 from .inputs import on_one_device, tensor_in, tensors_in
@@ -138,7 +138,7 @@ def cross_entropy(
     target = _label_array(op, labels)
     if isinstance(labels, Tensor) and labels.device != tensor.device:
         on_one_device(op, {"logits": tensor, "labels": labels}, [tensor, labels])
-    total = None  # what the mean divides by, if not the number of losses
+    total: Any = None  # what the mean divides by, if not the number of losses
     if target.shape == tensor.shape and target.dtype.kind == "f":
         if ignored >= 0:
             raise ValueError(f"{op}: probabilities have no ignore_index, got {ignore_index!r}")
@@ -156,7 +156,7 @@ def cross_entropy(
             counts = np.ones(numbers.shape, bool) if counts is None else counts
             factors = np.ones(rows.shape[1], rows.dtype) if factors is None else factors
             counts, factors = beside(counts, rows.data), beside(factors, rows.data)
-            total = factors[numbers][counts].sum().item()
+            total = Tensor(namespace_of(factors).asarray(summed(factors[numbers] * counts)))
             losses = apply(WeightedCrossEntropy(numbers, counts, factors, smoothing), rows)
     if reduction == "none":
         return losses.reshape(shape)

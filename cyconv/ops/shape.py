@@ -206,8 +206,9 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     tensor([3., 1.])
     """
     x = a if isinstance(a, Tensor) else tensor_in("getitem", "input", a)
+    wanted = _own(index_in(index, x))
     try:
-        return apply(GetItem(_own(index_in(index, x))), x)
+        return apply(GetItem(wanted), x)
     except (IndexError, OverflowError, ValueError) as error:
         raise IndexError(f"index {index!r} of a tensor of shape {x.shape}: {error}") from None
 
