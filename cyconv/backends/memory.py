@@ -132,13 +132,12 @@ def _memory(size: int) -> np.ndarray:
 
 def _take(free: dict[int, list[mmap.mmap]], size: int) -> mmap.mmap | None:
     """A free block of this size, or the smallest larger one that would not waste half of itself."""
-
-    def fitting() -> Iterator[int]:
-        yield size
-        yield from sorted(s for s in list(free) if size < s < 2 * size)
-
-    for fit in fitting():
-        with suppress(KeyError, IndexError):  # no look before: other threads take blocks as well
+    try:
+        return free[size].pop()
+    except (KeyError, IndexError):  # no look before: other threads take blocks as well
+        larger = sorted(s for s in list(free) if size < s < 2 * size)
+    for fit in larger:
+        with suppress(KeyError, IndexError):
             return free[fit].pop()
     return None
 

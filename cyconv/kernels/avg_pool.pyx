@@ -70,17 +70,17 @@ cdef void avg_row_of_one(
         dst[col] = dst[col] * (<real>1 / <real>(height * covered(&a.cols, col, a.right, a.padded)))
 
 
-cdef inline bint is_large(const Average* a) noexcept nogil:
-    return not a.rows.transposed and a.rows.kernel * a.cols.kernel > LARGE
-
-
-cdef void add_lines(
+cdef void average_lines(
     const Average* a, const real* plane, Py_ssize_t row, Py_ssize_t col, Py_ssize_t images, real* dst
 ) noexcept nogil:
-    # the sum over a large window, row by row of it, for some images
+    # of a large window, row by row of it, for some images
     cdef Py_ssize_t kh, kw, n
+    cdef Py_ssize_t height = covered(&a.rows, row, a.bottom, a.padded)
+    cdef real scale = <real>1 / <real>(height * covered(&a.cols, col, a.right, a.padded))
     cdef const real* src
     cdef real line[IMAGES]
+    for n in range(images):
+        dst[n] = 0
     for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
         for n in range(images):
             line[n] = 0
@@ -90,6 +90,22 @@ cdef void add_lines(
                 line[n] = line[n] + src[n]
         for n in range(images):
             dst[n] = dst[n] + line[n]
+    for n in range(images):
+        dst[n] = dst[n] * scale
+
+
+cdef void avg_row_of_large(
+    const Average* a, Py_ssize_t c, Py_ssize_t row, real* dst
+) noexcept nogil:
+    # as avg_row forward, for large windows
+    cdef const real* plane = a.src.data + c * a.src.stride
+    cdef Py_ssize_t col, n, images = a.dst.n
+    for col in range(a.dst.w):
+        n = 0
+        while n < images:
+            average_lines(
+                a, plane + n, row, col, min(images - n, <Py_ssize_t>IMAGES), dst + col * images + n)
+            n = n + IMAGES
 
 
 cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
@@ -100,8 +116,12 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
     cdef const real* src
     cdef real* dst
     cdef real scale = 1
-    if images == 1 and not a.rows.transposed and not is_large(a):
-        avg_row_of_one(a, c, row, a.dst.data + c * a.dst.stride + row * a.dst.w)
+    dst = a.dst.data + c * a.dst.stride + row * a.dst.w * images
+    if not a.rows.transposed and a.rows.kernel * a.cols.kernel > LARGE:
+        avg_row_of_large(a, c, row, dst)
+        return
+    if images == 1 and not a.rows.transposed:
+        avg_row_of_one(a, c, row, dst)
         return
     for col in range(a.dst.w):
         dst = a.dst.data + c * a.dst.stride + (row * a.dst.w + col) * images
@@ -110,11 +130,7 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
         if not a.rows.transposed:
             scale = <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
                                      * covered(&a.cols, col, a.right, a.padded))
-        n = 0
-        while is_large(a) and n < images:
-            add_lines(a, plane + n, row, col, min(images - n, <Py_ssize_t>IMAGES), dst + n)
-            n = n + IMAGES
-        for kh in range(first_k(&a.rows, row), 0 if is_large(a) else end_k(&a.rows, row)):
+        for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
             i = source(&a.rows, row, kh)
             if i < 0:
                 continue
