@@ -118,7 +118,8 @@ def compile_training(net: Module) -> CompiledTraining:
 
     Returns
     -------
-    ``CompiledTraining``: a callable in place of the net. Gradients are the same bits; the next
+    ``CompiledTraining``: a callable in place of the net. Gradients are the same bits, but for
+    weights that the loss reads besides the net, whose parts add up in another order. The next
     ``backward`` writes them into the same memory, so copy what is to be kept.
 
     Raises
@@ -285,6 +286,7 @@ class _Passes:
         self._grads = tuple([grads.get(leaf) for leaf in self._leaves])
         first = tuple([None if grad is None else grad.copy(order="K") for grad in self._grads])
         self._check()
+        self._state = _State(self._net)  # the net may keep something of each batch
         self.ready = True
         return first
 

@@ -200,7 +200,7 @@ def evaluate(net: Module, loader: Loader, *, loss: Loss = ops.cross_entropy) -> 
             losses = _tensor("evaluate", loss(out, y))
             total += losses.mean().item() * len(x)
             images += len(x)
-            labels = y.numpy() if isinstance(y, Tensor) else np.asarray(y)
+            labels = _in_numpy(y)
             logits = isinstance(out, Tensor) and out.ndim == 2
             classes = classes and logits and labels.ndim == 1 and labels.dtype.kind in "iu"
             if classes:
@@ -238,7 +238,7 @@ def predict(net: Module, images: Any, *, batch_size: int = EVALUATION_BATCH) -> 
     """
     module_in("predict: net", net)
     size = integer("predict: batch_size", batch_size, 1)
-    array = images.numpy() if isinstance(images, Tensor) else np.asarray(images)
+    array = _in_numpy(images)
     if array.dtype.name not in ("uint8", *FLOATS):
         raise TypeError(f"predict: images must be uint8, float32 or float64, got {array.dtype}")
     if array.ndim < 2:
@@ -304,7 +304,7 @@ def _pairs(where: str, loader: Iterable[Any], dtype: np.dtype) -> Iterator[tuple
                 f"{where}: a loader must give batches (x, y), got {type(batch).__name__}"
             ) from None
         if getattr(x, "dtype", None) == np.uint8:
-            x = batch_last(np.asarray(x), dtype)
+            x = batch_last(_in_numpy(x), dtype)
         yield x, y
 
 
@@ -363,6 +363,12 @@ def _for_evaluation(loader: Loader) -> Loader:
         dtype=loader.dtype,
         prefetch=loader.prefetch,
     )
+
+
+def _in_numpy(values: Any) -> np.ndarray:
+    """A tensor, a list or an array of any library in the computer's own memory."""
+    array = values.data if isinstance(values, Tensor) else backends.as_array(values)
+    return backends.to_numpy(array)
 
 
 def dtype_of(net: Module) -> np.dtype:

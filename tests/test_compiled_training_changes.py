@@ -79,6 +79,7 @@ def test_gradients_that_are_added_up_have_memory_of_their_own() -> None:
             np.testing.assert_array_equal(q.grad.numpy(), p.grad.numpy(), err_msg=str(round))
 
 
+@needs_kernels
 def test_running_statistics_are_read_anew_outside_of_training() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
     call, x = cc.compile_training(net), cc.randn(6, 1, 5, 5)
@@ -239,3 +240,22 @@ def test_an_abandoned_first_batch_holds_nothing() -> None:
     gc.collect()
     net.load_state_dict(net.state_dict())
     same_gradients(net, call, cc.ones(4, 3))
+
+
+@needs_kernels
+def test_a_net_that_keeps_something_of_each_batch() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x: Any) -> Any:
+            self.last = self.linear(x)
+            return self.last * 2.0
+
+    call = cc.compile_training(Keeps())
+    for _ in range(2):
+        step(call, cc.randn(4, 3))
+    (passes,) = call._passes.values()
+    step(call, cc.randn(4, 3))
+    assert list(call._passes.values()) == [passes]
+    same_gradients(call.net, call, cc.randn(4, 3))

@@ -348,3 +348,19 @@ def test_a_net_on_the_gpu_is_drawn(gpu: None) -> None:
 def test_the_emulation_is_named_as_cupy_is() -> None:
     """`is_gpu_array` goes by the name of the module that an array's type comes from."""
     assert emulation.ndarray.__module__ == "cupy" and isinstance(emulation.module(), ModuleType)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_batches_of_cupys_arrays(gpu: None, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 1, 4, 4)).astype(dtype), rng.integers(0, 3, 20)
+    found = []
+    for array in (np.asarray, emulation.asarray):
+        cc.seed(0)
+        net = cc.nn.Sequential(cc.nn.Flatten(), cc.nn.Linear(16, 3)).to("cuda")
+        batches = [(array(images), array(labels))]
+        optimizer = cc.optim.SGD(net.parameters(), 1e-3)
+        history = cc.train.fit(net, batches, batches, optimizer=optimizer, progress=False)
+        found.append((history.rows[0].test_accuracy, cc.train.predict(net, array(images))))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-6)
