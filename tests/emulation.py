@@ -371,4 +371,4 @@ def emulated() -> Any:
 
 
 def source() -> str:
-    return gpu_device.SOURCE.read_text(encoding="utf-8")
+    return gpu_device.source()

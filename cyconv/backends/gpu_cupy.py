@@ -1,4 +1,4 @@
-"""The GPU backend: CuPy's arrays and matrix products, and the kernels of ``gpu_kernels.cu``.
+"""The GPU backend: CuPy's arrays and matrix products, and the kernels of ``gpu_*.cu``.
 
 Images lie batch-last here, too: neighbouring threads then take neighbouring images, whatever the
 size of the window, and im2col's columns times the weights are the planes of the output, with

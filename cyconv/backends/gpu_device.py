@@ -14,7 +14,7 @@ import numpy as np
 
 Array = Any
 
-SOURCE = Path(__file__).with_name("gpu_kernels.cu")
+SOURCES = ("gpu_kernels.cu", "gpu_arithmetic.cu")  # one program, in this order
 OLDEST = 14  # version of CuPy
 BLOCK = 256  # threads of a block
 MOST_BLOCKS = 2**20  # of a launch; with more results than threads a thread makes several
@@ -99,13 +99,19 @@ def describe() -> str:
 # ------------------------------------------------------------------ kernels
 
 
+def source() -> str:
+    """The program of all kernels."""
+    folder = Path(__file__).parent
+    return "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
+
+
 @cache
 def _module(char: str, index: str) -> Any:
     """The kernels for a number type and width of index, compiled when the first one is called."""
     import cupy
 
     options = (f"-DCYCONV_REAL={REALS[char]}", f"-DCYCONV_INDEX={index}")
-    return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=options)
+    return cupy.RawModule(code=source(), options=options)
 
 
 @cache

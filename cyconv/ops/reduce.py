@@ -104,9 +104,7 @@ def mean(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Parameters
     ----------
-    a : any shape, float32 or float64; integers and bools count as float32
-    axis : an axis, several (a tuple), or None for all
-    keepdims : leave each such axis in place, with size 1
+    a, axis, keepdims : as in ``sum``
 
     Returns
     -------
@@ -114,8 +112,7 @@ def mean(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Raises
     ------
-    ValueError : no such axis, or one twice
-    TypeError : a holds no numbers
+    ValueError, TypeError : as ``sum``
 
     >>> import cyconv as cc
     >>> cc.ops.mean([[1.0, 2.0], [3.0, 4.0]], axis=1)
