@@ -30,10 +30,10 @@ WINOGRAD_BUGS = [
         *(TILES, "winograd_input_grad"),
     ),
     kernel(
-        "the tiles of a cache line where those of the first one are",
+        "the first tile's gradient for all of them",
         "winograd_weight_grad.pyx",
-        "p.g + f * p.ggap + place * VLEN",
-        "p.g + f * p.ggap + (place - begin) * VLEN",
+        "t = place_of(p, p.d.n, first + place)",
+        "t = place_of(p, p.d.n, first + begin)",
         *(TILES, "winograd_weight_grad"),
     ),
     kernel(

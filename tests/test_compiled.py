@@ -140,8 +140,10 @@ def test_buffers_are_used_again() -> None:
     layers = [nn.Conv2d(4, 4, 3, padding=1) for _ in range(12)]
     x = cc.randn(16, 4, 32, 32)
     run = cc.compile(nn.Sequential(*layers), x)
-    free = sum(size * len(blocks) for size, blocks in run._capture.arena.free.items())
-    assert free < 3 * x.data.nbytes  # two activations at a time, and scratch; not twelve
+    arena = run._capture.arena
+    free = sum(size * len(blocks) for size, blocks in arena.arrays.items())
+    assert free < 3 * x.data.nbytes  # two activations at a time; not twelve
+    assert sum(map(len, arena.scratch.values())) == 1
     np.testing.assert_array_equal(run(x).numpy(), nn.Sequential(*layers)(x).numpy())
 
 

@@ -42,3 +42,25 @@ def test_the_slices_add_up(name: str, dtype: Any) -> None:
             np.testing.assert_array_equal(found, expected)
     finally:
         cc.set_num_threads(before)
+
+
+@pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="the kernels are not compiled")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels, size", [(8, 20), (48, 16), (64, 9), (100, 12), (144, 6)])
+def test_winograds_slices_add_up(channels: int, size: int, dtype: Any) -> None:
+    """Whether each thread has products of its own, or all share those of two halves, or of all."""
+    rng = np.random.default_rng(0)
+    g = conv2d_geometry((20, channels, size, size), (channels, channels, 3, 3), 1, 1)
+    x, dout = (rng.normal(size=shape).astype(dtype) for shape in (g.x_shape, g.out_shape))
+    expected = cpu_numpy.conv2d_weight_grad(x, dout, g)
+    before, found = cc.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4, 7):
+            cc.set_num_threads(threads)
+            found.append(backend_of(x).conv2d_weight_grad(x, dout, g, "winograd"))
+    finally:
+        cc.set_num_threads(before)
+    for dw in found:
+        np.testing.assert_array_equal(dw, found[0])
+    bound = 4e-5 if dtype == "float32" else 1e-13
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=bound * np.abs(expected).max())

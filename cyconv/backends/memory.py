@@ -26,8 +26,9 @@ Array = Any
 
 BYTE = np.dtype(np.uint8)
 SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
-SCRATCH = 256 * 1024  # bytes of scratch memory that each thread keeps
+SCRATCH = 4 * 2**20  # bytes of scratch memory that each thread keeps; most are never touched
 HUGE = 2 * 2**20  # bytes of a huge page
+CACHED = 8 * 2**20  # bytes of scratch memory of all threads that are apart from arrays
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
 CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
 CACHE_GAP = 192  # bytes, an odd number of cache lines
@@ -44,13 +45,17 @@ class Arena:
     """Memory that belongs to one user: what is given back is used again there and nowhere else."""
 
     def __init__(self) -> None:
-        self.free: dict[int, list[mmap.mmap]] = {}  # by size
+        # by size. Scratch memory that stays in the cache is apart: in that of an array each thread
+        # would write where the other one has, and take it from the other's cache
+        self.arrays: dict[int, list[mmap.mmap]] = {}
+        self.scratch: dict[int, list[mmap.mmap]] = {}
         self.closed = False
 
     def close(self) -> None:
         """Nobody will use it again: what is free goes back to the system, as will the rest."""
         self.closed = True
-        self.free.clear()
+        self.arrays.clear()
+        self.scratch.clear()
 
 
 class _State(threading.local):
@@ -83,6 +88,7 @@ class _Block(np.ndarray):
 
     memory: mmap.mmap | None = None
     arena: Arena | None = None
+    is_scratch = False
 
     def __del__(self) -> None:
         if self.memory is None:
@@ -90,18 +96,21 @@ class _Block(np.ndarray):
         if self.arena is None:
             _give_back(self.memory)
         elif not self.arena.closed:
-            self.arena.free.setdefault(len(self.memory), []).append(self.memory)
+            free = self.arena.scratch if self.is_scratch else self.arena.arrays
+            free.setdefault(len(self.memory), []).append(self.memory)
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def aligned_empty(
+    shape: tuple[int, ...], dtype: np.dtype, is_scratch: bool = False
+) -> np.ndarray:
     """As ``np.empty`` in C order, beginning at a page."""
-    return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize))
+    return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize, is_scratch))
 
 
 def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
     """1-d arrays of these sizes for one kernel call; the thread's next one gets the same memory."""
     if _state.arena is not None or sum(counts) * dtype.itemsize > SCRATCH:
-        return [aligned_empty((count,), dtype) for count in counts]
+        return [aligned_empty((count,), dtype, True) for count in counts]
     # in use still, if we are in a signal handler or a finaliser that came in between
     whole, _state.scratch = _state.scratch, None
     if whole is None or sys.getrefcount(whole) > 2:
@@ -114,19 +123,21 @@ def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
     return arrays
 
 
-def _memory(size: int) -> np.ndarray:
+def _memory(size: int, is_scratch: bool = False) -> np.ndarray:
     """So many bytes; small ones from the system's allocator."""
     global _kept
     arena = _state.arena
+    is_scratch = is_scratch and size <= CACHED
+    free = _free if arena is None else arena.scratch if is_scratch else arena.arrays
     if size < (SMALL if arena is None else 1):
         return np.empty(size, BYTE)
-    memory = _take(_free if arena is None else arena.free, size)
+    memory = _take(free, size)
     if memory is None:
         memory = _map(size)
     elif arena is None:
         _kept -= len(memory)
     block = _Block(size, BYTE, memory)
-    block.memory, block.arena = memory, arena
+    block.memory, block.arena, block.is_scratch = memory, arena, is_scratch
     return block
 
 

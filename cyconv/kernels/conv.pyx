@@ -152,8 +152,8 @@ cdef void run_job(
         return
     taps.xoff = <Py_ssize_t*>(panels + panel_size(p.cg * p.taps))
     taps.woff = taps.xoff + p.cg * p.taps
-    begin = job % row_jobs(p) * p.band
-    image = job // row_jobs(p) * p.images
+    begin = job // image_jobs(p) * p.band
+    image = job % image_jobs(p) * p.images
     end = min(p.out.n, image + p.images)
     channel = 0
     while channel < p.cg:
@@ -170,14 +170,14 @@ cdef inline bint are_filled(const Problem* p) noexcept nogil:
     return p.parts > 1 and not p.direct
 
 
-cdef inline Py_ssize_t row_jobs(const Problem* p) noexcept nogil:
-    return (p.out.h + p.band - 1) // p.band
+cdef inline Py_ssize_t image_jobs(const Problem* p) noexcept nogil:
+    return (p.out.n + p.images - 1) // p.images
 
 
 cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
     cdef Py_ssize_t lanes = p.panels * 2 * VLEN
     if p.direct:
-        return (p.out.n + p.images - 1) // p.images * row_jobs(p)
+        return image_jobs(p) * ((p.out.h + p.band - 1) // p.band)
     return (p.out.h * p.out.w * p.out.n + lanes - 1) // lanes
 
 

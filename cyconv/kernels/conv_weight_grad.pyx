@@ -315,7 +315,7 @@ cdef struct Gradient:
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Gradient* g = <const Gradient*>task
     cdef Py_ssize_t job
-    for job in prange(g.jobs, num_threads=threads, schedule="dynamic"):
+    for job in prange(g.jobs, num_threads=threads, schedule="static"):
         run_job(&g.p, job, g.scratch + threadid() * g.per_thread)
     if g.p.slices > 1:
         for job in prange((weights_of(&g.p) + BLOCK - 1) // BLOCK, num_threads=threads, schedule="static"):

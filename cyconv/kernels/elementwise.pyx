@@ -8,6 +8,7 @@ from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
+from cyconv.kernels.tile cimport first_row, row_from
 
 cdef enum:
     CHUNK = 16384  # numbers per job
@@ -37,13 +38,14 @@ cdef inline inlined run_of(
             out[i] = 0 if what != ADD and x < 0 else x  # NaN is not below 0: it stays
 
 
-cdef void run_job(const Elementwise* e, Py_ssize_t channel, Py_ssize_t first) noexcept nogil:
+cdef void run_job(
+    const Elementwise* e, Py_ssize_t channel, Py_ssize_t first, Py_ssize_t count
+) noexcept nogil:
     # what is done becomes a constant
     cdef const real* a = e.a.data + channel * e.a.stride + first
     cdef const real* b = e.b.data + channel * e.b.stride + first
     cdef const real* gate = e.gate.data + channel * e.gate.stride + first
     cdef real* out = e.out.data + channel * e.out.stride + first
-    cdef Py_ssize_t count = min(<Py_ssize_t>CHUNK, e.a.h * e.a.w * e.a.n - first)
     if e.what == RELU: run_of(RELU, a, b, gate, out, count)
     elif e.what == GATE: run_of(GATE, a, b, gate, out, count)
     elif e.what == ADD: run_of(ADD, a, b, gate, out, count)
@@ -51,12 +53,19 @@ cdef void run_job(const Elementwise* e, Py_ssize_t channel, Py_ssize_t first) no
     else: run_of(ADD_GATE, a, b, gate, out, count)
 
 
+cdef void run_rows(const Elementwise* e, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef Py_ssize_t c, first, last, size = e.a.w * e.a.n
+    for c in range(e.a.c):
+        first, last = row_from(begin, c, e.a.c), row_from(end, c, e.a.c)
+        run_job(e, c, first * size, (last - first) * size)
+
+
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Elementwise* e = <const Elementwise*>task
-    cdef Py_ssize_t runs = (e.a.h * e.a.w * e.a.n + CHUNK - 1) // CHUNK
-    cdef Py_ssize_t job
-    for job in prange(e.a.c * runs, num_threads=threads, schedule="static"):
-        run_job(e, job // runs, job % runs * CHUNK)
+    cdef Py_ssize_t rows = e.a.c * e.a.h
+    cdef int job
+    for job in prange(threads, num_threads=threads, schedule="static"):
+        run_rows(e, first_row(job, rows, threads), first_row(job + 1, rows, threads))
 
 
 cdef object elementwise(

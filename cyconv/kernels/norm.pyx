@@ -1,4 +1,5 @@
-# Sums over channels, and batch normalisation. A job is one channel, whose plane is contiguous.
+# Sums over channels, and batch normalisation. A channel's plane is contiguous. A job is one channel, which
+# is read twice while it is in the cache; or of sums, where it is read once, a part of one.
 
 from cython.parallel cimport prange
 from libc.math cimport sqrt
@@ -6,9 +7,13 @@ from libc.math cimport sqrt
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
+from cyconv.kernels.tile cimport first_row, rows_in
 
 cdef enum:
     RUN = 256 * VLEN  # numbers added up in one precision before they join the total in double
+    PARTS = 8         # of a plane, but no ...
+    LEAST = 64 * VLEN # ... smaller ones, for sums ...
+    GROUP = 64        # ... of so many channels at a time
 
 
 cdef inline double sum_of(const real* x, Py_ssize_t count, real origin) noexcept nogil:
@@ -89,11 +94,29 @@ cdef struct Sums:
     real* out
 
 
+cdef double part_sum(
+    const Sums* s, Py_ssize_t channel, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef Py_ssize_t count = s.a.n * s.a.h * s.a.w
+    cdef const real* begin = s.a.data + channel * s.a.stride + first_row(part, count, parts)
+    return sum_of(begin, rows_in(part, count, parts), 0)
+
+
 cdef void run_sums(const void* task, int threads) noexcept nogil:
     cdef const Sums* s = <const Sums*>task
-    cdef Py_ssize_t c, count = s.a.n * s.a.h * s.a.w
-    for c in prange(s.a.c, num_threads=threads, schedule="static"):
-        s.out[c] = <real>sum_of(s.a.data + c * s.a.stride, count, 0)
+    cdef double found[GROUP * PARTS]
+    cdef Py_ssize_t parts = s.a.n * s.a.h * s.a.w // LEAST, first = 0, group, job, c
+    parts = max(<Py_ssize_t>1, min(<Py_ssize_t>PARTS, parts))
+    while first < s.a.c:
+        group = min(<Py_ssize_t>GROUP, s.a.c - first)
+        # a thread takes the same parts of all of them, as other kernels share out rows
+        for job in prange(group * parts, num_threads=threads, schedule="static"):
+            found[job] = part_sum(s, first + job % group, job // group, parts)
+        for c in range(group):
+            for job in range(1, parts):
+                found[c] = found[c] + found[job * group + c]
+            s.out[first + c] = <real>found[c]
+        first = first + group
 
 
 def channel_sum(object a, object out, int threads, bint later=False):

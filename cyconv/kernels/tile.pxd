@@ -8,8 +8,9 @@ from cyconv.kernels.simd cimport (
 
 cdef enum:
     LINE = 64 // sizeof(real)  # numbers in a line of the cache
-    APART = 4096  # numbers between the scratch of two threads: the processor fetches beyond what a
-                  # thread reads, and from the cache of another one that takes long
+    APART = 524288 // sizeof(real)  # numbers between the scratch of two threads: the processor expects a
+                                    # thread to go on in steps as large as those before, and what it then
+                                    # takes away from the other one's cache takes long to come back
     WIDE_MR = 3  # so few output channels take 4 vectors
     # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) without gaps, and w (count, mr)
     # in rows that are wstep apart; x so, and w (mr, count) in rows that are wstep apart
@@ -26,6 +27,13 @@ cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t b
 cdef inline Py_ssize_t rows_in(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
     # ... and how many it has
     return first_row(block + 1, rows, blocks) - first_row(block, rows, blocks)
+
+
+cdef inline Py_ssize_t row_from(Py_ssize_t begin, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+    # of all rows of all planes, counted row by row of all channels, the channel's first one from `begin`
+    # on: threads that share out rows so find in their own caches what they wrote, as each of them has
+    # about the same part of an image in every kernel
+    return (begin - channel + channels - 1) // channels
 
 
 cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:

@@ -204,7 +204,7 @@ cdef struct Spreading:
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Spreading* s = <const Spreading*>task
     cdef Py_ssize_t job
-    for job in prange(s.jobs, num_threads=threads, schedule="dynamic"):
+    for job in prange(s.jobs, num_threads=threads, schedule="static"):
         spread_job(&s.p, job, s.scratch + threadid() * thread_size(&s.p))
 
 

@@ -9,10 +9,10 @@
 #
 # The sum runs over tiles and images, and the lanes of the products are input channels: V, which the
 # transform computes with images as lanes, is transposed on its way to its panels, while D stays as it is.
-# Tiles are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Where
-# M is small, threads share the tiles, each with panels and an M of its own in its own cache. Else they
-# share the work on one chunk after the other, and hand each other panels, which takes twice the time
-# where their caches are far apart.
+# Tiles are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Unless
+# M is large, threads share the tiles, each with panels and an M of its own. Else they share the work on one
+# chunk after the other, and hand each other panels, which takes up to twice the time where their caches are
+# far apart.
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
@@ -28,15 +28,17 @@ from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs,
 
 cdef enum:
     CACHED = 6291456                # bytes of panels in a chunk of all threads, ...
-    OWN = 655360                    # ... and of one that has its own, ...
-    OWN_M = 327680                  # ... as well as so much of M at most: it is added up at the end
+    OWN = 655360                    # ... and of one that has its own, as well as a small M, ...
+    OWN_M = 327680                  # ... of so many bytes at most
+    LARGE = 3145728                 # the same where M is larger, but no larger than ...
+    LARGE_M = 2490368               # ... this: more would take too long to add up at the end
+    HALVES = 2                      # slices of such: more threads share one after the other
     SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
     MANY = 16                       # ... so these are so many if there are enough steps, ...
     FEW = 8                         # ... else half of them: two, four or eight threads share them evenly;
     LEAST = 4                       # but for two, steps of which clearing and adding up are a fifth
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
-    SPAN = LINE // VLEN             # steps of which each has its part of a line of images
     STAGE = VLEN * VLEN + VLEN      # numbers of a point's square, which begin in different cache sets
 
 
@@ -117,8 +119,8 @@ cdef void fill_input(
 cdef void fill_grads(
     const Problem* p, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t block
 ) noexcept nogil:
-    # D of one block of output channels of the steps from `begin` to `end` of the chunk, which lie in a
-    # line of the cache
+    # D of one block of output channels of the steps from `begin` to `end` of the chunk: of as many images
+    # that lie beside each other as there are
     cdef Place t
     cdef Py_ssize_t f, place, row = first_row(block, p.d.c, p.fblocks)
     cdef const real* plane
@@ -134,12 +136,12 @@ cdef void fill_grads(
 
 
 cdef void fill_job(
-    const Problem* p, Py_ssize_t first, Py_ssize_t steps, Py_ssize_t job, real* stage
+    const Problem* p, Py_ssize_t first, Py_ssize_t steps, Py_ssize_t span, Py_ssize_t job, real* stage
 ) noexcept nogil:
-    # a job is one block of channels of either side, for SPAN steps of the chunk that begins at `first`
+    # a job is one block of channels of either side, for `span` of the chunk's steps; it begins at `first`
     cdef Py_ssize_t block = job % (p.blocks + p.fblocks)
-    cdef Py_ssize_t begin = job // (p.blocks + p.fblocks) * SPAN
-    cdef Py_ssize_t place, end = min(begin + SPAN, steps)
+    cdef Py_ssize_t begin = job // (p.blocks + p.fblocks) * span
+    cdef Py_ssize_t place, end = min(begin + span, steps)
     if block >= p.blocks:
         fill_grads(p, first, begin, end, block - p.blocks)
         return
@@ -175,30 +177,30 @@ cdef void product_job(
                   m + block * WIDTH, p.mrow, width_of(p, block))
 
 
-cdef void slice_job(const Problem* p, Py_ssize_t slice, int threads, real* stages) noexcept nogil:
-    # M of one slice of the steps
+cdef void slice_job(const Problem* all, Py_ssize_t slice, int thread, int threads) noexcept nogil:
+    # M of one slice of the steps, by `threads` threads in the panels of `thread`
+    cdef Problem own = all[0]
+    cdef const Problem* p = &own
+    cdef real* stages
     cdef Py_ssize_t begin = first_row(slice, p.total, p.slices), first = begin
     cdef Py_ssize_t end = begin + rows_in(slice, p.total, p.slices)
     cdef Py_ssize_t steps, job
+    # several threads share a chunk's steps, but not a line of images
+    cdef Py_ssize_t span = p.steps if threads == 1 else LINE // VLEN
+    own.m = all.m + slice * products_of(p)
+    own.v = all.v + thread * thread_size(p)
+    own.g = own.v + panels_of(p)
+    stages = own.g + p.points * p.gstep
     while first < end:
         steps = min(p.steps, end - first)
-        for job in prange((steps + SPAN - 1) // SPAN * (p.blocks + p.fblocks), num_threads=threads,
+        for job in prange((steps + span - 1) // span * (p.blocks + p.fblocks), num_threads=threads,
                           schedule="dynamic", chunksize=p.blocks + p.fblocks):
-            fill_job(p, first, steps, job, stages + threadid() * stage_size(p))
+            fill_job(p, first, steps, span, job, stages + threadid() * stage_size(p))
         # a thread stays at a point for half of its jobs
         for job in prange(p.points * p.fblocks, num_threads=threads, schedule="dynamic",
                           chunksize=(p.fblocks + 1) // 2):
             product_job(p, steps, first > begin, job)
         first = first + steps
-
-
-cdef void own_slice_job(const Problem* p, Py_ssize_t slice, int thread) noexcept nogil:
-    # by one thread, in its own panels
-    cdef Problem own = p[0]
-    own.m = p.m + slice * products_of(p)
-    own.v = p.v + thread * thread_size(p)
-    own.g = own.v + panels_of(p)
-    slice_job(&own, slice, 1, own.g + p.points * p.gstep)
 
 
 cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
@@ -220,7 +222,7 @@ cdef Problem problem_of(
     Py_ssize_t n, Py_ssize_t c, Py_ssize_t f, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t kernel
 ) except *:
     cdef Problem p
-    cdef Py_ssize_t per_step, size
+    cdef Py_ssize_t per_step, size, bytes_of_m
     check_tiles(n, c, f, oh, ow, kernel, 1)
     p.x.c, p.d.c = c, f
     p.blocks = (c + WIDTH - 1) // WIDTH
@@ -230,13 +232,17 @@ cdef Problem problem_of(
     p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
     p.total = (n + VLEN - 1) // VLEN * p.tile_rows * p.tile_cols
     per_step = p.points * VLEN * (p.lanes + f)
-    # M is read and written once in each chunk: the panels are to be larger, if need be
-    p.slices, size = 1, max(<Py_ssize_t>CACHED // <Py_ssize_t>sizeof(real), products_of(&p))
-    if products_of(&p) * <Py_ssize_t>sizeof(real) <= OWN_M:
+    bytes_of_m = products_of(&p) * <Py_ssize_t>sizeof(real)
+    p.slices, size = 1, CACHED
+    if bytes_of_m <= OWN_M:
         p.slices = min(p.total, max(<Py_ssize_t>2, min(<Py_ssize_t>FEW, p.total // LEAST)))
         if p.total >= MANY * SLICE:
             p.slices = MANY
-        size = OWN // <Py_ssize_t>sizeof(real)
+        size = OWN
+    elif bytes_of_m <= LARGE_M:
+        p.slices, size = min(p.total, <Py_ssize_t>HALVES), LARGE
+    # M is read and written once in each chunk: the panels are to be larger, if need be
+    size = max(size, bytes_of_m) // <Py_ssize_t>sizeof(real)
     p.mrow, p.mstep = p.points * p.lanes, p.lanes
     if p.slices > 1:  # a job's rows are to lie near each other, in the nearest cache
         p.mrow, p.mstep = p.lanes, f * p.lanes
@@ -266,11 +272,17 @@ cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
     return own_scratch(panels_of(p) + p.points * p.gstep) + stage_size(p)
 
 
+cdef bint has_own_panels(const Problem* p, int threads) noexcept nogil:
+    # whether each thread has panels, rather than all of them the same
+    return p.slices > HALVES or threads <= p.slices
+
+
 cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
     # numbers of scratch of all threads
-    if p.slices > 1:
-        return p.slices * products_of(p) + LINE + threads * thread_size(p)
-    return products_of(p) + LINE + panels_of(p) + p.points * p.gstep + threads * stage_size(p)
+    cdef Py_ssize_t panels = thread_size(p) + (threads - 1) * stage_size(p)
+    if has_own_panels(p, threads):
+        panels = threads * thread_size(p)
+    return p.slices * products_of(p) + LINE + panels
 
 
 def scratch_size(
@@ -286,16 +298,19 @@ def scratch_size(
 cdef struct Gradient:
     Task task
     Problem p
+    bint own_panels  # as the scratch was made for, however many threads there are later
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
-    cdef const Problem* p = &(<const Gradient*>task).p
+    cdef const Gradient* call = <const Gradient*>task
+    cdef const Problem* p = &call.p
     cdef Py_ssize_t job
-    if p.slices == 1:
-        slice_job(p, 0, threads, p.g + p.points * p.gstep)
-    else:
+    if call.own_panels:
         for job in prange(p.slices, num_threads=threads, schedule="static"):
-            own_slice_job(p, job, threadid())
+            slice_job(p, job, threadid(), 1)
+    else:
+        for job in range(p.slices):
+            slice_job(p, job, 0, threads)
     for job in prange(p.d.c, num_threads=threads, schedule="static"):
         weights_job(p, job)
 
@@ -322,7 +337,6 @@ def weight_grad(
     size = size_of(&p, threads)
     p.m = numbers(scratch, size, True)
     p.v = from_cache_line(p.m + p.slices * products_of(&p))
-    p.g = p.v + panels_of(&p)
-    call.p = p
+    call.p, call.own_panels = p, has_own_panels(&p, threads)
     call.task.run, call.task.threads = run, threads
     return finish(&call.task, sizeof(call), later)
