@@ -35,17 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `cyconv info | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
-    except OSError as error:
-        print(f"cyconv: error: {_in_short(error)}", file=sys.stderr)
-    except (ValueError, FloatingPointError, ImportError, MemoryError) as error:
-        print(f"cyconv: error: {str(error) or 'out of memory'}", file=sys.stderr)
+    except (OSError, ValueError, FloatingPointError, ImportError, MemoryError) as error:
+        return _say(error)
+
+
+def _say(error: Exception) -> int:
+    """Print it in one sentence; the exit status."""
+    text = str(error) or "out of memory"
+    if isinstance(error, OSError) and error.strerror is not None:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    print(f"cyconv: error: {text}", file=sys.stderr)
     return ERROR
-
-
-def _in_short(error: OSError) -> str:
-    if error.strerror is None:
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _program() -> str:
@@ -284,20 +284,18 @@ def _predict(args: argparse.Namespace) -> int:
     shape, classes = facts.get("image_shape"), facts.get("classes")
     if not isinstance(shape, list) or not isinstance(classes, list):
         raise ValueError(f"{path} does not say what its images and classes are: not of a run")
-    images, status = {}, 0
+    images, status = [], 0
     for file in args.images:
         try:
-            images[file] = read_image(file, shape, digit=facts.get("data") == "mnist")
+            images.append((file, read_image(file, shape, digit=facts.get("data") == "mnist")))
         except (OSError, ValueError) as error:  # the others still get their answers
-            text = _in_short(error) if isinstance(error, OSError) else error
-            print(f"cyconv: error: {text}", file=sys.stderr)
-            status = ERROR
+            status = _say(error)
     if not images:
         return status
-    probabilities = train.predict(net, np.stack([image.pixels for image in images.values()]))
+    probabilities = train.predict(net, np.stack([image.pixels for _, image in images]))
     if probabilities.shape[1] != len(classes):
         raise ValueError(f"{path} names {len(classes)} classes, not {len(probabilities[0])}")
-    for (file, image), row in zip(images.items(), probabilities):
+    for (file, image), row in zip(images, probabilities):
         best = np.argsort(-row, kind="stable")[:3]
         answer = ", ".join(f"{classes[k]} ({100 * row[k]:.1f} %)" for k in best)
         print(f"{file}: {answer}{image.note}")

@@ -305,8 +305,9 @@ def test_predict(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digit = DIGITS.images[0, 0]  # a 7
     Image.fromarray(digit).save("seven.png")
     Image.fromarray(255 - digit).resize((300, 300)).convert("RGB").save("paper.jpg")
-    assert main("predict", "seven.png", "paper.jpg") == 0
+    assert main("predict", "seven.png", "paper.jpg", "seven.png") == 0
     lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[2] == lines[0]
     share = r"\d+\.\d %"
     assert re.fullmatch(rf"seven.png: 7 \({share}\), \d \({share}\), \d \({share}\)", lines[0])
     assert lines[1].startswith("paper.jpg: 7 (")
