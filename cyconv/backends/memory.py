@@ -28,7 +28,7 @@ BYTE = np.dtype(np.uint8)
 SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
 SCRATCH = 4 * 2**20  # bytes of scratch memory that each thread keeps; most are never touched
 HUGE = 2 * 2**20  # bytes of a huge page
-CACHED = 8 * 2**20  # bytes of scratch memory of all threads that are apart from arrays
+ROOM = 8 * 2**20  # bytes of a program's scratch memory, unless a kernel call needs more
 KEPT = 512 * 2**20  # bytes at most that wait to be used again
 CACHE_PERIOD = 2048  # bytes; addresses that far apart share cache sets with few others
 CACHE_GAP = 192  # bytes, an odd number of cache lines
@@ -45,10 +45,10 @@ class Arena:
     """Memory that belongs to one user: what is given back is used again there and nowhere else."""
 
     def __init__(self) -> None:
-        # by size. Scratch memory that stays in the cache is apart: in that of an array each thread
-        # would write where the other one has, and take it from the other's cache
-        self.arrays: dict[int, list[mmap.mmap]] = {}
-        self.scratch: dict[int, list[mmap.mmap]] = {}
+        self.arrays: dict[int, list[mmap.mmap]] = {}  # by size
+        # of ROOM bytes. Not that of arrays: each thread would write where another one has, and
+        # first take it from the other's cache
+        self.scratch: list[mmap.mmap] = []
         self.closed = False
 
     def close(self) -> None:
@@ -96,13 +96,13 @@ class _Block(np.ndarray):
         if self.arena is None:
             _give_back(self.memory)
         elif not self.arena.closed:
-            free = self.arena.scratch if self.is_scratch else self.arena.arrays
-            free.setdefault(len(self.memory), []).append(self.memory)
+            if self.is_scratch:
+                self.arena.scratch.append(self.memory)
+            else:
+                self.arena.arrays.setdefault(len(self.memory), []).append(self.memory)
 
 
-def aligned_empty(
-    shape: tuple[int, ...], dtype: np.dtype, is_scratch: bool = False
-) -> np.ndarray:
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype, is_scratch: bool = False) -> np.ndarray:
     """As ``np.empty`` in C order, beginning at a page."""
     return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize, is_scratch))
 
@@ -127,17 +127,18 @@ def _memory(size: int, is_scratch: bool = False) -> np.ndarray:
     """So many bytes; small ones from the system's allocator."""
     global _kept
     arena = _state.arena
-    is_scratch = is_scratch and size <= CACHED
-    free = _free if arena is None else arena.scratch if is_scratch else arena.arrays
     if size < (SMALL if arena is None else 1):
         return np.empty(size, BYTE)
-    memory = _take(free, size)
-    if memory is None:
-        memory = _map(size)
-    elif arena is None:
-        _kept -= len(memory)
+    has_room = is_scratch and arena is not None and size <= ROOM
+    if arena is not None and has_room:
+        memory = arena.scratch.pop() if arena.scratch else _map(ROOM)
+    else:
+        free = _take(_free if arena is None else arena.arrays, size)
+        if arena is None and free is not None:
+            _kept -= len(free)
+        memory = free or _map(size)
     block = _Block(size, BYTE, memory)
-    block.memory, block.arena, block.is_scratch = memory, arena, is_scratch
+    block.memory, block.arena, block.is_scratch = memory, arena, has_room
     return block
 
 
