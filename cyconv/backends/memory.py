@@ -26,7 +26,7 @@ Array = Any
 
 BYTE = np.dtype(np.uint8)
 SMALL = 16 * 1024  # bytes; below, the system's own allocator is as good
-SCRATCH = 4 * 2**20  # bytes of scratch memory that each thread keeps; most are never touched
+SCRATCH = 512 * 1024  # bytes of scratch memory that each thread keeps
 HUGE = 2 * 2**20  # bytes of a huge page
 ROOM = 8 * 2**20  # bytes of a program's scratch memory, unless a kernel call needs more
 KEPT = 512 * 2**20  # bytes at most that wait to be used again

@@ -8,9 +8,11 @@ from cyconv.kernels.simd cimport (
 
 cdef enum:
     LINE = 64 // sizeof(real)  # numbers in a line of the cache
-    APART = 524288 // sizeof(real)  # numbers between the scratch of two threads: the processor expects a
-                                    # thread to go on in steps as large as those before, and what it then
-                                    # takes away from the other one's cache takes long to come back
+    # numbers between the scratch of two threads: as many as it has, but at least and at most so many. The
+    # processor expects a thread to go on in steps as large as those before, and what it then takes away from
+    # the other one's cache takes long to come back
+    APART = 4096
+    FAR_APART = 524288 // sizeof(real)
     WIDE_MR = 3  # so few output channels take 4 vectors
     # how x and w lie: rows that begin at their offsets; x (count, nv VLEN) without gaps, and w (count, mr)
     # in rows that are wstep apart; x so, and w (mr, count) in rows that are wstep apart
@@ -44,7 +46,8 @@ cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:
 
 cdef inline Py_ssize_t own_scratch(Py_ssize_t numbers) noexcept nogil:
     # from the scratch of one thread, of so many numbers, to the next one's
-    return odd_lines(numbers) + APART
+    cdef Py_ssize_t size = odd_lines(numbers)
+    return size + max(<Py_ssize_t>APART, min(size, <Py_ssize_t>FAR_APART))
 
 
 cdef inline inlined tile(
