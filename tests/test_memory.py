@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from separate import in_a_process
 
-from cyconv.backends.memory import SCRATCH, Arena, aligned_empty, memory_from, scratch
+from cyconv.backends.memory import (
+    SCRATCH,
+    Arena,
+    _block,
+    _Pool,
+    aligned_empty,
+    memory_from,
+    scratch,
+)
 from cyconv.data.prefetch import ahead
 
 pytestmark = pytest.mark.skipif(
@@ -206,6 +214,30 @@ def test_many_threads_take_freed_memory() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert not errors
+
+
+def test_memory_that_waits_to_be_used_again_is_limited() -> None:
+    def waiting() -> int:
+        assert pool.kept == sum(size * len(free) for size, free in pool.free.items())
+        return pool.kept
+
+    pool = _Pool(limit=300_000)
+    for _ in range(3):
+        _block(pool, 200_000)
+        assert waiting() == 200_000
+    _block(pool, 150_000)  # in the larger one
+    assert waiting() == 200_000
+    blocks = [_block(pool, size) for size in (100_000, 100_001, 150_000, 300_001)]
+    assert waiting() == 0
+    seen = []
+    while blocks:
+        del blocks[0]
+        seen.append(waiting())
+    assert seen == [100_000, 300_000, 150_000, 0]
+    last = _block(pool, 1)
+    pool.close()
+    del last
+    assert waiting() == 0
 
 
 def test_freed_memory_serves_arrays_that_are_not_much_smaller() -> None:

@@ -37,25 +37,62 @@ ONE_PIECE = 256 * 1024  # bytes; smaller arrays stay in a core's own cache, and 
 # a forked child gets a copy of its own, where there is fork
 PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
-_free: dict[int, list[mmap.mmap]] = {}  # by size
-_kept = 0  # bytes in _free
+
+class _Pool:
+    """Memory that waits to be used again, so many bytes of it at most."""
+
+    def __init__(self, limit: float = math.inf) -> None:
+        self.free: dict[int, list[mmap.mmap]] = {}  # by size
+        self.kept, self.limit = 0, limit
+
+    def take(self, size: int) -> mmap.mmap:
+        """A free piece of this size, or else the smallest larger one that would not waste half of
+        itself, or else a new one."""
+        memory = self._pop(size)
+        if memory is None:
+            larger = sorted(s for s in list(self.free) if size < s < 2 * size)
+            memory = next(filter(None, map(self._pop, larger)), None)
+        return memory or _map(size)
+
+    def _pop(self, size: int) -> mmap.mmap | None:
+        try:  # no look before: other threads take pieces as well
+            memory = self.free[size].pop()
+        except (KeyError, IndexError):
+            return None
+        self.kept -= size
+        return memory
+
+    def give_back(self, memory: mmap.mmap) -> None:
+        size = len(memory)
+        if self.kept + size > self.limit:  # sizes have changed: forget those of before
+            self.free.clear()
+            self.kept = 0
+        if size <= self.limit:
+            self.kept += size
+            self.free.setdefault(size, []).append(memory)
+
+    def close(self) -> None:
+        """Nobody will use it again: what is free goes back to the system, as will the rest."""
+        self.limit = self.kept = 0
+        self.free.clear()
+
+
+_everybodys = _Pool(KEPT)
 
 
 class Arena:
     """Memory that belongs to one user: what is given back is used again there and nowhere else."""
 
     def __init__(self) -> None:
-        self.arrays: dict[int, list[mmap.mmap]] = {}  # by size
-        # of ROOM bytes. Not that of arrays: each thread would write where another one has, and
-        # first take it from the other's cache
-        self.scratch: list[mmap.mmap] = []
-        self.closed = False
+        self.arrays = _Pool()
+        # pieces of ROOM bytes. Not that of arrays: each thread would write where another
+        # one has, and first take it from the other's cache
+        self.scratch = _Pool()
 
     def close(self) -> None:
-        """Nobody will use it again: what is free goes back to the system, as will the rest."""
-        self.closed = True
-        self.arrays.clear()
-        self.scratch.clear()
+        """Nobody will use it again."""
+        self.arrays.close()
+        self.scratch.close()
 
 
 class _State(threading.local):
@@ -80,37 +117,29 @@ def is_from(arena: Arena, array: Array) -> bool:
     """True if the array's memory is an arena's."""
     while isinstance(array, np.ndarray) and not isinstance(array, _Block):
         array = array.base
-    return isinstance(array, _Block) and array.arena is arena
+    return isinstance(array, _Block) and array.pool in (arena.arrays, arena.scratch)
 
 
 class _Block(np.ndarray):
     """A whole piece of memory; it is the base of the array that uses it and dies with it."""
 
     memory: mmap.mmap | None = None
-    arena: Arena | None = None
-    is_scratch = False
+    pool: _Pool | None = None
 
     def __del__(self) -> None:
-        if self.memory is None:
-            return
-        if self.arena is None:
-            _give_back(self.memory)
-        elif not self.arena.closed:
-            if self.is_scratch:
-                self.arena.scratch.append(self.memory)
-            else:
-                self.arena.arrays.setdefault(len(self.memory), []).append(self.memory)
+        if self.memory is not None and self.pool is not None:
+            self.pool.give_back(self.memory)
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype, is_scratch: bool = False) -> np.ndarray:
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """As ``np.empty`` in C order, beginning at a page."""
-    return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize, is_scratch))
+    return np.ndarray(shape, dtype, _memory(math.prod(shape) * dtype.itemsize))
 
 
 def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
     """1-d arrays of these sizes for one kernel call; the thread's next one gets the same memory."""
     if _state.arena is not None or sum(counts) * dtype.itemsize > SCRATCH:
-        return [aligned_empty((count,), dtype, True) for count in counts]
+        return [np.ndarray((n,), dtype, _room(n * dtype.itemsize)) for n in counts]
     # in use still, if we are in a signal handler or a finaliser that came in between
     whole, _state.scratch = _state.scratch, None
     if whole is None or sys.getrefcount(whole) > 2:
@@ -123,35 +152,25 @@ def scratch(counts: tuple[int, ...], dtype: np.dtype) -> list[np.ndarray]:
     return arrays
 
 
-def _memory(size: int, is_scratch: bool = False) -> np.ndarray:
+def _room(size: int) -> np.ndarray:
+    """So many bytes of scratch memory; of a program's, unless that is too small."""
+    arena = _state.arena
+    return _memory(size) if arena is None or size > ROOM else _block(arena.scratch, ROOM)
+
+
+def _memory(size: int) -> np.ndarray:
     """So many bytes; small ones from the system's allocator."""
-    global _kept
     arena = _state.arena
     if size < (SMALL if arena is None else 1):
         return np.empty(size, BYTE)
-    has_room = is_scratch and arena is not None and size <= ROOM
-    if arena is not None and has_room:
-        memory = arena.scratch.pop() if arena.scratch else _map(ROOM)
-    else:
-        free = _take(_free if arena is None else arena.arrays, size)
-        if arena is None and free is not None:
-            _kept -= len(free)
-        memory = free or _map(size)
+    return _block(_everybodys if arena is None else arena.arrays, size)
+
+
+def _block(pool: _Pool, size: int) -> _Block:
+    memory = pool.take(size)
     block = _Block(size, BYTE, memory)
-    block.memory, block.arena, block.is_scratch = memory, arena, has_room
+    block.memory, block.pool = memory, pool
     return block
-
-
-def _take(free: dict[int, list[mmap.mmap]], size: int) -> mmap.mmap | None:
-    """A free block of this size, or the smallest larger one that would not waste half of itself."""
-    try:
-        return free[size].pop()
-    except (KeyError, IndexError):  # no look before: other threads take blocks as well
-        larger = sorted(s for s in list(free) if size < s < 2 * size)
-    for fit in larger:
-        with suppress(KeyError, IndexError):
-            return free[fit].pop()
-    return None
 
 
 def _map(size: int) -> mmap.mmap:
@@ -163,16 +182,6 @@ def _map(size: int) -> mmap.mmap:
         with suppress(OSError):  # a system without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
-
-
-def _give_back(memory: mmap.mmap) -> None:
-    global _kept
-    size = len(memory)
-    if _kept + size > KEPT:  # sizes have changed: forget those of before
-        _free.clear()
-        _kept = 0
-    _kept += size
-    _free.setdefault(size, []).append(memory)
 
 
 # ------------------------------------------------------------------ layouts

@@ -1,12 +1,10 @@
 # Average pooling, forward and by the input. A job is some rows of all channels.
 
-from cython.parallel cimport prange
-
 from cyconv.kernels.planes cimport Planes, has_shape, planes
 from cyconv.kernels.pool cimport are_halves, close_gate, end_col, first_col, gate_of
+from cyconv.kernels.rows cimport run_rows
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, row_from
 from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source
 
 
@@ -154,19 +152,14 @@ cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil
         close_gate(&a.gate, c, row * a.dst.w + col, dst)
 
 
-cdef void avg_rows(const Average* a, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t c, row
-    for c in range(a.dst.c):
-        for row in range(row_from(begin, c, a.dst.c), row_from(end, c, a.dst.c)):
-            avg_row(a, c, row)
+cdef void avg_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef Py_ssize_t row
+    for row in range(begin, end):
+        avg_row(<const Average*>task, c, row)
 
 
 cdef void run_avg_pool(const void* task, int threads) noexcept nogil:
-    cdef const Average* a = <const Average*>task
-    cdef Py_ssize_t rows = a.dst.c * a.dst.h if a.dst.n * a.dst.w else 0
-    cdef int job
-    for job in prange(threads, num_threads=threads, schedule="static"):
-        avg_rows(a, first_row(job, rows, threads), first_row(job + 1, rows, threads))
+    run_rows(avg_rows, task, &(<const Average*>task).dst, threads)
 
 
 def avg_pool(

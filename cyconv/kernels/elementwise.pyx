@@ -6,12 +6,12 @@ from libc.stdlib cimport free, realloc
 
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
+from cyconv.kernels.rows cimport run_rows
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, row_from
 
 cdef enum:
-    CHUNK = 16384  # numbers per job
+    CHUNK = 16384  # numbers of a parameter that a job updates
     SQUARE = 32    # pixels of all images that a job transposes
 
 
@@ -39,9 +39,11 @@ cdef inline inlined run_of(
 
 
 cdef void run_job(
-    const Elementwise* e, Py_ssize_t channel, Py_ssize_t first, Py_ssize_t count
+    const void* task, Py_ssize_t channel, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     # what is done becomes a constant
+    cdef const Elementwise* e = <const Elementwise*>task
+    cdef Py_ssize_t row = e.out.w * e.out.n, first = begin * row, count = (end - begin) * row
     cdef const real* a = e.a.data + channel * e.a.stride + first
     cdef const real* b = e.b.data + channel * e.b.stride + first
     cdef const real* gate = e.gate.data + channel * e.gate.stride + first
@@ -53,19 +55,8 @@ cdef void run_job(
     else: run_of(ADD_GATE, a, b, gate, out, count)
 
 
-cdef void run_rows(const Elementwise* e, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t c, first, last, size = e.a.w * e.a.n
-    for c in range(e.a.c):
-        first, last = row_from(begin, c, e.a.c), row_from(end, c, e.a.c)
-        run_job(e, c, first * size, (last - first) * size)
-
-
 cdef void run(const void* task, int threads) noexcept nogil:
-    cdef const Elementwise* e = <const Elementwise*>task
-    cdef Py_ssize_t rows = e.a.c * e.a.h
-    cdef int job
-    for job in prange(threads, num_threads=threads, schedule="static"):
-        run_rows(e, first_row(job, rows, threads), first_row(job + 1, rows, threads))
+    run_rows(run_job, task, &(<const Elementwise*>task).out, threads)
 
 
 cdef object elementwise(

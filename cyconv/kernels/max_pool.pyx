@@ -1,15 +1,14 @@
 # Max pooling, forward and by the input. A job is some rows of all channels.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
 from cyconv.kernels.pool cimport are_halves, close_gate, end_col, first_col, gate_of
+from cyconv.kernels.rows cimport run_rows
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, row_from
 from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source
 
 
@@ -143,19 +142,15 @@ cdef struct MaxPool:
     int32_t* argmax
 
 
-cdef void max_rows(const MaxPool* p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t c, row
-    for c in range(p.out.c):
-        for row in range(row_from(begin, c, p.out.c), row_from(end, c, p.out.c)):
-            max_row(&p.x, &p.out, &p.rows, &p.cols, c, row, p.argmax)
+cdef void max_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef const MaxPool* p = <const MaxPool*>task
+    cdef Py_ssize_t row
+    for row in range(begin, end):
+        max_row(&p.x, &p.out, &p.rows, &p.cols, c, row, p.argmax)
 
 
 cdef void run_max_pool(const void* task, int threads) noexcept nogil:
-    cdef const MaxPool* p = <const MaxPool*>task
-    cdef Py_ssize_t rows = p.out.c * p.out.h if p.out.n * p.out.w else 0
-    cdef int job
-    for job in prange(threads, num_threads=threads, schedule="static"):
-        max_rows(p, first_row(job, rows, threads), first_row(job + 1, rows, threads))
+    run_rows(max_rows, task, &(<const MaxPool*>task).out, threads)
 
 
 def max_pool(
@@ -217,19 +212,14 @@ cdef void max_grad_row(const MaxGradient* g, Py_ssize_t c, Py_ssize_t ih) noexce
         close_gate(&g.gate, c, ih * dx.w + iw, dst)
 
 
-cdef void max_grad_rows(const MaxGradient* g, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t c, row
-    for c in range(g.dx.c):
-        for row in range(row_from(begin, c, g.dx.c), row_from(end, c, g.dx.c)):
-            max_grad_row(g, c, row)
+cdef void max_grad_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef Py_ssize_t row
+    for row in range(begin, end):
+        max_grad_row(<const MaxGradient*>task, c, row)
 
 
 cdef void run_max_grad(const void* task, int threads) noexcept nogil:
-    cdef const MaxGradient* g = <const MaxGradient*>task
-    cdef Py_ssize_t rows = g.dx.c * g.dx.h if g.dx.n * g.dx.w else 0
-    cdef int job
-    for job in prange(threads, num_threads=threads, schedule="static"):
-        max_grad_rows(g, first_row(job, rows, threads), first_row(job + 1, rows, threads))
+    run_rows(max_grad_rows, task, &(<const MaxGradient*>task).dx, threads)
 
 
 def max_pool_backward(

@@ -31,13 +31,6 @@ cdef inline Py_ssize_t rows_in(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blo
     return first_row(block + 1, rows, blocks) - first_row(block, rows, blocks)
 
 
-cdef inline Py_ssize_t row_from(Py_ssize_t begin, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
-    # of all rows of all planes, counted row by row of all channels, the channel's first one from `begin`
-    # on: threads that share out rows so find in their own caches what they wrote, as each of them has
-    # about the same part of an image in every kernel
-    return (begin - channel + channels - 1) // channels
-
-
 cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:
     # from one of many arrays to the next: an odd number of cache lines. What is written to all of them
     # in turn then lies all over the cache, and not in the few places of a power of two.

@@ -27,16 +27,19 @@ from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_i
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
-    CACHED = 6291456                # bytes of panels in a chunk of all threads, ...
-    OWN = 655360                    # ... and of one that has its own, as well as a small M, ...
-    OWN_M = 327680                  # ... of so many bytes at most
-    LARGE = 3145728                 # the same where M is larger, but no larger than ...
-    LARGE_M = 2490368               # ... this: more would take too long to add up at the end
-    HALVES = 2                      # slices of such: more threads share one after the other
-    SLICE = 16                      # steps: clearing and adding up M is little beside them, ...
-    MANY = 16                       # ... so these are so many if there are enough steps, ...
-    FEW = 8                         # ... else half of them: two, four or eight threads share them evenly;
-    LEAST = 4                       # but for two, steps of which clearing and adding up are a fifth
+    # Bytes of M up to which the steps are cut into slices, and bytes of the panels of a chunk
+    SMALL_M = 327680
+    SMALL_PANELS = 655360
+    MEDIUM_M = 2490368              # more would take too long to add up at the end
+    MEDIUM_PANELS = 3145728
+    LARGE_PANELS = 6291456          # of all threads
+    # Slices, where M is small: so many if each has so many steps that clearing and adding up M is little
+    # beside them, or else fewer, of so many steps that it is a fifth: 2, 4 or 8 threads share them evenly
+    MANY = 16
+    MANY_STEPS = 16
+    FEW = 8
+    FEW_STEPS = 4
+    TWO = 2                         # or where it is medium: more threads share one after the other
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
     STAGE = VLEN * VLEN + VLEN      # numbers of a point's square, which begin in different cache sets
@@ -233,14 +236,14 @@ cdef Problem problem_of(
     p.total = (n + VLEN - 1) // VLEN * p.tile_rows * p.tile_cols
     per_step = p.points * VLEN * (p.lanes + f)
     bytes_of_m = products_of(&p) * <Py_ssize_t>sizeof(real)
-    p.slices, size = 1, CACHED
-    if bytes_of_m <= OWN_M:
-        p.slices = min(p.total, max(<Py_ssize_t>2, min(<Py_ssize_t>FEW, p.total // LEAST)))
-        if p.total >= MANY * SLICE:
+    p.slices, size = 1, LARGE_PANELS
+    if bytes_of_m <= SMALL_M:
+        p.slices = min(p.total, max(<Py_ssize_t>TWO, min(<Py_ssize_t>FEW, p.total // FEW_STEPS)))
+        if p.total >= MANY * MANY_STEPS:
             p.slices = MANY
-        size = OWN
-    elif bytes_of_m <= LARGE_M:
-        p.slices, size = min(p.total, <Py_ssize_t>HALVES), LARGE
+        size = SMALL_PANELS
+    elif bytes_of_m <= MEDIUM_M:
+        p.slices, size = min(p.total, <Py_ssize_t>TWO), MEDIUM_PANELS
     # M is read and written once in each chunk: the panels are to be larger, if need be
     size = max(size, bytes_of_m) // <Py_ssize_t>sizeof(real)
     p.mrow, p.mstep = p.points * p.lanes, p.lanes
@@ -274,7 +277,7 @@ cdef Py_ssize_t thread_size(const Problem* p) noexcept nogil:
 
 cdef bint has_own_panels(const Problem* p, int threads) noexcept nogil:
     # whether each thread has panels, rather than all of them the same
-    return p.slices > HALVES or threads <= p.slices
+    return p.slices > TWO or threads <= p.slices
 
 
 cdef Py_ssize_t size_of(const Problem* p, int threads) noexcept nogil:
