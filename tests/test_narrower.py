@@ -23,21 +23,27 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
 @pytest.mark.parametrize(
     ("n", "sizes", "direction", "lanes", "algorithm"),
     [
-        (8, (32, 64, 3, 1), "forward", 8, "winograd"),
-        (6, (32, 64, 3, 1), "forward", 16, "winograd"),  # of tiles
-        (8, (64, 64, 3, 1), "forward", 16, "winograd"),  # mostly products
+        (8, (32, 64, 3, 1), "forward", 16, "winograd"),  # of tiles
         (8, (64, 64, 3, 1), "weight_grad", 8, "winograd"),
+        (8, (24, 64, 3, 1), "weight_grad", 16, "im2col"),  # too few channels for short vectors
+        (12, (24, 64, 3, 1), "weight_grad", 16, "winograd"),
+        (10, (24, 64, 3, 1), "weight_grad", 16, "im2col"),  # too few for so many idle lanes
+        (10, (32, 64, 3, 1), "weight_grad", 16, "winograd"),
         (64, (64, 64, 3, 1), "forward", 16, "winograd"),
         (1, (64, 64, 3, 1), "forward", 16, "winograd"),  # lanes are tiles
         (1, (64, 64, 3, 2), "forward", 16, "im2col"),
-        (8, (64, 128, 3, 2), "forward", 16, "winograd"),
-        (8, (32, 128, 3, 2), "forward", 8, "winograd"),
-        (4, (32, 128, 3, 2), "forward", 16, "im2col"),  # too few tiles
+        (8, (64, 128, 3, 2), "forward", 16, "im2col"),
+        (12, (64, 128, 3, 2), "forward", 16, "winograd"),
+        (18, (64, 128, 3, 2), "forward", 16, "winograd"),  # one vector is full
+        (64, (16, 128, 3, 2), "forward", 16, "direct"),  # too few channels
         (2, (64, 128, 3, 2), "input_grad", 16, "winograd"),  # lanes are tiles
-        (8, (3, 128, 7, 2), "forward", 8, "winograd"),
+        (1, (3, 64, 3, 1), "input_grad", 16, "winograd"),  # although few channels are written
+        (1, (3, 64, 3, 1), "forward", 16, "im2col"),
+        (8, (3, 128, 7, 2), "forward", 16, "winograd"),
         (8, (64, 128, 7, 1), "forward", 16, "im2col"),  # reads pixels in place
         (8, (64, 128, 7, 2), "input_grad", 8, "direct"),
-        (24, (64, 128, 7, 2), "input_grad", 8, "direct"),  # a third of the lanes would idle
+        (4, (64, 128, 7, 2), "input_grad", 16, "im2col"),  # would fill half of a short vector
+        (24, (64, 128, 7, 2), "input_grad", 16, "direct"),  # although a third idles
         (17, (16, 16, 3, 1), "forward", 16, "winograd"),
         (8, (64, 256, 1, 1), "input_grad", 16, "im2col"),
         (2, (64, 128, 7, 2), "input_grad", 16, "im2col"),  # short vectors would idle as well

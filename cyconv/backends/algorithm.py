@@ -15,7 +15,7 @@ from ..geometry import Conv2dGeometry
 # transforms cost less than they save; the weight gradient transforms both sides each time. For 1x1
 # kernels it only transposes one.
 LEAST_CHANNELS = {
-    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 16, (5, 2): 16, (7, 2): 3},
+    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 20, (5, 2): 16, (7, 2): 3},
     "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 16},
     "weight_grad": {(1, 1): 32, (3, 1): 16, (5, 1): 12},
 }
@@ -26,25 +26,24 @@ MOST_WASTE = {
     "weight_grad": {1: 1.35},
 }
 OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
-# Lanes of the vectors that images take up, relative to the images: of the direct algorithm, and of
-# Winograd's, which makes up for more.
+# Lanes of the vectors that images take up, relative to the images, in the direct algorithm. In a
+# gradient by the input im2col multiplies a number by zeros for all but one of the pixels of a step;
+# so many pixels, times this, are as bad as idle lanes.
 MOST_IDLE = 1.25
-MOST_IDLE_IN_TILES = {"forward": 1.7, "input_grad": 1.7, "weight_grad": 1.5}
-# Where tiles are Winograd's lanes: what these compute, idle lanes as well, relative to the pixels
-# that are written; by (side of the kernels, stride). Otherwise a strided gradient would multiply
-# mostly zeros, see im2col.
+AS_BAD = 0.67
+# The same in Winograd's: with more, its lanes are tiles. Those of stride 2 take more, and forward
+# more than im2col does, unless images fill a whole vector, or one but for so many lanes.
+MOST_IDLE_IN_TILES = {1: 1.4, 2: 1.8}
+MOST_IDLE_IN_ONE = 1.5
+# In weight gradients tiles are never the lanes. Idle ones take more channels to pay, up to
+MOST_IDLE_OF_WEIGHTS = 2.0
+# Where tiles are lanes: what these compute, idle lanes as well, relative to the pixels that are
+# written; by (side of the kernels, stride). Forward, 3x3 kernels of stride 2 gain too little.
 MOST_WASTE_OF_LANES = {
-    "forward": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 1.3, (5, 2): 1.3, (7, 2): 1.6},
+    "forward": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 0.0, (5, 2): 1.3, (7, 2): 1.6},
     "input_grad": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 6.0},
 }
-# Fewer tiles make too little of the weights that they share
-LEAST_LANES = {
-    "forward": {(3, 1): 8, (5, 1): 8, (3, 2): 96},
-    "input_grad": {(3, 1): 8, (5, 1): 8},
-}
-# From so many channels on, the products outweigh the transforms: long vectors are then faster than
-# short ones, whatever the algorithm
-FEW_CHANNELS = 48
+LEAST_LANES = 8  # of stride 1: fewer tiles make too little of the weights that they share
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
 # more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
@@ -69,38 +68,23 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
         return "dense", "a single pixel: lanes are channels"
-    (oh, ow), sizes = g.window.out_size, (g.window.kernel[0], g.window.stride[0])
-    least, channels = LEAST_CHANNELS[direction], min(g.c, g.f)
+    oh, ow = g.window.out_size
     product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
     many = g.f >= PRODUCT_FILTERS or g.c * g.f >= PRODUCT_WEIGHTS * g.n * oh * ow
-    if product and (one_pixel or (many and channels >= least[1, 1])):
+    if product and (one_pixel or (many and min(g.c, g.f) >= LEAST_CHANNELS[direction][1, 1])):
         return "dense", "a product of two matrices: lanes are channels"
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
     pays = _padded(g, direction) <= MOST_PADDED * (oh * ow + _pixels(g))
     if g.c == g.groups == g.f > 1 and fills and pays and math.prod(g.window.kernel) < MOST_TAPS:
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
-    idle = _idle(g.n, vector)
-    allowed = allows_winograd(g, direction) and char == "f"
-    if allowed and channels >= least[sizes] and max(g.window.padding) < sizes[0]:
+    if char == "f" and _winograd_pays(g, vector, direction):
         on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
-        written = g.window.in_size if on_input else (oh, ow)
         side, taken = _tile(g, on_input)
-        rows, cols = _tiles(written, side)
-        if direction != "weight_grad" and lanes_are_tiles(g, vector):
-            between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
-            lanes = ((rows - 1) * (cols + between) + cols) * g.n
-            computed = _idle(lanes, vector) * lanes / g.n * side**2
-            most = MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
-            fits = computed <= most and lanes >= LEAST_LANES[direction].get(sizes, 1)
-        else:
-            stride = sizes[1] if on_input else 1
-            waste = rows * cols * (side // stride) ** 2 / (oh * ow)
-            fits = (
-                idle <= MOST_IDLE_IN_TILES[direction] and waste <= MOST_WASTE[direction][sizes[1]]
-            )
-        if fits:
-            return "winograd", f"its tiles of {side}x{side} outputs take {taken} multiplications"
-    if idle > MOST_IDLE or (g.window.is_pointwise and not one_pixel and idle > 1):
+        return "winograd", f"its tiles of {side}x{side} outputs take {taken} multiplications"
+    idle = _idle(g.n, vector)
+    read_of_each = math.prod(g.window.stride) if direction == "input_grad" else 1
+    most = max(MOST_IDLE, AS_BAD * read_of_each)
+    if idle > most or (g.window.is_pointwise and not one_pixel and idle > 1):
         reason = f"a batch of {g.n} would idle lanes of vectors of {vector}"
         return "im2col", f"{reason}, pixels fill them"
     read, filters = g.c // g.groups, g.f // g.groups
@@ -122,26 +106,61 @@ def choose_width(
 ) -> tuple[int, str, str]:
     """(lanes, algorithm, why) where there are kernels for vectors of these lengths, longest first.
 
-    A batch that leaves half of a long vector's lanes idle fills a short one. For few channels that
-    is better for the transforms of Winograd's tiles, and where only short vectors take these; for
-    any number, where only they take the fewer tiles of dout in a gradient by the input. And so it
-    is where that gradient would read pixel lanes from all over dout, for any batch that fills short
-    vectors well enough.
+    A batch that leaves half of a long vector's lanes idle may fill a short one. That is better
+    where images have to be the lanes: in Winograd's weight gradient, with channels enough to be
+    faster than direct is in long vectors; where only short vectors take the fewer tiles of dout in
+    a gradient by the input; and in a strided gradient by the input that is direct.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
-    if shortest < longest:
+    if g.n <= shortest < min(longest, 2 * g.n):
         other, why = choose(g, char, shortest, direction)
-        gathers = direction == "input_grad" and name == "im2col" and not g.window.is_pointwise
-        spread = direction == "input_grad" and (
-            spreads_output_tiles(g, shortest) > spreads_output_tiles(g, longest)
-        )
-        few = direction == "weight_grad" or min(g.c, g.f) < FEW_CHANNELS
-        better = few and (name != other or g.n == shortest)
-        winograd = other == "winograd" and (spread or better)
-        if (winograd and g.n < longest) or (gathers and other == "direct"):
+        better = False
+        if direction == "weight_grad" and other == "winograd":
+            least = longest / shortest * _least_channels(g, shortest, direction)
+            better = min(g.c, g.f) >= least
+        if direction == "input_grad":
+            strided = other == "direct" and g.window.stride != (1, 1)
+            better = strided or spreads_output_tiles(g, shortest) > spreads_output_tiles(g, longest)
+        if better:
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason
+
+
+def _winograd_pays(g: Conv2dGeometry, vector: int, direction: str) -> bool:
+    """Whether there are channels enough, and neither tiles nor vectors reach far beyond what is."""
+    sizes = kernel, stride = g.window.kernel[0], g.window.stride[0]
+    if not allows_winograd(g, direction) or max(g.window.padding) >= kernel:
+        return False
+    tiles_fill = direction != "weight_grad" and lanes_are_tiles(g, vector)
+    # im2col is slow, too, where few channels are written
+    few = g.f if tiles_fill and direction == "input_grad" else min(g.c, g.f)
+    if few < _least_channels(g, vector, direction):
+        return False
+    on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
+    written = g.window.in_size if on_input else g.window.out_size
+    side, _ = _tile(g, on_input)
+    rows, cols = _tiles(written, side)
+    if tiles_fill:
+        between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
+        lanes = ((rows - 1) * (cols + between) + cols) * g.n
+        computed = _idle(lanes, vector) * lanes / g.n * side**2
+        most = MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
+        return computed <= most and (stride > 1 or lanes >= LEAST_LANES)
+    if direction == "forward" and stride > 1 and g.n < vector / MOST_IDLE_IN_ONE:
+        return False
+    steps = side // stride if on_input else side
+    waste = rows * cols * steps**2 / math.prod(g.window.out_size)
+    return waste <= MOST_WASTE[direction][stride]
+
+
+def _least_channels(g: Conv2dGeometry, vector: int, direction: str) -> float:
+    """From how many on Winograd's method pays."""
+    least = LEAST_CHANNELS[direction][g.window.kernel[0], g.window.stride[0]]
+    if direction != "weight_grad":
+        return least
+    idle = _idle(g.n, vector)
+    return least * idle if idle <= MOST_IDLE_OF_WEIGHTS else math.inf
 
 
 def _pixels(g: Conv2dGeometry) -> int:
@@ -177,7 +196,7 @@ def allows_winograd(g: Conv2dGeometry, direction: str = "forward") -> bool:
 
 def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
     """Whether Winograd's lanes are tiles, as images would leave too many idle."""
-    return _idle(g.n, vector) > MOST_IDLE_IN_TILES["forward"]
+    return _idle(g.n, vector) > MOST_IDLE_IN_TILES[g.window.stride[0]]
 
 
 def spreads_output_tiles(g: Conv2dGeometry, vector: int) -> bool:
