@@ -108,11 +108,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "blocks of weights in other rows",
-        "conv.pyx",
+        "conv_weights.pyx",
         "first_row(block, p.rows, p.blocks), first_row",
         "block * p.mr, first_row",
         CONV,
-        "conv",
+        "conv_weights",
     ),
     kernel(
         "bias forgotten",
@@ -120,7 +120,7 @@ KERNEL_BUGS = [
         "dst[i] = bias[row + i] if bias != NULL and i < count else 0",
         "dst[i] = 0",
         RECORDED,
-        "conv",
+        "conv_weights",
     ),
     kernel(
         "rows of the weights too close",
@@ -128,7 +128,7 @@ KERNEL_BUGS = [
         "Py_ssize_t fstep = taps if swapped else cols * taps",
         "Py_ssize_t fstep = taps",
         RECORDED,
-        "conv",
+        "conv_weights",
     ),
     kernel(
         "images left over find their weights elsewhere",
@@ -245,7 +245,11 @@ KERNEL_BUGS = [
         ("test_single_image.py",),
     ),
     kernel(
-        "later positions begin anew", "dense.pyx", "rows_tile(first > 0,", "rows_tile(False,", CONV
+        "later positions begin anew",
+        "dense.pyx",
+        "rows_tile(p.first > 0,",
+        "rows_tile(False,",
+        CONV,
     ),
     kernel(
         "last images left to nobody",

@@ -16,6 +16,13 @@ WINOGRAD_BUGS = [
         *(TILES, "winograd"),
     ),
     kernel(
+        "kernels that the gradient by the input does not turn",
+        "winograd_weights.pyx",
+        "g, step = g + (kernel * kernel - 1) * LANES, -LANES",
+        "step = LANES",
+        *(TILES, "winograd_weights"),
+    ),
+    kernel(
         "the row above the image taken for its first",
         "transforms.pxd",
         "rows.begin[i] = plane + row * a.w * a.n if 0 <= row < a.h",
@@ -39,7 +46,7 @@ WINOGRAD_BUGS = [
     kernel(
         "products of earlier tiles forgotten",
         "winograd_weight_grad.pyx",
-        "rows_tile(add, mr",
+        "rows_tile(chunk.add, mr",
         "rows_tile(False, mr",
         TILES,
     ),
@@ -108,10 +115,10 @@ WINOGRAD_BUGS = [
     ),
     kernel(
         "the taps of odd columns at those of even ones",
-        "winograd.pyx",
-        "col = k % kernel * apart + c % apart",
-        "col = k % kernel * apart",
-        *(STRIDED, "winograd"),
+        "winograd_weights.pyx",
+        "left + k % kernel * 2",
+        "k % kernel * 2",
+        *(STRIDED, "winograd_weights"),
     ),
     kernel(
         "neighbouring rows for every second one",

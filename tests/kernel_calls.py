@@ -73,15 +73,15 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     same = images(dtype, N, F, SIZE, SIZE)
     pooled, rectified = images(dtype, N, C, *POOLED), images(dtype, N, C, SIZE, SIZE)
     taps = C // G * 6
-    packed = line(dtype, k.conv.packed_size(G, F // G, taps)[0])
-    back = line(dtype, k.conv.packed_size(G, C // G, F // G * 6)[0])
+    packed = line(dtype, k.conv_weights.packed_size(G, F // G, taps))
+    back = line(dtype, k.conv_weights.packed_size(G, C // G, F // G * 6))
     winograd = {"n": N, "c": C, "f": F, "oh": OUT[0], "ow": OUT[1], "kernel": 5}
-    turned = line(dtype, k.winograd.packed_size(C, F, 5, 1))
+    turned = line(dtype, k.winograd_weights.packed_size(C, F, 5, 1))
     once = {"stride": 1, "transposed": False}
     sizes_of_tiles = [
         k.winograd.scratch_size(*winograd.values(), *once.values(), lanes, 2) for lanes in (0, 1)
     ]
-    halved = line(dtype, k.winograd.packed_size(C, F, 7, 2))
+    halved = line(dtype, k.winograd_weights.packed_size(C, F, 7, 2))
     size_of_halved = k.winograd.scratch_size(N, C, F, *OUT, 7, 2, False, True, 2)
     sums = k.conv_weight_grad.scratch_size(x.shape, out.shape, G, **WINDOW, threads=2)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
@@ -109,12 +109,16 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     pack |= {"by_tap": True, "threads": 2}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
         "conv.scratch_size": (k.conv.scratch_size, forward, ()),
-        "conv.by_tap": (
-            k.conv.by_tap,
+        "conv_weights.by_tap": (
+            k.conv_weights.by_tap,
             {"transposed": True, "direct": True, "stride": (2, 2)},
             (),
         ),
-        "conv.packed_size": (k.conv.packed_size, {"groups": 2, "fg": 3, "taps": 4}, ()),
+        "conv_weights.packed_size": (
+            k.conv_weights.packed_size,
+            {"groups": 2, "fg": 3, "taps": 4},
+            (),
+        ),
         "conv.correlate": (
             k.conv.correlate,
             {"x": x, "w": packed, "out": out, "scratch": direct_scratch, **correlate},
@@ -138,8 +142,8 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"scratch": scratch(out, x, transposed=True, direct=False)[1]},
             ("out", "scratch"),
         ),
-        "conv.pack_weights": (
-            k.conv.pack_weights,
+        "conv_weights.pack_weights": (
+            k.conv_weights.pack_weights,
             {"w": line(dtype, F * taps), "bias": line(dtype, F), "out": packed, **pack},
             ("out",),
         ),
@@ -162,13 +166,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {**winograd, **once, "tiles": True, "threads": 2},
             (),
         ),
-        "winograd.packed_size": (
-            k.winograd.packed_size,
+        "winograd_weights.packed_size": (
+            k.winograd_weights.packed_size,
             {"c": C, "f": F, "kernel": 3, "stride": 2},
             (),
         ),
-        "winograd.pack_weights": (
-            k.winograd.pack_weights,
+        "winograd_weights.pack_weights": (
+            k.winograd_weights.pack_weights,
             {"w": line(dtype, F * C * 25), "u": turned, "rows": F, "cols": C}
             | {"kernel": 5, "stride": 1, "swapped": False, "spread": False, "threads": 2},
             ("u",),
@@ -197,7 +201,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
         "winograd_input_grad.scratch_size": (k.winograd_input_grad.scratch_size, winograd, ()),
         "winograd_input_grad.input_grad": (
             k.winograd_input_grad.input_grad,
-            {"dout": out, "u": line(dtype, k.winograd.packed_size(F, C, 5, 1)), "dx": x}
+            {"dout": out, "u": line(dtype, k.winograd_weights.packed_size(F, C, 5, 1)), "dx": x}
             | {"scratch": line(dtype, 2 * k.winograd_input_grad.scratch_size(*winograd.values()))}
             | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dx", "scratch"),

@@ -24,6 +24,7 @@ from .cpu_cython_arrays import (  # noqa: F401  (part of the contract)
     kernels_of,
     sliding,
     threads_for,
+    with_pixels,
 )
 from .cpu_cython_conv import (  # noqa: F401  (part of the contract)
     conv2d,
@@ -209,7 +210,7 @@ def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Ar
         not_caught()
         return cpu_numpy.add(a, b, relu, gate)
     out = empty(a.shape, a.dtype)
-    arrays = images(a), images(b), images_or_none(gate), images(out)
+    arrays = with_pixels(a), with_pixels(b), images_or_none(gate), with_pixels(out)
     call(kernels_of(a).elementwise.add, *arrays, relu, threads_for(a.size))
     return out
 

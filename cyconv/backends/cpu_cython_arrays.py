@@ -61,12 +61,14 @@ def copy_batch_last(a: Array, out: Array) -> None:
 
 def images(a: Array) -> Array:
     """A batch-last (N, C, H, W) array, whatever came in."""
-    a = as_batch_last(a)
-    if a.ndim == 4:
-        return a
-    if a.ndim == 2:
-        return a[:, :, None, None]
+    if a.ndim in (2, 4):
+        return with_pixels(as_batch_last(a))
     return as_batch_last(a.reshape(*a.shape[:2], -1, 1))
+
+
+def with_pixels(a: Array) -> Array:
+    """(N, C) as (N, C, 1, 1), and (N, C, H, W) as it is."""
+    return a if a.ndim == 4 else a[:, :, None, None]
 
 
 def images_or_none(a: Array | None) -> Array | None:

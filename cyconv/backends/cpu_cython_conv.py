@@ -141,7 +141,7 @@ class _Panels:
         name: str,
         threads: int,
     ):
-        window, self.conv, self.threads = g.window, kernels.conv, _threads(g, threads)
+        window, self.weights, self.threads = g.window, kernels.conv_weights, _threads(g, threads)
         taps, filters = math.prod(window.kernel), g.f // g.groups
         read, written = g.c // g.groups, filters
         shapes = g.x_shape, g.out_shape
@@ -153,14 +153,14 @@ class _Panels:
         if name != "depthwise":
             self.how = (g.groups, *self.how, direct)
         self.scratch = self.module.scratch_size(*shapes, *self.how, self.threads)
-        self.packed = self.conv.packed_size(g.groups, written, read * taps)[0]
-        by_tap = self.conv.by_tap(transposed, direct, window.stride)
+        self.packed = self.weights.packed_size(g.groups, written, read * taps)
+        by_tap = self.weights.by_tap(transposed, direct, window.stride)
         packers = threads_for(math.prod(g.w_shape), threads)
         self.layout = (g.groups, written, read, taps, transposed, by_tap, packers)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         packed, room = constant_and_scratch(self.packed, self.scratch, x.dtype)
-        prepare(self.conv.pack_weights, w, b, packed, *self.layout)
+        prepare(self.weights.pack_weights, w, b, packed, *self.layout)
         arrays, how = (x, packed, out, room), (*self.how, relu, self.threads)
         call(self.module.correlate, *arrays, *how)
 
@@ -169,7 +169,8 @@ class _Tiles:
     """Winograd's method, with tiles of what is written."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, transposed: bool, threads: int):
-        self.winograd, self.threads = kernels.winograd, _threads(g, threads)
+        self.winograd, self.weights = kernels.winograd, kernels.winograd_weights
+        self.threads = _threads(g, threads)
         side, stride, (top, _, left, _) = g.window.kernel[0], g.window.stride[0], g.window.padding
         read, written, size = g.c, g.f, g.window.out_size
         if transposed:  # a correlation with the turned kernel
@@ -179,14 +180,14 @@ class _Tiles:
         self.tiles = lanes_are_tiles(g, kernels.conv.lanes // 2)
         sizes = (g.n, read, written, *size, *method)
         self.scratch = self.winograd.scratch_size(*sizes, self.tiles, self.threads)
-        self.packed = self.winograd.packed_size(read, written, side, stride)
+        self.packed = self.weights.packed_size(read, written, side, stride)
         packers = threads_for(math.prod(g.w_shape), threads)
         self.layout = (written, read, side, stride, transposed, False, packers)
         self.how = (top, left, *method, self.tiles)
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         packed, room = constant_and_scratch(self.packed, self.scratch, x.dtype)
-        prepare(self.winograd.pack_weights, w, packed, *self.layout)
+        prepare(self.weights.pack_weights, w, packed, *self.layout)
         arrays, how = (x, packed, constant(b), out, room), (*self.how, relu, self.threads)
         call(self.winograd.correlate, *arrays, *how)
 
@@ -195,18 +196,18 @@ class _SpreadTiles:
     """Winograd's method for a gradient by the input, with tiles of dout."""
 
     def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
-        self.pack, self.module = kernels.winograd.pack_weights, kernels.winograd_input_grad
+        self.weights, self.module = kernels.winograd_weights, kernels.winograd_input_grad
         self.threads = _threads(g, threads)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
         size = self.module.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
         self.scratch = size * self.threads
-        self.packed = kernels.winograd.packed_size(g.f, g.c, side, 1)
+        self.packed = self.weights.packed_size(g.f, g.c, side, 1)
         self.layout = (g.c, g.f, side, 1, True, True, threads_for(math.prod(g.w_shape), threads))
         self.place = top, left, side
 
     def fill(self, x: Array, w: Array, b: Array | None, out: Array, relu: bool) -> None:
         packed, room = constant_and_scratch(self.packed, self.scratch, x.dtype)
-        prepare(self.pack, w, packed, *self.layout)
+        prepare(self.weights.pack_weights, w, packed, *self.layout)
         arrays = x, packed, out, room
         call(self.module.input_grad, *arrays, *self.place, self.threads)
 

@@ -2,7 +2,7 @@
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
 from cyconv.kernels.pool cimport are_halves, close_gate, end_col, first_col, gate_of
-from cyconv.kernels.rows cimport run_rows
+from cyconv.kernels.share cimport run_rows
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source

@@ -14,8 +14,6 @@ def scratch_size(
     direct: bool,
     threads: int,
 ) -> int: ...
-def by_tap(transposed: bool, direct: bool, stride: tuple[int, ...]) -> bool: ...
-def packed_size(groups: int, fg: int, taps: int) -> tuple[int, int]: ...
 def correlate(
     x: Any,
     w: Any,
@@ -29,19 +27,6 @@ def correlate(
     transposed: bool,
     direct: bool,
     relu: bool,
-    threads: int,
-    later: bool = False,
-) -> Any: ...
-def pack_weights(
-    w: Any,
-    bias: Any | None,
-    out: Any,
-    groups: int,
-    rows: int,
-    cols: int,
-    taps: int,
-    swapped: bool,
-    by_tap: bool,
     threads: int,
     later: bool = False,
 ) -> Any: ...

@@ -7,16 +7,15 @@
 # The gradient by the input is the same sum with the roles of input and output swapped (window.pxd)
 # and the weights packed with F and C swapped.
 
-from cython.parallel cimport prange, threadid
-
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
-from cyconv.kernels.pack cimport pack_block
+from cyconv.kernels.pack cimport are_by_tap, blocks_of, mr_of, packed
 from cyconv.kernels.direct cimport Taps, cut_direct, direct_row, find_taps, images_in_place
 from cyconv.kernels.panel cimport (
     PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, from_cache_line, lay_out_padded,
     out_at, pad_row, place_of, rows_of, tap_place, weights_of,
 )
-from cyconv.kernels.simd cimport MR_MAX, VLEN, real
+from cyconv.kernels.share cimport share
+from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, own_scratch, packed_tiles, placed_tile
 from cyconv.kernels.window cimport axis, check_window
@@ -64,11 +63,6 @@ cdef Panel filled_panel(const Problem* p, Py_ssize_t job) noexcept nogil:
     # one of the panels that lie in memory all at a time, group by group
     cdef Py_ssize_t position = job % p.jobs * 2 * VLEN
     return panel_at(p, job // p.jobs, position, p.filled + job * panel_size(p.cg * p.taps))
-
-
-cdef void fill_job(const Problem* p, Py_ssize_t job) noexcept nogil:
-    cdef Panel panel = filled_panel(p, job)
-    fill_panels(p, job // p.jobs, &panel, 1)
 
 
 cdef inline Py_ssize_t panel_size(Py_ssize_t rows) noexcept nogil:
@@ -181,25 +175,6 @@ cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
     return (p.out.h * p.out.w * p.out.n + lanes - 1) // lanes
 
 
-def packed_size(Py_ssize_t groups, Py_ssize_t fg, Py_ssize_t taps):
-    """How many numbers the packed weights have, and how many channels a block has."""
-    if min(groups, fg, taps) < 1 or <object>groups * fg * taps >= 2**40:
-        raise ValueError("kernel: packed_size got a size out of range")
-    cdef Py_ssize_t blocks = (fg + MR_MAX - 1) // MR_MAX
-    cdef Py_ssize_t mr = (fg + blocks - 1) // blocks  # blocks of about equal size
-    return groups * blocks * (1 + taps) * mr, mr
-
-
-def by_tap(bint transposed, bint direct, tuple stride):
-    """Whether ``correlate`` wants weights that lie tap by tap, see ``pack_weights``."""
-    # An output pixel of a strided gradient meets few of the taps: where the weights of each lie
-    # together, it reads no others. Panels have all taps of a channel together.
-    cdef Py_ssize_t rows, cols
-    check_window((1, 1), stride, (0, 0), (1, 1), 1)
-    rows, cols = stride
-    return transposed and direct and max(rows, cols) > 1
-
-
 cdef struct Correlation:
     Task task
     Problem p
@@ -216,32 +191,44 @@ cdef void find_places(const Problem* p) noexcept nogil:
     for_all_channels(p.weights, p.taps, p.cg, p.taps * p.mr)
 
 
-cdef void run(const void* task, int threads) noexcept nogil:
+cdef void pad_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Problem* p = &(<const Correlation*>task).p
+    cdef Py_ssize_t channel = job // p.height, row = job % p.height
+    pad_row(p, channel, row, p.padded + channel * p.plane + row * p.rowsize)
+
+
+cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Problem* p = &(<const Correlation*>task).p
+    cdef Panel panel = filled_panel(p, job)
+    fill_panels(p, job // p.jobs, &panel, 1)
+
+
+cdef void part_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # those that follow each other read the same, and write beside each other
     cdef const Correlation* c = <const Correlation*>task
-    cdef const Problem* p = &c.p
-    cdef Py_ssize_t job, jobs = p.jobs * p.groups
+    cdef Py_ssize_t jobs = c.p.jobs * c.p.groups
+    cdef real* own = c.scratch + thread * c.per_thread
+    if c.p.by_part:
+        run_job(&c.p, job % jobs, job // jobs, own)
+    else:
+        run_job(&c.p, job // c.p.parts, job % c.p.parts, own)
+
+
+cdef void run(const void* task, int threads) noexcept nogil:
+    cdef const Problem* p = &(<const Correlation*>task).p
+    cdef Py_ssize_t jobs = p.jobs * p.groups
     if not p.direct:
         find_places(p)
         if not p.in_place:
-            for job in prange(p.x.c * p.height, num_threads=threads, schedule="static"):
-                pad_row(p, job // p.height, job % p.height,
-                        p.padded + job // p.height * p.plane + job % p.height * p.rowsize)
+            share(pad_job, task, p.x.c * p.height, threads)
     if are_filled(p):
-        for job in prange(jobs, num_threads=threads, schedule="static"):
-            fill_job(p, job)
-    # a thread takes jobs that follow each other: they read the same, and write beside each other
-    for job in prange(jobs * p.parts, num_threads=threads, schedule="static"):
-        if p.by_part:
-            run_job(p, job % jobs, job // jobs, c.scratch + threadid() * c.per_thread)
-        else:
-            run_job(p, job // p.parts, job % p.parts, c.scratch + threadid() * c.per_thread)
+        share(fill_job, task, jobs, threads)
+    share(part_job, task, jobs * p.parts, threads)
 
 
-cdef object product(tuple sizes):
-    cdef object result = 1
-    for size in sizes:
-        result *= max(size, 1)
-    return result
+cdef double product(const Planes* a) noexcept:
+    return <double>max(a.n, <Py_ssize_t>1) * max(a.c, <Py_ssize_t>1) * max(a.h, <Py_ssize_t>1) \
+        * max(a.w, <Py_ssize_t>1)
 
 
 cdef Problem problem_of(
@@ -254,15 +241,16 @@ cdef Problem problem_of(
     p.out.n, p.out.c, p.out.h, p.out.w = out
     if groups < 1 or p.x.c % groups or p.out.c % groups or p.x.n != p.out.n \
             or p.x.c < 1 or min(p.x.h, p.x.w) < 0 or min(p.out.n, p.out.c, p.out.h, p.out.w) < 1 \
-            or p.x.c * kernel[0] * kernel[1] >= 2**40 or product(x) >= 2**50 or product(out) >= 2**50:
+            or <double>p.x.c * kernel[0] * kernel[1] >= 2.0**40 \
+            or max(product(&p.x), product(&p.out)) >= 2.0**50:
         raise ValueError("kernel: correlate got sizes that do not fit")
     p.groups, p.cg, p.fg = groups, p.x.c // groups, p.out.c // groups
     p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], transposed)
     p.cols = axis(p.x.w, p.out.w, kernel[1], stride[1], padding[1], dilation[1], transposed)
     p.taps = p.rows.kernel * p.cols.kernel
-    p.mr = packed_size(groups, p.fg, p.cg * p.taps)[1]
-    p.blocks = (p.fg + p.mr - 1) // p.mr
-    p.by_tap = by_tap(transposed, direct, stride)
+    packed(groups, p.fg, p.cg * p.taps)  # not too many
+    p.mr, p.blocks = mr_of(p.fg), blocks_of(p.fg)
+    p.by_tap = are_by_tap(transposed, direct, p.rows.stride, p.cols.stride)
     cut_direct(&p, threads)
     # Those that are multiplied a part at a time stay alone in the cache; but not where one tap reads
     # each plane once, so that nothing but its stretches counts.
@@ -335,7 +323,7 @@ def correlate(
     cdef real* base = numbers(scratch, size, True)
     check_apart(base, size, o.data, extent(o))
     p.x, p.out, p.relu = a, o, relu
-    p.w = numbers(w, packed_size(groups, p.fg, p.cg * p.taps)[0], False)
+    p.w = numbers(w, packed(groups, p.fg, p.cg * p.taps), False)
     p.filled = from_cache_line(base)
     p.places = <Py_ssize_t*>(p.filled + filled_size(&p))
     p.weights = p.places + p.cg * p.taps
@@ -348,53 +336,3 @@ def correlate(
     call.p, call.scratch, call.per_thread = p, base + shared, thread_size(&p)
     call.task.run, call.task.threads = run, threads
     return finish(&call.task, sizeof(call), later)
-
-
-cdef struct Packing:
-    Task task
-    const real* w
-    const real* bias
-    real* out
-    Py_ssize_t groups, rows, cols, taps, blocks, mr
-    bint swapped, by_tap
-
-
-cdef void pack_job(const Packing* p, Py_ssize_t group, Py_ssize_t block) noexcept nogil:
-    cdef Py_ssize_t size = p.cols * p.taps
-    pack_block(
-        p.w + group * p.rows * size, p.bias + group * p.rows if p.bias != NULL else NULL,
-        p.out + (group * p.blocks + block) * (1 + size) * p.mr,
-        first_row(block, p.rows, p.blocks), first_row(block + 1, p.rows, p.blocks),
-        p.mr, p.rows, p.cols, p.taps, p.swapped, p.by_tap)
-
-
-cdef void run_packing(const void* task, int threads) noexcept nogil:
-    cdef const Packing* p = <const Packing*>task
-    cdef Py_ssize_t job
-    for job in prange(p.groups * p.blocks, num_threads=threads, schedule="static"):
-        pack_job(p, job // p.blocks, job % p.blocks)
-
-
-def pack_weights(
-    object w, object bias, object out, Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t cols,
-    Py_ssize_t taps, bint swapped, bint by_tap, int threads, bint later=False,
-):
-    """Lay weights out as the micro-kernel reads them: (groups, blocks, 1 + cols * taps, mr).
-
-    w: 1-d, as (groups, rows, cols, taps), or as (groups, cols, rows, taps) if ``swapped``; bias:
-    1-d (groups * rows) or None; out: 1-d of ``packed_size``. Blocks have mr rows or one less and
-    zeros. In a block lie (cols, taps) or, if ``by_tap``, (taps, cols).
-    """
-    check_threads(threads)
-    if min(groups, rows, cols, taps) < 1 \
-            or <object>groups * rows * cols * taps >= 2**40:
-        raise ValueError("kernel: pack_weights got a size out of range")
-    cdef Packing p
-    size, p.mr = packed_size(groups, rows, cols * taps)
-    p.w = numbers(w, groups * rows * cols * taps, False)
-    p.bias = NULL if bias is None else numbers(bias, groups * rows, False)
-    p.out = numbers(out, size, True)
-    p.groups, p.rows, p.cols, p.taps = groups, rows, cols, taps
-    p.blocks, p.swapped, p.by_tap = (rows + p.mr - 1) // p.mr, swapped, by_tap
-    p.task.run, p.task.threads = run_packing, threads
-    return finish(&p.task, sizeof(p), later)

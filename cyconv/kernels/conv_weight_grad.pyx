@@ -7,12 +7,11 @@
 # some of the output, of all images: so many that their pieces stay in the cache from tile to tile. If
 # that makes few jobs, each takes a slice of the rows only, and the sums of all slices are added.
 
-from cython.parallel cimport prange, threadid
-
 from cyconv.kernels.panel cimport (
     Problem, from_cache_line, lay_out_padded, pad_row, padded_size, tap_place,
 )
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sums, real, store
 from cyconv.kernels.sums cimport best_tile, cost_of, first_in, fr_of, tile_of
 from cyconv.kernels.task cimport Task, finish
@@ -175,7 +174,18 @@ cdef inline Py_ssize_t weights_of(const Sums* p) noexcept nogil:
     return p.groups * p.fg * p.cg * p.taps
 
 
-cdef void add_slices(const Sums* p, Py_ssize_t block, real* dw) noexcept nogil:
+cdef struct Gradient:
+    Task task
+    Sums p
+    real* dw
+    Py_ssize_t jobs
+    real* scratch          # of the threads
+    Py_ssize_t per_thread  # numbers of scratch
+
+
+cdef void add_slices(const void* task, Py_ssize_t block, int thread) noexcept nogil:
+    cdef const Sums* p = &(<const Gradient*>task).p
+    cdef real* dw = (<const Gradient*>task).dw
     cdef Py_ssize_t slice, i, begin = block * BLOCK, end = min(begin + BLOCK, weights_of(p))
     cdef const real* sums = p.dw
     for i in range(begin, end):
@@ -303,23 +313,16 @@ def scratch_size(
     return size_of(&p, threads)
 
 
-cdef struct Gradient:
-    Task task
-    Sums p
-    real* dw
-    Py_ssize_t jobs
-    real* scratch          # of the threads
-    Py_ssize_t per_thread  # numbers of scratch
+cdef void sums_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Gradient* g = <const Gradient*>task
+    run_job(&g.p, job, g.scratch + thread * g.per_thread)
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Gradient* g = <const Gradient*>task
-    cdef Py_ssize_t job
-    for job in prange(g.jobs, num_threads=threads, schedule="static"):
-        run_job(&g.p, job, g.scratch + threadid() * g.per_thread)
+    share(sums_job, task, g.jobs, threads)
     if g.p.slices > 1:
-        for job in prange((weights_of(&g.p) + BLOCK - 1) // BLOCK, num_threads=threads, schedule="static"):
-            add_slices(&g.p, job, g.dw)
+        share(add_slices, task, (weights_of(&g.p) + BLOCK - 1) // BLOCK, threads)
 
 
 def weight_grad(

@@ -7,10 +7,9 @@
 # so that a tile keeps many sums that need no adding up across lanes. x is transposed into panels for
 # that, as many positions at a time as the cache holds; dout is read as it lies.
 
-from cython.parallel cimport prange
-
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.share cimport share, share_in_turn
 from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, rows_in, rows_tile
@@ -61,7 +60,8 @@ cdef void sums_of(const Dense* d, Py_ssize_t f, real* sums) noexcept nogil:
         j = j + 1
 
 
-cdef void run_job(const Dense* d, Py_ssize_t job) noexcept nogil:
+cdef void run_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Dense* d = <const Dense*>task
     cdef Py_ssize_t f = job * SHARE, last = min(f + SHARE, d.f), i
     cdef real sums[ROWS]
     cdef real value
@@ -76,11 +76,7 @@ cdef void run_job(const Dense* d, Py_ssize_t job) noexcept nogil:
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
-    cdef const Dense* d = <const Dense*>task
-    cdef Py_ssize_t jobs = (d.f + SHARE - 1) // SHARE
-    cdef Py_ssize_t job
-    for job in prange(jobs, num_threads=threads, schedule="static"):
-        run_job(d, job)
+    share(run_job, task, ((<const Dense*>task).f + SHARE - 1) // SHARE, threads)
 
 
 def dense(
@@ -112,7 +108,8 @@ cdef struct Product:
     Planes x, dout
     real* dw                      # (F, C)
     Py_ssize_t count              # positions of all images
-    Py_ssize_t most               # of those that are in panels together
+    Py_ssize_t most               # of those that are in panels together, ...
+    Py_ssize_t first              # ... from this one on
     Py_ssize_t cblocks, fblocks   # panels of x, and tiles of dout
     real* panels                  # (cblocks, most, WIDTH)
 
@@ -122,28 +119,30 @@ cdef inline Py_ssize_t width_of(const Product* p, Py_ssize_t block) noexcept nog
     return WIDTH if p.x.c - block * WIDTH > VLEN else VLEN
 
 
-cdef void fill_job(const Product* p, Py_ssize_t first, Py_ssize_t job) noexcept nogil:
-    # a job is one panel, of the positions from `first` on
+cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # a job is one panel
+    cdef const Product* p = <const Product*>task
     cdef Py_ssize_t channel = job * WIDTH
-    pack_rows(p.x.data + channel * p.x.stride + first, p.x.stride,
-              min(<Py_ssize_t>WIDTH, p.x.c - channel), min(p.most, p.count - first),
+    pack_rows(p.x.data + channel * p.x.stride + p.first, p.x.stride,
+              min(<Py_ssize_t>WIDTH, p.x.c - channel), min(p.most, p.count - p.first),
               p.panels + job * p.most * WIDTH, width_of(p, job))
 
 
-cdef void product_job(const Product* p, Py_ssize_t first, Py_ssize_t job) noexcept nogil:
+cdef void product_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     # a job is what all panels give with one tile's channels of dout
+    cdef const Product* p = <const Product*>task
     cdef Py_ssize_t f = first_row(job, p.dout.c, p.fblocks)
     cdef Py_ssize_t count = rows_in(job, p.dout.c, p.fblocks)
     cdef Py_ssize_t block
     for block in range(p.cblocks):
-        rows_tile(first > 0, count, min(p.most, p.count - first), p.panels + block * p.most * WIDTH,
-                  p.dout.data + f * p.dout.stride + first, p.dout.stride,
+        rows_tile(p.first > 0, count, min(p.most, p.count - p.first), p.panels + block * p.most * WIDTH,
+                  p.dout.data + f * p.dout.stride + p.first, p.dout.stride,
                   p.dw + f * p.x.c + block * WIDTH, p.x.c, min(<Py_ssize_t>WIDTH, p.x.c - block * WIDTH))
 
 
 cdef Product product_of(Planes x, Planes dout) except *:
     cdef Product p
-    p.x, p.dout = x, dout
+    p.x, p.dout, p.first = x, dout, 0
     p.count = x.n * x.h * x.w
     if p.count != dout.n * dout.h * dout.w or min(p.count, x.c, dout.c) < 1 \
             or max(x.c, dout.c) >= 2**31:
@@ -166,14 +165,11 @@ def scratch_size(object x, object dout):
 
 
 cdef void run_product(const void* task, int threads) noexcept nogil:
-    cdef const Product* p = <const Product*>task
-    cdef Py_ssize_t first = 0, job
-    while first < p.count:
-        for job in prange(p.cblocks, num_threads=threads, schedule="static"):
-            fill_job(p, first, job)
-        for job in prange(p.fblocks, num_threads=threads, schedule="dynamic"):
-            product_job(p, first, job)
-        first = first + p.most
+    cdef Product p = (<const Product*>task)[0]
+    while p.first < p.count:
+        share(fill_job, &p, p.cblocks, threads)
+        share_in_turn(product_job, &p, p.fblocks, 1, threads)
+        p.first = p.first + p.most
 
 
 def weight_grad(

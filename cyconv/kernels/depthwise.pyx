@@ -7,12 +7,11 @@
 # that is not needed any more. Where rows are shorter than a tile, all rows of a job are computed at a
 # time: lanes run on from one row into the next, over what pads it.
 
-from cython.parallel cimport prange, threadid
-
 from cyconv.kernels.panel cimport (
     Problem, column_place, copy, from_cache_line, lay_out_padded, pad_row, padded_size, tap_at,
 )
 from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
+from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, PLACED, first_row, own_scratch, tile
@@ -47,10 +46,12 @@ cdef void one_filter(
         tile(1, 1, PLACED, False, taps, x, xoff, w, woff, 1, out, lanes, lanes, relu, 1, False)
 
 
-cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept nogil:
+cdef void rows_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     # some rows of one channel; scratch: the places of what the taps read, of their weights and of what
     # the columns of the kernel read, the ring, and the outputs of a band
+    cdef const Depthwise* d = <const Depthwise*>task
     cdef const Problem* p = &d.p
+    cdef real* scratch = d.scratch + thread * d.per_thread
     cdef Py_ssize_t channel = job // d.parts, part = job % d.parts
     cdef Py_ssize_t row = first_row(part, p.out.h, d.parts)
     cdef Py_ssize_t end = first_row(part + 1, p.out.h, d.parts)
@@ -96,9 +97,7 @@ cdef void rows_job(const Depthwise* d, Py_ssize_t job, real* scratch) noexcept n
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Depthwise* d = <const Depthwise*>task
-    cdef Py_ssize_t job
-    for job in prange(d.p.x.c * d.parts, num_threads=threads, schedule="static"):
-        rows_job(d, job, d.scratch + threadid() * d.per_thread)
+    share(rows_job, task, d.p.x.c * d.parts, threads)
 
 
 cdef Depthwise depthwise_of(

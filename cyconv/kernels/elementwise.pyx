@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
-from cyconv.kernels.rows cimport run_rows
+from cyconv.kernels.share cimport run_rows, share
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
 
@@ -247,21 +247,32 @@ def adam_step(
 # ------------------------------------------------------------------ layout
 
 
+cdef struct Transposition:
+    const real* src
+    Planes dst
+    Py_ssize_t pixels, blocks  # of a plane
+
+
+cdef void transpose_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Transposition* t = <const Transposition*>task
+    cdef Py_ssize_t plane = job // t.blocks, first = job % t.blocks * SQUARE
+    pack_rows(t.src + plane * t.pixels + first, t.dst.c * t.pixels, t.dst.n,
+              min(<Py_ssize_t>SQUARE, t.pixels - first),
+              t.dst.data + plane * t.dst.stride + first * t.dst.n, t.dst.n)
+
+
 def to_batch_last(object src, object dst, int threads):
     """Fill dst, batch-last (N, C, H, W), from src, 1-d: the same images in C order."""
     check_threads(threads)
     cdef Planes d = planes(dst, True)
     cdef Py_ssize_t pixels = d.h * d.w
     cdef const real* a = numbers(src, d.n * d.c * pixels, False)
-    cdef Py_ssize_t blocks, job, first
+    cdef Transposition t
     if d.n == 0:
         return
     if d.stride == pixels * d.n:  # no gaps: the pixels of all planes are as those of one
         d.c, pixels = 1, d.c * pixels
-    blocks = (pixels + SQUARE - 1) // SQUARE
+    t.src, t.dst, t.pixels = a, d, pixels
+    t.blocks = (pixels + SQUARE - 1) // SQUARE
     with nogil:
-        for job in prange(d.c * blocks, num_threads=threads, schedule="static"):
-            first = job % blocks * SQUARE
-            pack_rows(a + job // blocks * pixels + first, d.c * pixels, d.n,
-                      min(<Py_ssize_t>SQUARE, pixels - first),
-                      d.data + job // blocks * d.stride + first * d.n, d.n)
+        share(transpose_job, &t, d.c * t.blocks, threads)

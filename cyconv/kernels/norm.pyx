@@ -1,10 +1,10 @@
 # Sums over channels, and batch normalisation. A channel's plane is contiguous. A job is one channel, which
 # is read twice while it is in the cache; or of sums, where it is read once, a part of one.
 
-from cython.parallel cimport prange
 from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
+from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, rows_in
@@ -94,29 +94,37 @@ cdef struct Sums:
     real* out
 
 
-cdef double part_sum(
-    const Sums* s, Py_ssize_t channel, Py_ssize_t part, Py_ssize_t parts
-) noexcept nogil:
-    cdef Py_ssize_t count = s.a.n * s.a.h * s.a.w
-    cdef const real* begin = s.a.data + channel * s.a.stride + first_row(part, count, parts)
-    return sum_of(begin, rows_in(part, count, parts), 0)
+cdef struct PartSums:
+    const Sums* sums
+    double* found             # (parts, group)
+    Py_ssize_t first, group   # channels
+    Py_ssize_t parts          # of each
+
+
+cdef void sum_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # a thread takes the same parts of all channels, as other kernels share out rows
+    cdef const PartSums* p = <const PartSums*>task
+    cdef const Planes* a = &p.sums.a
+    cdef Py_ssize_t count = a.n * a.h * a.w, part = job // p.group
+    cdef const real* plane = a.data + (p.first + job % p.group) * a.stride
+    p.found[job] = sum_of(plane + first_row(part, count, p.parts), rows_in(part, count, p.parts), 0)
 
 
 cdef void run_sums(const void* task, int threads) noexcept nogil:
     cdef const Sums* s = <const Sums*>task
     cdef double found[GROUP * PARTS]
-    cdef Py_ssize_t parts = s.a.n * s.a.h * s.a.w // LEAST, first = 0, group, job, c
-    parts = max(<Py_ssize_t>1, min(<Py_ssize_t>PARTS, parts))
-    while first < s.a.c:
-        group = min(<Py_ssize_t>GROUP, s.a.c - first)
-        # a thread takes the same parts of all of them, as other kernels share out rows
-        for job in prange(group * parts, num_threads=threads, schedule="static"):
-            found[job] = part_sum(s, first + job % group, job // group, parts)
-        for c in range(group):
-            for job in range(1, parts):
-                found[c] = found[c] + found[job * group + c]
-            s.out[first + c] = <real>found[c]
-        first = first + group
+    cdef PartSums p
+    cdef Py_ssize_t part, c
+    p.sums, p.found, p.first = s, found, 0
+    p.parts = max(<Py_ssize_t>1, min(<Py_ssize_t>PARTS, s.a.n * s.a.h * s.a.w // LEAST))
+    while p.first < s.a.c:
+        p.group = min(<Py_ssize_t>GROUP, s.a.c - p.first)
+        share(sum_job, &p, p.group * p.parts, threads)
+        for c in range(p.group):
+            for part in range(1, p.parts):
+                found[c] = found[c] + found[part * p.group + c]
+            s.out[p.first + c] = <real>found[c]
+        p.first = p.first + p.group
 
 
 def channel_sum(object a, object out, int threads, bint later=False):
@@ -157,7 +165,8 @@ cdef struct Norm:
     bint relu
 
 
-cdef void norm_channel(const Norm* norm, Py_ssize_t c) noexcept nogil:
+cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogil:
+    cdef const Norm* norm = <const Norm*>task
     cdef const real* x = norm.x.data + c * norm.x.stride
     cdef const real* residual = NULL
     cdef real* out = norm.out.data + c * norm.out.stride
@@ -189,10 +198,7 @@ cdef void norm_channel(const Norm* norm, Py_ssize_t c) noexcept nogil:
 
 
 cdef void run_norm(const void* task, int threads) noexcept nogil:
-    cdef const Norm* norm = <const Norm*>task
-    cdef Py_ssize_t c
-    for c in prange(norm.x.c, num_threads=threads, schedule="static"):
-        norm_channel(norm, c)
+    share(norm_channel, task, (<const Norm*>task).x.c, threads)
 
 
 def batch_norm(
@@ -312,8 +318,9 @@ cdef inline inlined norm_grad_channel(
     g.dbeta[c] = <real>total
 
 
-cdef void norm_grad_job(const NormGradient* g, Py_ssize_t c) noexcept nogil:
+cdef void norm_grad_job(const void* task, Py_ssize_t c, int thread) noexcept nogil:
     # whether there was a ReLU becomes a constant
+    cdef const NormGradient* g = <const NormGradient*>task
     if g.relu:
         norm_grad_channel(True, g, c)
     else:
@@ -321,10 +328,7 @@ cdef void norm_grad_job(const NormGradient* g, Py_ssize_t c) noexcept nogil:
 
 
 cdef void run_norm_grad(const void* task, int threads) noexcept nogil:
-    cdef const NormGradient* g = <const NormGradient*>task
-    cdef Py_ssize_t c
-    for c in prange(g.x.c, num_threads=threads, schedule="static"):
-        norm_grad_job(g, c)
+    share(norm_grad_job, task, (<const NormGradient*>task).x.c, threads)
 
 
 def batch_norm_backward(

@@ -2,8 +2,31 @@
 # bias and then, for each term of the sum, the mr weights beside each other.
 
 from cyconv.kernels.simd cimport (
-    VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
+    MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
 )
+
+
+cdef inline Py_ssize_t blocks_of(Py_ssize_t rows) noexcept nogil:
+    # of about equal size
+    return (rows + MR_MAX - 1) // MR_MAX
+
+
+cdef inline Py_ssize_t mr_of(Py_ssize_t rows) noexcept nogil:
+    # of a block, at most
+    return (rows + blocks_of(rows) - 1) // blocks_of(rows)
+
+
+cdef inline Py_ssize_t packed(Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t terms) except -1:
+    # the numbers of all blocks of all groups
+    if min(groups, rows, terms) < 1 or <double>groups * rows * terms >= 2.0**40:
+        raise ValueError("kernel: there are too many weights, or none")
+    return groups * blocks_of(rows) * (1 + terms) * mr_of(rows)
+
+
+cdef inline bint are_by_tap(bint transposed, bint direct, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
+    # An output pixel of a strided gradient meets few of the taps: where the weights of each lie
+    # together, it reads no others. Panels have all taps of a channel together.
+    return transposed and direct and max(rows, cols) > 1
 
 
 cdef inline void pack_rows(

@@ -64,6 +64,11 @@ cdef inline Problem problem_of(
     return p
 
 
+cdef inline Py_ssize_t weights_of(const Problem* p) noexcept nogil:
+    # numbers of U
+    return p.out.c * p.matrices * (1 + p.channels)
+
+
 cdef inline void multiply_points(
     const Problem* p, Py_ssize_t block, const real* v, real* m, Py_ssize_t width
 ) noexcept nogil:

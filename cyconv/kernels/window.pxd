@@ -20,17 +20,23 @@ cdef inline Axis axis(
     return a
 
 
+cdef inline int check_sizes(tuple sizes, Py_ssize_t least) except -1:
+    cdef Py_ssize_t value
+    for size in sizes:
+        value = size
+        if not least <= value < 2147483648:
+            raise ValueError(f"kernel: {value} in a window is out of range")
+    return 0
+
+
 cdef inline int check_window(
     tuple kernel, tuple stride, tuple padding, tuple dilation, int threads
 ) except -1:
     # bounds within which no product of a position and a step leaves 64 bits
-    cdef object value
-    for value in (*kernel, *stride, *dilation):
-        if not 1 <= value < 2**31:
-            raise ValueError(f"kernel: window size {value} is out of range")
-    for value in padding:
-        if not 0 <= value < 2**31:
-            raise ValueError(f"kernel: padding {value} is out of range")
+    check_sizes(kernel, 1)
+    check_sizes(stride, 1)
+    check_sizes(dilation, 1)
+    check_sizes(padding, 0)
     if len(kernel) != 2 or len(stride) != 2 or len(dilation) != 2 or len(padding) < 2:
         raise ValueError("kernel: a window has two sizes each")
     if not 1 <= threads <= 1024:

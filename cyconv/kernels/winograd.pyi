@@ -12,7 +12,6 @@ def scratch_size(
     tiles: bool,
     threads: int,
 ) -> int: ...
-def packed_size(c: int, f: int, kernel: int, stride: int) -> int: ...
 def correlate(
     x: Any,
     u: Any,
@@ -26,18 +25,6 @@ def correlate(
     transposed: bool,
     tiles: bool,
     relu: bool,
-    threads: int,
-    later: bool = False,
-) -> Any: ...
-def pack_weights(
-    w: Any,
-    u: Any,
-    rows: int,
-    cols: int,
-    kernel: int,
-    stride: int,
-    swapped: bool,
-    spread: bool,
     threads: int,
     later: bool = False,
 ) -> Any: ...

@@ -1,7 +1,7 @@
 # Gradient of a convolution of stride 1 by its input, by Winograd's minimal filtering read backwards:
 # every step of the forward pass transposed, in the opposite order.
 #
-#   U = A w At      of each kernel, once per call                       (winograd.pyx: pack_weights)
+#   U = A w At      of each kernel, once per call                       (winograd_weights.pyx)
 #   D = G d Gt      of each tile of the output's gradient and channel   (transform_grad)
 #   M = U D         summed over channels: a product for each point      (the micro-kernel of tile.pxd)
 #   dx += B M Bt    tiles, which overlap                                (add_tile)
@@ -14,11 +14,10 @@
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
-from cython.parallel cimport prange, threadid
-
 from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, numbers, planes
 from cyconv.kernels.points cimport ALONG, MOST, check_tiles, points_along, points_of, side_of, spread_1d
+from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, packed_tiles, rows_in
@@ -94,13 +93,21 @@ cdef inline void clear(
             plane[pixel * p.dx.n + i] = 0
 
 
-cdef void spread_job(const Spread* p, Py_ssize_t job, real* scratch) noexcept nogil:
-    # scratch: d (chunk, points, F, lanes), m (points, mr, lanes)
+cdef struct Spreading:
+    Task task
+    Spread p
+    Py_ssize_t jobs
+    real* scratch
+
+
+cdef void spread_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # own scratch: d (chunk, points, F, lanes), m (points, mr, lanes)
+    cdef const Spread* p = &(<const Spreading*>task).p
     cdef Py_ssize_t image = job // p.parts * p.lanes
     cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
     cdef Py_ssize_t end = (job % p.parts + 1) * p.blocks // p.parts
     cdef Py_ssize_t lanes = min(p.lanes, p.d.n - image)
-    cdef real* d = from_cache_line(scratch)
+    cdef real* d = from_cache_line((<const Spreading*>task).scratch + thread * thread_size(p))
     cdef real* m = d + p.chunk * p.points * odd_lines(p.d.c * p.lanes)
     cdef Py_ssize_t ty, first, last, block, channel
     for channel in range(first_row(begin, p.dx.c, p.blocks), first_row(end, p.dx.c, p.blocks)):
@@ -194,18 +201,8 @@ def scratch_size(
     return thread_size(&p)
 
 
-cdef struct Spreading:
-    Task task
-    Spread p
-    Py_ssize_t jobs
-    real* scratch
-
-
 cdef void run(const void* task, int threads) noexcept nogil:
-    cdef const Spreading* s = <const Spreading*>task
-    cdef Py_ssize_t job
-    for job in prange(s.jobs, num_threads=threads, schedule="static"):
-        spread_job(&s.p, job, s.scratch + threadid() * thread_size(&s.p))
+    share(spread_job, task, (<const Spreading*>task).jobs, threads)
 
 
 def input_grad(
@@ -214,7 +211,7 @@ def input_grad(
 ):
     """Fill dx (N, C, H, W) from dout (N, F, OH, OW), batch-last, and u.
 
-    u: from winograd.pyx's ``pack_weights`` with ``spread``; scratch: 1-d of ``threads *
+    u: from winograd_weights.pyx's ``pack_weights`` with ``spread``; scratch: 1-d of ``threads *
     scratch_size(...)``; output (i, j) read inputs from (i - top, j - left) on, ``kernel`` (3 or 5)
     rows and columns.
     """

@@ -16,11 +16,10 @@
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
-from cython.parallel cimport prange, threadid
-
 from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
+from cyconv.kernels.share cimport share, share_in_turn
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, prefetch, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in, rows_tile
@@ -138,18 +137,26 @@ cdef void fill_grads(
                             p.g + f * p.ggap + place * VLEN, p.gstep)
 
 
-cdef void fill_job(
-    const Problem* p, Py_ssize_t first, Py_ssize_t steps, Py_ssize_t span, Py_ssize_t job, real* stage
-) noexcept nogil:
-    # a job is one block of channels of either side, for `span` of the chunk's steps; it begins at `first`
+cdef struct Chunk:
+    Problem p
+    Py_ssize_t first, steps  # the first step, and how many
+    Py_ssize_t span          # of them in a job
+    bint add                 # whether M has those before
+    real* stages             # of the threads
+
+
+cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # a job is one block of channels of either side, for some of the chunk's steps
+    cdef const Chunk* chunk = <const Chunk*>task
+    cdef const Problem* p = &chunk.p
     cdef Py_ssize_t block = job % (p.blocks + p.fblocks)
-    cdef Py_ssize_t begin = job // (p.blocks + p.fblocks) * span
-    cdef Py_ssize_t place, end = min(begin + span, steps)
+    cdef Py_ssize_t begin = job // (p.blocks + p.fblocks) * chunk.span
+    cdef Py_ssize_t place, end = min(begin + chunk.span, chunk.steps)
     if block >= p.blocks:
-        fill_grads(p, first, begin, end, block - p.blocks)
+        fill_grads(p, chunk.first, begin, end, block - p.blocks)
         return
     for place in range(begin, end):
-        fill_input(p, first + place, place, block, stage)
+        fill_input(p, chunk.first + place, place, block, chunk.stages + thread * stage_size(p))
 
 
 # ------------------------------------------------------------------ products
@@ -162,10 +169,10 @@ cdef inline void fetch_row(const real* row, Py_ssize_t count) noexcept nogil:
         i = i + LINE
 
 
-cdef void product_job(
-    const Problem* p, Py_ssize_t steps, bint add, Py_ssize_t job
-) noexcept nogil:
-    # a job is one point and one block of output channels, for a chunk of so many steps
+cdef void product_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # a job is one point and one block of output channels
+    cdef const Chunk* chunk = <const Chunk*>task
+    cdef const Problem* p = &chunk.p
     cdef Py_ssize_t point = job // p.fblocks
     cdef Py_ssize_t f = first_row(job % p.fblocks, p.d.c, p.fblocks)
     cdef Py_ssize_t mr = rows_in(job % p.fblocks, p.d.c, p.fblocks)
@@ -176,37 +183,43 @@ cdef void product_job(
     fetch_row(g + mr * p.ggap, mr * p.ggap)  # of the next job
     for block in range(p.blocks):
         x = p.v + (point * p.lanes + block * WIDTH) * p.steps * VLEN
-        rows_tile(add, mr, steps * VLEN, x, g, p.ggap,
+        rows_tile(chunk.add, mr, chunk.steps * VLEN, x, g, p.ggap,
                   m + block * WIDTH, p.mrow, width_of(p, block))
 
 
-cdef void slice_job(const Problem* all, Py_ssize_t slice, int thread, int threads) noexcept nogil:
+cdef void run_slice(const Problem* all, Py_ssize_t slice, int thread, int threads) noexcept nogil:
     # M of one slice of the steps, by `threads` threads in the panels of `thread`
-    cdef Problem own = all[0]
-    cdef const Problem* p = &own
-    cdef real* stages
-    cdef Py_ssize_t begin = first_row(slice, p.total, p.slices), first = begin
-    cdef Py_ssize_t end = begin + rows_in(slice, p.total, p.slices)
-    cdef Py_ssize_t steps, job
+    cdef Chunk chunk
+    cdef Problem* p = &chunk.p
+    cdef Py_ssize_t begin = first_row(slice, all.total, all.slices)
+    cdef Py_ssize_t end = begin + rows_in(slice, all.total, all.slices), blocks = all.blocks + all.fblocks
+    chunk.p, chunk.first = all[0], begin
     # several threads share a chunk's steps, but not a line of images
-    cdef Py_ssize_t span = p.steps if threads == 1 else LINE // VLEN
-    own.m = all.m + slice * products_of(p)
-    own.v = all.v + thread * thread_size(p)
-    own.g = own.v + panels_of(p)
-    stages = own.g + p.points * p.gstep
-    while first < end:
-        steps = min(p.steps, end - first)
-        for job in prange((steps + span - 1) // span * (p.blocks + p.fblocks), num_threads=threads,
-                          schedule="dynamic", chunksize=p.blocks + p.fblocks):
-            fill_job(p, first, steps, span, job, stages + threadid() * stage_size(p))
+    chunk.span = all.steps if threads == 1 else LINE // VLEN
+    p.m = all.m + slice * products_of(all)
+    p.v = all.v + thread * thread_size(all)
+    p.g = p.v + panels_of(all)
+    chunk.stages = p.g + p.points * p.gstep
+    while chunk.first < end:
+        chunk.steps, chunk.add = min(p.steps, end - chunk.first), chunk.first > begin
+        share_in_turn(fill_job, &chunk, (chunk.steps + chunk.span - 1) // chunk.span * blocks, blocks, threads)
         # a thread stays at a point for half of its jobs
-        for job in prange(p.points * p.fblocks, num_threads=threads, schedule="dynamic",
-                          chunksize=(p.fblocks + 1) // 2):
-            product_job(p, steps, first > begin, job)
-        first = first + steps
+        share_in_turn(product_job, &chunk, p.points * p.fblocks, (p.fblocks + 1) // 2, threads)
+        chunk.first = chunk.first + chunk.steps
 
 
-cdef void weights_job(const Problem* p, Py_ssize_t f) noexcept nogil:
+cdef struct Gradient:
+    Task task
+    Problem p
+    bint own_panels  # as the scratch was made for, however many threads there are later
+
+
+cdef void own_slice_job(const void* task, Py_ssize_t slice, int thread) noexcept nogil:
+    run_slice(&(<const Gradient*>task).p, slice, thread, 1)
+
+
+cdef void weights_job(const void* task, Py_ssize_t f, int thread) noexcept nogil:
+    cdef const Problem* p = &(<const Gradient*>task).p
     cdef real* m = p.m + f * p.mrow
     cdef real* other
     cdef Py_ssize_t slice, point, c
@@ -298,24 +311,16 @@ def scratch_size(
     return size_of(&p, threads)
 
 
-cdef struct Gradient:
-    Task task
-    Problem p
-    bint own_panels  # as the scratch was made for, however many threads there are later
-
-
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Gradient* call = <const Gradient*>task
     cdef const Problem* p = &call.p
     cdef Py_ssize_t job
     if call.own_panels:
-        for job in prange(p.slices, num_threads=threads, schedule="static"):
-            slice_job(p, job, threadid(), 1)
+        share(own_slice_job, task, p.slices, threads)
     else:
         for job in range(p.slices):
-            slice_job(p, job, 0, threads)
-    for job in prange(p.d.c, num_threads=threads, schedule="static"):
-        weights_job(p, job)
+            run_slice(p, job, 0, threads)
+    share(weights_job, task, p.d.c, threads)
 
 
 def weight_grad(
