@@ -219,12 +219,14 @@ def test_refuses_to_write_what_a_live_graph_needs() -> None:
 def test_any_memory_layout_gives_the_same_bits() -> None:
     rng = np.random.default_rng(0)
     values, grad = rng.standard_normal((2, 4, 6)).astype(np.float32)
+    unaligned = np.frombuffer(b"?" + grad.tobytes(), np.float32, grad.size, 1).reshape(grad.shape)
+    layouts = (grad, np.asfortranarray(grad), np.repeat(grad, 2, axis=1)[:, ::2], unaligned)
     results = []
     for order in ("C", "F"):
         for make in (lambda p: optim.SGD(p, 0.1, 0.9, weight_decay=0.1), optim.Adam):
             param = cc.nn.Parameter(np.array(values, order=order))
             optimizer = make([param])
-            for array in (grad, np.asfortranarray(grad), np.repeat(grad, 2, axis=1)[:, ::2]):
+            for array in layouts:
                 param.grad = cc.Tensor(array)
                 optimizer.step()
             results.append(param.numpy().copy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -270,9 +271,11 @@ def _step(
     options: tuple[Any, ...],
 ) -> None:
     """Run a kernel that changes parameters, the first of what is kept, by their gradients."""
-    ws, *others = lines = [[a if a is None else in_c_order(a) for a in arrays] for arrays in kept]
     threads = threads_for(sum([a.size for a in grads]))
     kernel = getattr(kernels_of(grads[0]).elementwise, name)
+    with suppress(TypeError, ValueError):  # from the kernel, before it changes any
+        return kernel(kept[0], grads, *kept[1:], *options, threads)
+    ws, *others = lines = [[a if a is None else in_c_order(a) for a in arrays] for arrays in kept]
     kernel(ws, [in_c_order(a) for a in grads], *others, *options, threads)
     for arrays, copies in zip(kept, lines):
         _write_back(arrays, copies)

@@ -62,12 +62,12 @@ cdef inline real* all_numbers(object array, Py_ssize_t* count, bint writable) ex
     cdef Py_buffer view
     cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
     PyObject_GetBuffer(array, &view, flags | PyBUF_WRITABLE if writable else flags)
-    cdef bint fits = is_real(&view)
     cdef real* data = <real*>view.buf
+    cdef bint fits = is_real(&view) and <size_t>data % sizeof(real) == 0
     count[0] = view.len // <Py_ssize_t>sizeof(real)
     PyBuffer_Release(&view)
     if not fits:
-        raise TypeError(f"kernel: need {8 * sizeof(real)}-bit floats")
+        raise TypeError(f"kernel: need aligned {8 * sizeof(real)}-bit floats")
     return data
 
 
