@@ -58,6 +58,15 @@ def test_the_rule(
     assert choose_width(g, "f", (8,), direction)[0] == 8
 
 
+def test_short_vectors_take_the_fewer_tiles_of_a_gradient() -> None:
+    g = conv2d_geometry((8, 20, 13, 13), (50, 20, 5, 5), 1, 0, 1, 1)
+    assert choose_width(g, "f", (16, 8), "input_grad")[:2] == (8, "winograd")
+    g = conv2d_geometry((8, 20, 13, 13), (4, 20, 5, 5), 1, 0, 1, 1)  # too few channels
+    assert choose_width(g, "f", (16, 8), "input_grad")[:2] == (16, "im2col")
+    g = conv2d_geometry((4, 20, 13, 13), (50, 20, 5, 5), 1, 0, 1, 1)
+    assert choose_width(g, "d", (8, 4), "input_grad")[:2] == (8, "im2col")
+
+
 def test_nothing_narrower_where_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "usable", lambda: ["avx512", "avx2"])
     monkeypatch.delenv("CYCONV_ISA", raising=False)

@@ -27,15 +27,16 @@ MOST_WASTE = {
 }
 OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # Lanes of the vectors that images take up, relative to the images, in the direct algorithm. In a
-# gradient by the input im2col multiplies a number by zeros for all but one of the pixels of a step;
-# so many pixels, times this, are as bad as idle lanes.
+# gradient by the input im2col multiplies zeros for all but one of the pixels of a step: so many
+# pixels, times this, are as bad as idle lanes.
 MOST_IDLE = 1.25
 AS_BAD = 0.67
 # The same in Winograd's: with more, its lanes are tiles. Those of stride 2 take more, and forward
 # more than im2col does, unless images fill a whole vector, or one but for so many lanes.
 MOST_IDLE_IN_TILES = {1: 1.4, 2: 1.8}
 MOST_IDLE_IN_ONE = 1.5
-# In weight gradients tiles are never the lanes. Idle ones take more channels to pay, up to
+# In weight gradients tiles are never the lanes: the more are idle, up to this, the more channels it
+# takes.
 MOST_IDLE_OF_WEIGHTS = 2.0
 # Where tiles are lanes: what these compute, idle lanes as well, relative to the pixels that are
 # written; by (side of the kernels, stride). Forward, 3x3 kernels of stride 2 gain too little.
@@ -120,8 +121,9 @@ def choose_width(
             least = longest / shortest * _least_channels(g, shortest, direction)
             better = min(g.c, g.f) >= least
         if direction == "input_grad":
-            strided = other == "direct" and g.window.stride != (1, 1)
-            better = strided or spreads_output_tiles(g, shortest) > spreads_output_tiles(g, longest)
+            spread = spreads_output_tiles(g, shortest) > spreads_output_tiles(g, longest)
+            strided = g.window.stride != (1, 1)
+            better = (other == "winograd" and spread) or (other == "direct" and strided)
         if better:
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason
