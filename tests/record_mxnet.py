@@ -238,9 +238,6 @@ for last in ("keep", "discard", "rollover"):
     sizes.append([[len(loader), [len(b[1]) for b in loader]] for i in range(3)])
 out = sizes
 ---
-np.random.seed(3); ds = gluon.data.ArrayDataset(nd.arange(10).reshape((5, 2)), nd.arange(5))
-loader = gluon.data.DataLoader(ds, 2, shuffle=True); out = [[list(b) for b in loader] for i in range(2)]
----
 p = gluon.Parameter("a_weight", shape=(2, 2)); p.initialize(mx.init.Constant(3)); p.set_data(nd.ones((2, 2)) * 2); out = [p.data(), p.grad(), p.name, p.shape]
 ---
 d = gluon.ParameterDict(prefix="block1_"); p = d.get("w_weight", shape=(2, 2)); d.get("b_bias", shape=(2,)); d.initialize(mx.init.Constant(2)); out = [list(d.keys()), d["block1_w_weight"] is p, d.get("w_weight") is p, p.data(), d["block1_b_bias"].data(), "block1_w_weight" in d]

@@ -20,7 +20,6 @@ CTX = mx.cpu()
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     mx.random.seed(1)
-    np.random.seed(1)
     random.seed(1)
 
 

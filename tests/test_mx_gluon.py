@@ -280,7 +280,7 @@ MESSAGES = [
     (lambda: nn.Dense(2)(nd.ones((1, 2))), "_weight is not initialized; call initialize"),
     (lambda: gluon.data.DataLoader([1], 0), "batch_size must be at least 1, got 0"),
     (lambda: gluon.data.DataLoader([1], 1, last_batch="x"), "unknown last_batch='x'"),
-    (lambda: gluon.Trainer([], "newton"), "there is no 'newton'"),
+    (lambda: gluon.Trainer([], "newton"), "no 'newton' with {}, only"),
 ]
 
 

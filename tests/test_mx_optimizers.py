@@ -16,7 +16,6 @@ from cyconv.mx import ndarray as F
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     mx.random.seed(1)
-    np.random.seed(1)
 
 
 def fake_line(n: int) -> tuple[nd.NDArray, nd.NDArray]:

@@ -105,10 +105,14 @@ def test_dropout_drops_in_training_only() -> None:
         assert (drop(x) == 0).sum().asscalar() > 0
 
 
-def test_numpys_seed_repeats_the_shuffling() -> None:
+def test_the_seed_repeats_the_order_and_leaves_numpys_stream_alone() -> None:
     loader = gluon.data.DataLoader(np.arange(20.0), 20, shuffle=True)
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]
     orders = []
     for _ in range(2):
-        np.random.seed(1)
-        orders.append(next(iter(loader)).asnumpy().tolist())
-    assert orders[0] == orders[1] != sorted(orders[0])
+        mx.random.seed(1)
+        orders += [next(iter(loader)).asnumpy().tolist() for _ in range(2)]
+    assert orders[:2] == orders[2:]
+    assert orders[0] != orders[1]  # each epoch has another one
+    assert sorted(orders[0]) == list(range(20)) != orders[0]
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index]

@@ -67,8 +67,7 @@ class Trainer:
         self._rule, known = RULES.get(str(optimizer).lower(), (None, {}))
         given = optimizer_params or {}
         if not known or given.keys() - known.keys() - {"wd"}:
-            names = ", ".join(known or RULES)
-            raise ValueError(f"Trainer: there is no {optimizer!r} with {given}; known: {names}")
+            raise ValueError(f"Trainer: no {optimizer!r} with {given}, only {[*(known or RULES)]}")
         self._settings = SimpleNamespace(**({"wd": 0} | known | given))
         self._work: list[Any] = [(p, {}) for p in listed]
 

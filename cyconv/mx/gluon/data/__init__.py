@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cyconv.arguments import integer
+from cyconv.random import generator
 
 from ...ndarray import WIDER, NDArray, array
 from ...ndarray.array import together
@@ -40,7 +41,7 @@ def _batch(samples: Any) -> Any:
 
 
 class DataLoader:
-    """Mini-batches; each ``for`` loop is an epoch. The order comes from NumPy's global stream.
+    """Mini-batches; each ``for`` loop is an epoch. ``mx.random.seed`` restarts the order, too.
 
     ``last_batch``: "keep" a smaller last one, "discard" it, or "rollover" it to the next epoch.
     """
@@ -64,7 +65,7 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         n, end = len(self._dataset), len(self) * self._size
-        order = np.random.permutation(n) if self._shuffle else np.arange(n)
+        order = generator().permutation(n) if self._shuffle else np.arange(n)
         order = np.concatenate([self._left, order])
         self._left = order[end:] if self._last_batch == "rollover" else order[:0]
         for start in range(0, end, self._size):
