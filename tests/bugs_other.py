@@ -106,8 +106,8 @@ OTHER_BUGS = [
     kernel(
         "averages that lose digits",
         "elementwise.pyx",
-        "new2 = <real>(1 - beta2)",
-        "new2 = 1 - <real>beta2",
+        "<real>(1 - beta2)",
+        "1 - <real>beta2",
         OPTIM,
     ),
 ]

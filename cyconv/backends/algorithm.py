@@ -39,9 +39,9 @@ MOST_IDLE_IN_ONE = 1.5
 # takes.
 MOST_IDLE_OF_WEIGHTS = 2.0
 # Where tiles are lanes: what these compute, idle lanes as well, relative to the pixels that are
-# written; by (side of the kernels, stride). Forward, 3x3 kernels of stride 2 gain too little.
+# written; by (side of the kernels, stride). Others gain too little.
 MOST_WASTE_OF_LANES = {
-    "forward": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 0.0, (5, 2): 1.3, (7, 2): 1.6},
+    "forward": {(3, 1): 2.65, (5, 1): 2.6, (5, 2): 1.3, (7, 2): 1.6},
     "input_grad": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 6.0},
 }
 LEAST_LANES = 8  # of stride 1: fewer tiles make too little of the weights that they share
@@ -78,10 +78,8 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     pays = _padded(g, direction) <= MOST_PADDED * (oh * ow + _pixels(g))
     if g.c == g.groups == g.f > 1 and fills and pays and math.prod(g.window.kernel) < MOST_TAPS:
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
-    if char == "f" and _winograd_pays(g, vector, direction):
-        on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
-        side, taken = _tile(g, on_input)
-        return "winograd", f"its tiles of {side}x{side} outputs take {taken} multiplications"
+    if char == "f" and (why := _why_winograd(g, vector, direction)):
+        return "winograd", why
     idle = _idle(g.n, vector)
     read_of_each = math.prod(g.window.stride) if direction == "input_grad" else 1
     most = max(MOST_IDLE, AS_BAD * read_of_each)
@@ -129,31 +127,32 @@ def choose_width(
     return longest, name, reason
 
 
-def _winograd_pays(g: Conv2dGeometry, vector: int, direction: str) -> bool:
-    """Whether there are channels enough, and neither tiles nor vectors reach far beyond what is."""
+def _why_winograd(g: Conv2dGeometry, vector: int, direction: str) -> str | None:
+    """What it saves, if there are channels enough, and neither tiles nor vectors reach far out."""
     sizes = kernel, stride = g.window.kernel[0], g.window.stride[0]
     if not allows_winograd(g, direction) or max(g.window.padding) >= kernel:
-        return False
+        return None
     tiles_fill = direction != "weight_grad" and lanes_are_tiles(g, vector)
     # im2col is slow, too, where few channels are written
-    few = g.f if tiles_fill and direction == "input_grad" else min(g.c, g.f)
-    if few < _least_channels(g, vector, direction):
-        return False
+    channels = g.f if tiles_fill and direction == "input_grad" else min(g.c, g.f)
     on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
     written = g.window.in_size if on_input else g.window.out_size
-    side, _ = _tile(g, on_input)
+    side, taken = _tile(g, on_input)
     rows, cols = _tiles(written, side)
     if tiles_fill:
         between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
         lanes = ((rows - 1) * (cols + between) + cols) * g.n
         computed = _idle(lanes, vector) * lanes / g.n * side**2
-        most = MOST_WASTE_OF_LANES[direction][sizes] * math.prod(written)
-        return computed <= most and (stride > 1 or lanes >= LEAST_LANES)
-    if direction == "forward" and stride > 1 and g.n < vector / MOST_IDLE_IN_ONE:
-        return False
-    steps = side // stride if on_input else side
-    waste = rows * cols * steps**2 / math.prod(g.window.out_size)
-    return waste <= MOST_WASTE[direction][stride]
+        most = MOST_WASTE_OF_LANES[direction].get(sizes, 0) * math.prod(written)
+        pays = computed <= most and (stride > 1 or lanes >= LEAST_LANES)
+    else:
+        steps = side // stride if on_input else side
+        waste = rows * cols * steps**2 / math.prod(g.window.out_size)
+        alone = direction == "forward" and stride > 1 and g.n < vector / MOST_IDLE_IN_ONE
+        pays = waste <= MOST_WASTE[direction][stride] and not alone
+    if not pays or channels < _least_channels(g, vector, direction):
+        return None
+    return f"its tiles of {side}x{side} outputs take {taken} multiplications"
 
 
 def _least_channels(g: Conv2dGeometry, vector: int, direction: str) -> float:

@@ -53,8 +53,8 @@ def copy_batch_last(a: Array, out: Array) -> None:
     """Copy an array into a batch-last one of its shape, (N, C) or (N, C, H, W)."""
     plain = a.flags.c_contiguous and a.ndim in (2, 4) and a.dtype.char in "fd"
     if plain and len(a) > 1 and a.dtype == out.dtype and a.dtype.isnative:
-        planes = out if a.ndim == 4 else out[:, :, None, None]
-        kernels_of(a).elementwise.to_batch_last(a.reshape(-1), planes, threads_for(a.size))
+        threads = threads_for(a.size)
+        kernels_of(a).elementwise.to_batch_last(a.reshape(-1), with_pixels(out), threads)
     else:
         out[...] = a
 

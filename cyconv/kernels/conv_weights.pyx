@@ -55,13 +55,14 @@ def pack_weights(
     zeros. In a block lie (cols, taps) or, if ``by_tap``, (taps, cols).
     """
     check_threads(threads)
-    if min(groups, rows, cols, taps) < 1 or <double>groups * rows * cols * taps >= 2.0**40:
-        raise ValueError("kernel: pack_weights got a size out of range")
+    if min(cols, taps) < 1 or <double>cols * taps >= 2.0**40:  # which `packed` sees the product of
+        raise ValueError("kernel: there are too many weights, or none")
+    cdef Py_ssize_t size = packed(groups, rows, cols * taps)
     cdef Packing p
     p.mr = mr_of(rows)
     p.w = numbers(w, groups * rows * cols * taps, False)
     p.bias = NULL if bias is None else numbers(bias, groups * rows, False)
-    p.out = numbers(out, packed(groups, rows, cols * taps), True)
+    p.out = numbers(out, size, True)
     p.groups, p.rows, p.cols, p.taps = groups, rows, cols, taps
     p.blocks, p.swapped, p.by_tap = blocks_of(rows), swapped, by_tap
     p.task.run, p.task.threads = run_packing, threads

@@ -1,12 +1,11 @@
 # One pass over each array: relu, sums, the optimisers' updates, and the change of memory layout.
 
-from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.stdlib cimport free, realloc
 
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
-from cyconv.kernels.share cimport run_rows, share
+from cyconv.kernels.share cimport run_rows, share, share_in_turn
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
 
@@ -113,6 +112,17 @@ cdef struct Pieces:
     Py_ssize_t count
 
 
+cdef struct Sgd:
+    Pieces pieces
+    real lr, momentum, fresh, decay
+    bint nesterov
+
+
+cdef struct Adam:
+    Pieces pieces
+    real rate, scale, old1, new1, old2, new2, eps, coupled, shrink
+
+
 cdef real* numbers_of(object array, Py_ssize_t count, bint writable) except? NULL:
     # of an array that has so many
     cdef Py_ssize_t size
@@ -168,12 +178,14 @@ cdef int cut(Pieces* pieces, object ws, object grads, object firsts, object seco
     return 0
 
 
-cdef void sgd_run(
-    const Piece* p, real lr, real momentum, real fresh, real decay, bint nesterov
-) noexcept nogil:
+cdef void sgd_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Sgd* s = <const Sgd*>task
+    cdef const Piece* p = s.pieces.begin + job
     cdef real* w = p.w
     cdef const real* grad = p.grad
     cdef real* velocity = p.first
+    cdef real lr = s.lr, momentum = s.momentum, fresh = s.fresh, decay = s.decay
+    cdef bint nesterov = s.nesterov
     cdef Py_ssize_t i
     cdef real g
     if velocity == NULL:
@@ -194,35 +206,33 @@ def sgd_step(
 
     A velocity is None if that parameter has no momentum.
     """
-    cdef Pieces pieces
-    cdef Py_ssize_t job
+    cdef Sgd s
     check_threads(threads)
-    cut(&pieces, ws, grads, velocities, None)
+    s.lr, s.momentum, s.fresh = <real>lr, <real>momentum, <real>(1 - dampening)
+    s.decay, s.nesterov = <real>weight_decay, nesterov
+    cut(&s.pieces, ws, grads, velocities, None)
     with nogil:
-        for job in prange(pieces.count, num_threads=threads, schedule="dynamic"):
-            sgd_run(pieces.begin + job, <real>lr, <real>momentum, <real>(1 - dampening),
-                    <real>weight_decay, nesterov)
-    free(pieces.begin)
+        share_in_turn(sgd_job, &s, s.pieces.count, 1, threads)
+    free(s.pieces.begin)
 
 
-cdef void adam_run(
-    const Piece* p, double rate, double root, double beta1, double beta2, real eps, real coupled,
-    real shrink,
-) noexcept nogil:
+cdef void adam_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    cdef const Adam* a = <const Adam*>task
+    cdef const Piece* p = a.pieces.begin + job
     cdef real* w = p.w
     cdef const real* grad = p.grad
     cdef real* m = p.first
     cdef real* v = p.second
+    cdef real old1 = a.old1, new1 = a.new1, old2 = a.old2, new2 = a.new2, eps = a.eps
+    cdef real rate = a.rate, scale = a.scale, coupled = a.coupled, shrink = a.shrink
     cdef Py_ssize_t i
-    cdef real g, step = <real>rate, scale = <real>(1 / root)
-    # 1 - beta in double, as in rate and root: of a rounded beta little is left
-    cdef real old1 = <real>beta1, new1 = <real>(1 - beta1), old2 = <real>beta2, new2 = <real>(1 - beta2)
+    cdef real g
     for i in range(p.count):
         w[i] = w[i] * shrink
         g = grad[i] + coupled * w[i]
         m[i] = old1 * m[i] + new1 * g
         v[i] = old2 * v[i] + new2 * g * g
-        w[i] = w[i] - step * m[i] / (<real>sqrt(v[i]) * scale + eps)
+        w[i] = w[i] - rate * m[i] / (<real>sqrt(v[i]) * scale + eps)
 
 
 def adam_step(
@@ -230,18 +240,18 @@ def adam_step(
     double beta2, double eps, double weight_decay, bint decoupled, int threads,
 ):
     """Update parameters, ms and vs in place from gradients: lists of arrays in C order."""
-    cdef Pieces pieces
-    cdef double rate = lr / (1 - beta1 ** step)
-    cdef double root = sqrt(1 - beta2 ** step)
-    cdef Py_ssize_t job
+    cdef Adam a
     check_threads(threads)
-    cut(&pieces, ws, grads, ms, tuple(vs))
+    # the differences in double: of a rounded beta little is left
+    a.rate, a.scale = <real>(lr / (1 - beta1 ** step)), <real>(1 / sqrt(1 - beta2 ** step))
+    a.old1, a.new1, a.old2, a.new2 = <real>beta1, <real>(1 - beta1), <real>beta2, <real>(1 - beta2)
+    a.eps, a.coupled, a.shrink = <real>eps, <real>weight_decay, 1
+    if decoupled:
+        a.coupled, a.shrink = 0, <real>(1 - lr * weight_decay)
+    cut(&a.pieces, ws, grads, ms, tuple(vs))
     with nogil:
-        for job in prange(pieces.count, num_threads=threads, schedule="dynamic"):
-            adam_run(pieces.begin + job, rate, root, beta1, beta2, <real>eps,
-                     0 if decoupled else <real>weight_decay,
-                     <real>(1 - lr * weight_decay) if decoupled else 1)
-    free(pieces.begin)
+        share_in_turn(adam_job, &a, a.pieces.count, 1, threads)
+    free(a.pieces.begin)
 
 
 # ------------------------------------------------------------------ layout

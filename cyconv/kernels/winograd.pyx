@@ -162,6 +162,7 @@ cdef struct Strip:  # of some rows of tiles
     Correlation call
     Py_ssize_t first, rows
     Py_ssize_t parts  # blocks of lanes
+    bint by_lanes  # jobs that follow each other share lanes, else channels
 
 
 cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
@@ -169,16 +170,12 @@ cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     fill_channel(&s.call.p, job, s.first, s.rows, s.call.v, s.call.scratch + thread * s.call.each)
 
 
-cdef void lanes_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+cdef void multiply_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     cdef const Strip* s = <const Strip*>task
-    multiply(&s.call.p, job // s.call.p.blocks, job % s.call.p.blocks, s.first, s.rows, s.call.v,
-             s.call.scratch + thread * s.call.each)
-
-
-cdef void channels_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
-    cdef const Strip* s = <const Strip*>task
-    multiply(&s.call.p, job % s.parts, job // s.parts, s.first, s.rows, s.call.v,
-             s.call.scratch + thread * s.call.each)
+    cdef Py_ssize_t blocks = s.call.p.blocks
+    cdef Py_ssize_t part = job // blocks if s.by_lanes else job % s.parts
+    cdef Py_ssize_t block = job % blocks if s.by_lanes else job // s.parts
+    multiply(&s.call.p, part, block, s.first, s.rows, s.call.v, s.call.scratch + thread * s.call.each)
 
 
 cdef void run_strip(const Correlation* c, Py_ssize_t strip, int threads) noexcept nogil:
@@ -187,12 +184,13 @@ cdef void run_strip(const Correlation* c, Py_ssize_t strip, int threads) noexcep
     s.call, s.first = c[0], strip * strip_of(&c.p)
     s.rows = min(strip_of(&c.p), c.p.tile_rows - s.first)
     s.parts = blocks_of(lanes_of(&c.p, s.rows))
+    s.by_lanes = c.p.out.c <= lanes_of(&c.p, s.rows)
     jobs = s.parts * c.p.blocks
     share(fill_job, &s, c.p.x.c, threads)
-    if c.p.out.c > lanes_of(&c.p, s.rows):  # U is more than V: a thread is to read what it packed itself
-        share(channels_job, &s, jobs, threads)
-    else:
-        share_in_turn(lanes_job, &s, jobs, max(<Py_ssize_t>1, jobs // (4 * threads)), threads)
+    if s.by_lanes:
+        share_in_turn(multiply_job, &s, jobs, max(<Py_ssize_t>1, jobs // (4 * threads)), threads)
+    else:  # U is more than V: a thread is to read what it packed itself
+        share(multiply_job, &s, jobs, threads)
 
 
 cdef void own_strip_job(const void* task, Py_ssize_t strip, int thread) noexcept nogil:
