@@ -72,17 +72,17 @@ WINOGRAD_BUGS = [
         *(TILES, "winograd_weight_grad"),
     ),
     kernel(
-        "lanes between two rows of tiles forgotten",
+        "columns that the next tile reads left out",
         "tile_lanes.pxd",
-        "if at.tx == wide:",
-        "if at.tx == p.tile_cols:",
+        "p.left - begin, padded)\n        sort_columns(step, reads % step",
+        "p.left, padded)\n        sort_columns(step, reads % step",
         *(TILES, "winograd"),
     ),
     kernel(
         "the last strip left out",
         "tile_lanes.pxd",
-        "return (p.tile_rows + strip_of(p) - 1) // strip_of(p)",
-        "return p.tile_rows // strip_of(p)",
+        "return parts_of(p.tile_rows, p.strip)",
+        "return p.tile_rows // p.strip",
         *(TILES, "winograd"),
     ),
     kernel(
@@ -95,8 +95,8 @@ WINOGRAD_BUGS = [
     kernel(
         "the padding on the left counted twice",
         "tile_lanes.pxd",
-        "padded + (i * rows + row) * length + begin * n",
-        "padded + (i * rows + row) * length + 2 * begin * n",
+        "dst = put_zeros(begin * n, dst)",
+        "dst = put_zeros(2 * begin * n, dst)",
         *(TILES, "winograd"),
     ),
     kernel(

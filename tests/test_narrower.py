@@ -31,10 +31,11 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
         (10, (32, 64, 3, 1), "weight_grad", 16, "winograd"),
         (64, (64, 64, 3, 1), "forward", 16, "winograd"),
         (1, (64, 64, 3, 1), "forward", 16, "winograd"),  # lanes are tiles
-        (1, (64, 64, 3, 2), "forward", 16, "im2col"),
-        (8, (64, 128, 3, 2), "forward", 16, "im2col"),
-        (12, (64, 128, 3, 2), "forward", 16, "winograd"),
-        (18, (64, 128, 3, 2), "forward", 16, "winograd"),  # one vector is full
+        (1, (64, 64, 3, 2), "forward", 16, "winograd"),
+        (1, (16, 64, 3, 2), "forward", 16, "im2col"),  # too few channels
+        (8, (64, 128, 3, 2), "forward", 16, "winograd"),
+        (12, (64, 128, 3, 2), "forward", 16, "winograd"),  # of images
+        (18, (64, 128, 3, 2), "forward", 16, "winograd"),
         (64, (16, 128, 3, 2), "forward", 16, "direct"),  # too few channels
         (2, (64, 128, 3, 2), "input_grad", 16, "winograd"),  # lanes are tiles
         (1, (3, 64, 3, 1), "input_grad", 16, "winograd"),  # although few channels are written
@@ -61,6 +62,8 @@ def test_the_rule(
 def test_short_vectors_take_the_fewer_tiles_of_a_gradient() -> None:
     g = conv2d_geometry((8, 20, 13, 13), (50, 20, 5, 5), 1, 0, 1, 1)
     assert choose_width(g, "f", (16, 8), "input_grad")[:2] == (8, "winograd")
+    g = conv2d_geometry((8, 64, 14, 14), (128, 64, 5, 5), 1, 0, 1, 1)  # in more vectors
+    assert choose_width(g, "f", (16, 8), "input_grad")[:2] == (16, "winograd")
     g = conv2d_geometry((8, 20, 13, 13), (4, 20, 5, 5), 1, 0, 1, 1)  # too few channels
     assert choose_width(g, "f", (16, 8), "input_grad")[:2] == (16, "im2col")
     g = conv2d_geometry((4, 20, 13, 13), (50, 20, 5, 5), 1, 0, 1, 1)

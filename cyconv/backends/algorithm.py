@@ -31,20 +31,24 @@ OVERLAP = 1.5  # times the work that adding up overlapping tiles is, about
 # pixels, times this, are as bad as idle lanes.
 MOST_IDLE = 1.25
 AS_BAD = 0.67
-# The same in Winograd's: with more, its lanes are tiles. Those of stride 2 take more, and forward
-# more than im2col does, unless images fill a whole vector, or one but for so many lanes.
-MOST_IDLE_IN_TILES = {1: 1.4, 2: 1.8}
-MOST_IDLE_IN_ONE = 1.5
+# The same in Winograd's: with more, its lanes are tiles.
+MOST_IDLE_IN_TILES = 1.5
 # In weight gradients tiles are never the lanes: the more are idle, up to this, the more channels it
 # takes.
 MOST_IDLE_OF_WEIGHTS = 2.0
-# Where tiles are lanes: what these compute, idle lanes as well, relative to the pixels that are
-# written; by (side of the kernels, stride). Others gain too little.
-MOST_WASTE_OF_LANES = {
-    "forward": {(3, 1): 2.65, (5, 1): 2.6, (5, 2): 1.3, (7, 2): 1.6},
-    "input_grad": {(3, 1): 2.65, (5, 1): 2.6, (3, 2): 6.0},
+# Where tiles are lanes: so many channels, of dout alone in its gradient, and what they may compute,
+# idle lanes as well, relative to the pixels that are written (in gradients with a stride, to the
+# lanes that direct takes for these); by (side of the kernels, stride).
+TILE_LANES = {
+    "forward": {
+        (3, 1): (10, 2.2),
+        (5, 1): (8, 2.05),
+        (3, 2): (20, 1.1),
+        (5, 2): (10, 1.6),
+        (7, 2): (3, 1.9),
+    },
+    "input_grad": {(3, 1): (10, 2.5), (5, 1): (8, 3.1), (3, 2): (10, 1.3)},
 }
-LEAST_LANES = 8  # of stride 1: fewer tiles make too little of the weights that they share
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
 # more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
@@ -107,8 +111,9 @@ def choose_width(
 
     A batch that leaves half of a long vector's lanes idle may fill a short one. That is better
     where images have to be the lanes: in Winograd's weight gradient, with channels enough to be
-    faster than direct is in long vectors; where only short vectors take the fewer tiles of dout in
-    a gradient by the input; and in a strided gradient by the input that is direct.
+    faster than direct is in long vectors; in a gradient by the input, where tiles of dout, which
+    only short vectors take, are fewer vectors than the other tiles; and in a strided one that is
+    direct.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
@@ -119,9 +124,10 @@ def choose_width(
             least = longest / shortest * _least_channels(g, shortest, direction)
             better = min(g.c, g.f) >= least
         if direction == "input_grad":
-            spread = spreads_output_tiles(g, shortest) > spreads_output_tiles(g, longest)
-            strided = g.window.stride != (1, 1)
-            better = (other == "winograd" and spread) or (other == "direct" and strided)
+            better = other == "direct" and g.window.stride != (1, 1)
+            if other == "winograd" and spreads_output_tiles(g, shortest):
+                of_dout, of_dx = _both_tiles(g)
+                better = of_dout < of_dx * g.n / longest
         if better:
             return shortest, other, f"{why}, in vectors of {shortest}"
     return longest, name, reason
@@ -129,28 +135,28 @@ def choose_width(
 
 def _why_winograd(g: Conv2dGeometry, vector: int, direction: str) -> str | None:
     """What it saves, if there are channels enough, and neither tiles nor vectors reach far out."""
-    sizes = kernel, stride = g.window.kernel[0], g.window.stride[0]
+    kernel, stride = g.window.kernel[0], g.window.stride[0]
     if not allows_winograd(g, direction) or max(g.window.padding) >= kernel:
         return None
-    tiles_fill = direction != "weight_grad" and lanes_are_tiles(g, vector)
-    # im2col is slow, too, where few channels are written
-    channels = g.f if tiles_fill and direction == "input_grad" else min(g.c, g.f)
     on_input = direction == "input_grad" and not spreads_output_tiles(g, vector)
     written = g.window.in_size if on_input else g.window.out_size
     side, taken = _tile(g, on_input)
     rows, cols = _tiles(written, side)
-    if tiles_fill:
-        between = 2 if sizes == (5, 1) else 1  # lanes between two rows of tiles
-        lanes = ((rows - 1) * (cols + between) + cols) * g.n
-        computed = _idle(lanes, vector) * lanes / g.n * side**2
-        most = MOST_WASTE_OF_LANES[direction].get(sizes, 0) * math.prod(written)
-        pays = computed <= most and (stride > 1 or lanes >= LEAST_LANES)
+    least: float
+    if direction != "weight_grad" and lanes_are_tiles(g, vector):
+        least, most = TILE_LANES[direction][kernel, stride]
+        # im2col is slow, too, where few channels are written
+        channels = g.f if direction == "input_grad" else min(g.c, g.f)
+        lanes = rows * cols * g.n
+        waste = _idle(lanes, vector) * lanes / g.n * side**2 / math.prod(written)
+        if direction == "input_grad" and stride > 1:
+            waste /= _idle(g.n, vector)  # in direct, which multiplies no zeros here
     else:
+        least, most = _least_channels(g, vector, direction), MOST_WASTE[direction][stride]
+        channels = min(g.c, g.f)
         steps = side // stride if on_input else side
         waste = rows * cols * steps**2 / math.prod(g.window.out_size)
-        alone = direction == "forward" and stride > 1 and g.n < vector / MOST_IDLE_IN_ONE
-        pays = waste <= MOST_WASTE[direction][stride] and not alone
-    if not pays or channels < _least_channels(g, vector, direction):
+    if channels < least or waste > most:
         return None
     return f"its tiles of {side}x{side} outputs take {taken} multiplications"
 
@@ -197,7 +203,7 @@ def allows_winograd(g: Conv2dGeometry, direction: str = "forward") -> bool:
 
 def lanes_are_tiles(g: Conv2dGeometry, vector: int) -> bool:
     """Whether Winograd's lanes are tiles, as images would leave too many idle."""
-    return _idle(g.n, vector) > MOST_IDLE_IN_TILES[g.window.stride[0]]
+    return _idle(g.n, vector) > MOST_IDLE_IN_TILES
 
 
 def spreads_output_tiles(g: Conv2dGeometry, vector: int) -> bool:
@@ -207,10 +213,14 @@ def spreads_output_tiles(g: Conv2dGeometry, vector: int) -> bool:
     """
     if g.window.stride != (1, 1) or not allows_winograd(g) or lanes_are_tiles(g, vector):
         return False
+    of_dout, of_dx = _both_tiles(g)
+    return OVERLAP * of_dout <= of_dx
+
+
+def _both_tiles(g: Conv2dGeometry) -> tuple[int, int]:
+    """How many there are in an image of dout, and of dx, where the stride is 1."""
     side, _ = _tile(g, False)
-    return OVERLAP * math.prod(_tiles(g.window.out_size, side)) <= math.prod(
-        _tiles(g.window.in_size, side)
-    )
+    return math.prod(_tiles(g.window.out_size, side)), math.prod(_tiles(g.window.in_size, side))
 
 
 def _idle(images: int, vector: int) -> float:

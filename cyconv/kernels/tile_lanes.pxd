@@ -1,19 +1,19 @@
 # Winograd's convolution of few images: lanes are tiles, and the images of each.
 #
 # What element (i, j) of the tiles reads lies `step` pixels apart from tile to tile. So a channel is
-# first laid out with its rows and columns sorted by their number modulo `step`, zeros around it:
-# there, an element of neighbouring tiles is one stretch of memory, from tile to tile of a row and on
-# to the next row. (Between two rows lie `reach` lanes that are no tile.)
+# first laid out, with zeros around it: for each j what it reads in all tiles of a row, row by row of the
+# image, which are sorted by their number modulo `step`. There, an element of all tiles is one stretch of
+# memory, from tile to tile of a row and on to the next row.
 #
 #   V   a job transforms one channel, of a strip of rows of tiles     (fill_channel)
 #   M   a job takes a block of lanes and a block of output channels   (multiply)
 #   Y   is turned back from lanes to rows of pixels                   (write_tiles)
 
-from cyconv.kernels.panel cimport clear, copy
+from cyconv.kernels.panel cimport copy
 from cyconv.kernels.points cimport (
     ALONG, MOST, SIDE, STRIDED, WIDENED, input_1d, points_along, reads_along, side_of, step_of,
 )
-from cyconv.kernels.simd cimport VLEN, broadcast, inlined, load, real, store, transpose, vreal
+from cyconv.kernels.simd cimport VLEN, broadcast, inlined, keep, load, real, store, transpose, vreal
 from cyconv.kernels.tile cimport first_row, odd_lines, rows_in
 from cyconv.kernels.tiling cimport Problem, multiply_points
 from cyconv.kernels.transforms cimport input_lines, output_columns, output_line
@@ -21,7 +21,9 @@ from cyconv.kernels.transforms cimport input_lines, output_columns, output_line
 cdef enum:
     WIDTH = 2 * VLEN                         # lanes of a block
     ROW = SIDE * SIDE                        # of a tile's outputs, at most: whole vectors
-    STRIP = 1048576                          # bytes of V that are used together
+    OWN = 1310720                            # bytes of V that a thread uses together, ...
+    SHARED = 2359296                         # ... and that all of them do
+    MOST_UNEVEN = 115                        # percent of the mean that a thread may take
 
 
 cdef struct Place:  # of a lane
@@ -36,83 +38,137 @@ cdef inline Place place_of(const Problem* p, Py_ssize_t first, Py_ssize_t lane) 
     return at
 
 
+cdef inline Py_ssize_t reads_of(const Problem* p) noexcept nogil:
+    # rows and columns that a tile reads
+    return p.apart * reads_along(p.method)
+
+
 cdef inline Py_ssize_t reach(const Problem* p) noexcept nogil:
-    # how many tiles further the inputs of a tile lie
-    return (p.apart * reads_along(p.method) - 1) // p.step
+    # how many tiles further they lie
+    return (reads_of(p) - 1) // p.step
 
 
 cdef inline Py_ssize_t across(const Problem* p) noexcept nogil:
-    # lanes from a row of tiles to the next
-    return (p.tile_cols + reach(p)) * p.out.n
+    # lanes of a row of tiles
+    return p.tile_cols * p.out.n
 
 
 cdef inline Py_ssize_t lanes_of(const Problem* p, Py_ssize_t rows) noexcept nogil:
-    # of so many rows of tiles, from the first tile to the last
-    return (rows - 1) * across(p) + p.tile_cols * p.out.n
+    return rows * across(p)
 
 
-cdef inline Py_ssize_t strip_of(const Problem* p) noexcept nogil:
-    # rows of tiles in a strip: the strips are about equal
+cdef inline void cut(Problem* p, int threads) noexcept nogil:
+    # into strips of about equal size, which are blocks of lanes at least. Threads that take strips of their
+    # own need not hand each other V, but all of them read the whole of U: that is not to be more.
     cdef Py_ssize_t row = p.points * p.channels * across(p) * <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t most = max(<Py_ssize_t>1, STRIP // row)
-    cdef Py_ssize_t strips = (p.tile_rows + most - 1) // most
-    return (p.tile_rows + strips - 1) // strips
+    cdef Py_ssize_t least = parts_of(WIDTH, across(p))
+    cdef Py_ssize_t each = parts_of(parts_of(p.tile_rows, max(least, OWN // row)), threads)
+    p.strip = parts_of(p.tile_rows, each * threads)
+    p.own_strips = p.strip >= least and p.out.c <= threads * lanes_of(p, p.strip) \
+        and 100 * p.strip * each * threads <= MOST_UNEVEN * p.tile_rows
+    if not p.own_strips:
+        p.strip = parts_of(p.tile_rows, parts_of(p.tile_rows, max(least, SHARED // row)))
+
+
+cdef inline Py_ssize_t parts_of(Py_ssize_t count, Py_ssize_t size) noexcept nogil:
+    return (count + size - 1) // size
 
 
 cdef inline Py_ssize_t strips_of(const Problem* p) noexcept nogil:
-    return (p.tile_rows + strip_of(p) - 1) // strip_of(p)
+    return parts_of(p.tile_rows, p.strip)
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t lanes) noexcept nogil:
-    return (lanes + WIDTH - 1) // WIDTH
+    return parts_of(lanes, WIDTH)
 
 
 cdef inline Py_ssize_t filled_size(const Problem* p) noexcept nogil:
     # numbers of V
-    return blocks_of(lanes_of(p, strip_of(p))) * p.points * odd_lines(p.channels * WIDTH)
+    return blocks_of(lanes_of(p, p.strip)) * p.points * odd_lines(p.channels * WIDTH)
 
 
 cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread: a channel, padded and laid out, and what is read behind it; or M
-    cdef Py_ssize_t laid = p.step * p.step * (strip_of(p) + reach(p)) * across(p)
-    return max(2 * laid + WIDTH, p.points * p.mr * WIDTH)
+    cdef Py_ssize_t size = p.step * (p.strip + reach(p)) * across(p)
+    return max((p.step + reads_of(p)) * size + 2 * WIDTH, p.points * p.mr * WIDTH)
 
 
 # ------------------------------------------------------------------ V
 
 
-cdef inline inlined lay_out(
+# Whole vectors are written: what they bring too much is overwritten by what comes next.
+
+
+cdef inline real* put(const real* src, Py_ssize_t count, real* dst) noexcept nogil:
+    cdef Py_ssize_t k = 0
+    while k < count:
+        store(dst + k, load(src + k))
+        k = k + VLEN
+    return dst + count
+
+
+cdef inline real* put_zeros(Py_ssize_t count, real* dst) noexcept nogil:
+    cdef vreal zeros = broadcast(0)
+    cdef Py_ssize_t k = 0
+    keep(zeros)  # or the compiler calls memset, for a few numbers each time
+    while k < count:
+        store(dst + k, zeros)
+        k = k + VLEN
+    return dst + count
+
+
+cdef inline void pad(
     const int step, const Problem* p, const real* plane, Py_ssize_t first, Py_ssize_t rows,
-    real* padded, real* dst,
+    Py_ssize_t left, real* dst,
 ) noexcept nogil:
-    # what so many rows of tiles from `first` on read of a channel: dst (step, step, rows, across), of
-    # column and row modulo `step`, by way of padded (step, rows, across, step)
-    cdef Py_ssize_t n = p.out.n, size = rows * across(p), length = step * across(p)
-    cdef Py_ssize_t begin = min(max(p.left, <Py_ssize_t>0), length // n)  # where the image's row is
-    cdef Py_ssize_t skipped = max(-p.left, <Py_ssize_t>0)
-    cdef Py_ssize_t count = max(min(p.x.w - skipped, length // n - begin), <Py_ssize_t>0) * n
-    cdef Py_ssize_t row, i, j, k, ih
-    cdef real* to
-    clear(padded, step * rows * length)
-    for row in range(rows):
-        for i in range(step):
+    # so many rows of tiles from `first` on, step columns for each tile, without what the next one reads:
+    # dst (step, rows, across, step), zeros where no image is
+    cdef Py_ssize_t n = p.out.n, width = p.tile_cols * step
+    cdef Py_ssize_t begin = min(max(left, <Py_ssize_t>0), width)
+    cdef Py_ssize_t skipped = max(-left, <Py_ssize_t>0)
+    cdef Py_ssize_t count = max(min(p.x.w - skipped, width - begin), <Py_ssize_t>0)
+    cdef Py_ssize_t i, row, ih
+    for i in range(step):
+        for row in range(rows):
             ih = (first + row) * step + i - p.top
             if 0 <= ih < p.x.h:
-                copy(padded + (i * rows + row) * length + begin * n,
-                     plane + (ih * p.x.w + skipped) * n, count)
+                dst = put_zeros(begin * n, dst)
+                copy(dst, plane + (ih * p.x.w + skipped) * n, count * n)
+                dst = put_zeros((width - begin - count) * n, dst + count * n)
+            else:
+                dst = put_zeros(width * n, dst)
+
+
+cdef inline inlined sort_columns(
+    const int step, const int count, const real* padded, Py_ssize_t tiles, Py_ssize_t n, real* dst,
+) noexcept nogil:
+    # dst (count, tiles, n), the first columns of padded (tiles, step, n)
+    cdef Py_ssize_t i, j
     if n == 1:
-        for i in range(step * rows * across(p)):
-            for j in range(step):
-                dst[j * step * size + i] = padded[i * step + j]
+        for i in range(tiles):
+            for j in range(count):
+                dst[j * tiles + i] = padded[i * step + j]
         return
-    for j in range(step):
-        to = dst + j * step * size
-        for i in range(step * rows * (across(p) // n)):
-            # whole vectors: what they bring too much is overwritten by what comes next
-            k = 0
-            while k < n:
-                store(to + i * n + k, load(padded + (i * step + j) * n + k))
-                k = k + VLEN
+    for j in range(count):
+        for i in range(tiles):
+            dst = put(padded + (i * step + j) * n, n, dst)
+
+
+cdef inline inlined lay_out(
+    const int step, const int reads, const Problem* p, const real* plane, Py_ssize_t first,
+    Py_ssize_t rows, real* padded, real* dst,
+) noexcept nogil:
+    # what so many rows of tiles from `first` on read of a channel: dst (reads, step, rows, across), of
+    # columns of the tiles and rows of the image modulo `step`
+    cdef Py_ssize_t n = p.out.n, tiles = step * rows * p.tile_cols, begin, group
+    for group in range(reads // step):
+        begin = group * step
+        pad(step, p, plane, first, rows, p.left - begin, padded)
+        sort_columns(step, step, padded, tiles, n, dst + begin * tiles * n)
+    begin = reads // step * step
+    if begin < reads:
+        pad(step, p, plane, first, rows, p.left - begin, padded)
+        sort_columns(step, reads % step, padded, tiles, n, dst + begin * tiles * n)
 
 
 cdef inline inlined transform_lanes(
@@ -129,8 +185,7 @@ cdef inline inlined transform_lanes(
         iw = left + apart * j
         for i in range(reads):
             ih = top + apart * i
-            line[i] = load(laid + (iw % step * step + ih % step) * size + ih // step * row
-                           + iw // step * p.out.n)
+            line[i] = load(laid + (iw * step + ih % step) * size + ih // step * row)
         input_1d(method, <real*>line, VLEN, t + j * along, 1)
     input_lines(method, t, v, vstride)
 
@@ -143,8 +198,8 @@ cdef inline inlined fill_of(
     cdef Py_ssize_t begin = 0, width, lane, i, j
     cdef int step = apart * step_of(method)
     cdef real* to
-    cdef real* laid = own + step * step * size
-    lay_out(step, p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
+    cdef real* laid = own + step * step * size + WIDTH
+    lay_out(step, apart * reads_along(method), p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
     while begin < total:
         width = VLEN if total - begin <= VLEN else WIDTH
         lane = 0
@@ -183,7 +238,7 @@ cdef inline inlined write_tiles(
     cdef vreal t[ALONG * SIDE]  # t[column, output row]
     cdef vreal y[ROW]
     cdef real tiles[VLEN * ROW]
-    cdef Py_ssize_t n = p.out.n, wide = p.tile_cols + reach(p), i, lane, rows, cols
+    cdef Py_ssize_t n = p.out.n, i, lane, rows, cols
     cdef int side = side_of(method)
     cdef real* dst
     output_columns(method, m, mstride, t)
@@ -198,15 +253,14 @@ cdef inline inlined write_tiles(
             store(tiles + lane * ROW + i, y[i + lane])
         i = i + VLEN
     for lane in range(count):
-        if at.tx < p.tile_cols:
-            rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
-            cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
-            dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
-            write_tile(side, tiles + lane * ROW, rows, cols, n, dst, p.out.w * n)
+        rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
+        cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
+        dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
+        write_tile(side, tiles + lane * ROW, rows, cols, n, dst, p.out.w * n)
         at.image = at.image + 1
         if at.image == n:
             at.image, at.tx = 0, at.tx + 1
-        if at.tx == wide:
+        if at.tx == p.tile_cols:
             at.tx, at.ty = 0, at.ty + 1
 
 

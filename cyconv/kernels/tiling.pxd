@@ -26,6 +26,9 @@ cdef struct Problem:
     Py_ssize_t matrices  # of weights: of points, or shared by some
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
+    # where lanes are tiles
+    Py_ssize_t strip     # rows of them that are taken together
+    bint own_strips      # whether each thread takes some of them, and not a part of each
     # where lanes are images
     Py_ssize_t chunk     # tiles in a job
     Py_ssize_t chunks    # jobs along a row of tiles

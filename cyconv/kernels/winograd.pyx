@@ -25,7 +25,7 @@ from cyconv.kernels.simd cimport VLEN, inlined, real, store, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in
 from cyconv.kernels.tile_lanes cimport (
-    blocks_of, fill_channel, filled_size, lanes_of, multiply, own_size, strip_of, strips_of,
+    blocks_of, cut, fill_channel, filled_size, lanes_of, multiply, own_size, strips_of,
 )
 from cyconv.kernels.tiling cimport Problem, multiply_points, problem_of, weights_of
 from cyconv.kernels.transforms cimport fetch, output_columns, output_line, store_some, transform_parts
@@ -95,7 +95,6 @@ cdef struct Correlation:
     real* v         # where lanes are tiles: V of a strip of them, or of one for each thread
     real* scratch   # of each thread, ...
     Py_ssize_t each # ... so many numbers
-    bint own_strips # as the scratch was made for, however many threads there are later
 
 
 cdef void run_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
@@ -181,8 +180,8 @@ cdef void multiply_job(const void* task, Py_ssize_t job, int thread) noexcept no
 cdef void run_strip(const Correlation* c, Py_ssize_t strip, int threads) noexcept nogil:
     cdef Strip s
     cdef Py_ssize_t jobs
-    s.call, s.first = c[0], strip * strip_of(&c.p)
-    s.rows = min(strip_of(&c.p), c.p.tile_rows - s.first)
+    s.call, s.first = c[0], strip * c.p.strip
+    s.rows = min(c.p.strip, c.p.tile_rows - s.first)
     s.parts = blocks_of(lanes_of(&c.p, s.rows))
     s.by_lanes = c.p.out.c <= lanes_of(&c.p, s.rows)
     jobs = s.parts * c.p.blocks
@@ -204,25 +203,18 @@ cdef void own_strip_job(const void* task, Py_ssize_t strip, int thread) noexcept
 cdef void run_tiles(const void* task, int threads) noexcept nogil:
     cdef const Correlation* c = <const Correlation*>task
     cdef Py_ssize_t strip
-    if c.own_strips:
+    if c.p.own_strips:
         share(own_strip_job, task, strips_of(&c.p), threads)
     else:
         for strip in range(strips_of(&c.p)):
             run_strip(c, strip, threads)
 
 
-cdef bint has_own_strips(const Problem* p, int threads) noexcept nogil:
-    # whether threads need not hand each other V: where U, which all of them read then, is not more, and
-    # they get about as many strips each
-    cdef Py_ssize_t strips = strips_of(p)
-    return p.out.c <= lanes_of(p, strip_of(p)) and (strips % threads == 0 or strips >= 4 * threads)
-
-
 cdef Py_ssize_t shared_size(const Problem* p, int threads) noexcept nogil:
     # numbers of scratch besides what each thread has
     if not p.tiles:
         return LINE
-    return LINE + filled_size(p) * (threads if has_own_strips(p, threads) else 1)
+    return LINE + filled_size(p) * (threads if p.own_strips else 1)
 
 
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
@@ -238,6 +230,7 @@ def scratch_size(
     """Numbers of scratch that ``correlate`` takes for x (n, c, ., .) and out (n, f, oh, ow)."""
     check_threads(threads)
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel, stride, transposed, tiles)
+    cut(&p, threads)
     return shared_size(&p, threads) + threads * each_size(&p)
 
 
@@ -259,6 +252,7 @@ def correlate(
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel, stride, transposed, tiles)
+    cut(&p, threads)
     cdef Correlation call
     cdef Py_ssize_t size = shared_size(&p, threads) + threads * each_size(&p)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
@@ -270,6 +264,6 @@ def correlate(
     check_apart(base, size, o.data, extent(o))
     call.v = from_cache_line(base)
     call.scratch = call.v + shared_size(&p, threads) - LINE
-    call.p, call.each, call.own_strips = p, each_size(&p), p.tiles and has_own_strips(&p, threads)
+    call.p, call.each = p, each_size(&p)
     call.task.run, call.task.threads = run_tiles if p.tiles else run, threads
     return finish(&call.task, sizeof(call), later)
