@@ -268,9 +268,10 @@ def _class_numbers(
         raise TypeError(f"{op}: labels must be whole numbers, got dtype {array.dtype}")
     array, counts = array.reshape(-1), None
     if isinstance(array, np.ndarray) and array.dtype.kind in "iu" and array.size:
-        least, most = array.min(), array.max()
-        if least >= 0 and most < classes and not least <= ignored <= most:
-            return array.astype(np.int64), None
+        numbers = array.astype(np.int64)
+        most = numbers.view(np.uint64).max()  # negative ones are beyond all others there
+        if most < classes and not 0 <= ignored < classes:
+            return numbers, None
     ignores = array == ignored
     if first_where(ignores, array) is not None:
         counts = ~ignores
