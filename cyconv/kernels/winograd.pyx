@@ -230,7 +230,8 @@ def scratch_size(
     """Numbers of scratch that ``correlate`` takes for x (n, c, ., .) and out (n, f, oh, ow)."""
     check_threads(threads)
     cdef Problem p = problem_of(n, c, f, oh, ow, kernel, stride, transposed, tiles)
-    cut(&p, threads)
+    if tiles:
+        cut(&p, threads)
     return shared_size(&p, threads) + threads * each_size(&p)
 
 
@@ -252,7 +253,8 @@ def correlate(
     cdef Planes a = planes(x, False)
     cdef Planes o = planes(out, True)
     cdef Problem p = problem_of(o.n, a.c, o.c, o.h, o.w, kernel, stride, transposed, tiles)
-    cut(&p, threads)
+    if tiles:
+        cut(&p, threads)
     cdef Correlation call
     cdef Py_ssize_t size = shared_size(&p, threads) + threads * each_size(&p)
     if a.n != o.n or not -2**31 < top < 2**31 or not -2**31 < left < 2**31:
