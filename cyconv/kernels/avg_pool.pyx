@@ -1,11 +1,13 @@
 # Average pooling, forward and by the input. A job is some rows of all channels.
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
-from cyconv.kernels.pool cimport are_halves, close_gate, end_col, first_col, gate_of
+from cyconv.kernels.pool cimport VECTORS, are_halves, end_col, first_col, gate_of, numbers_at, put, visit
 from cyconv.kernels.share cimport run_rows
-from cyconv.kernels.simd cimport inlined, real
+from cyconv.kernels.simd cimport VLEN, broadcast, inlined, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source
+from cyconv.kernels.window cimport (
+    Axis, Sources, axis, check_window, end_k, first_k, is_inner, place_at, source,
+)
 
 
 cdef enum:
@@ -13,7 +15,7 @@ cdef enum:
     IMAGES = 64   # that are summed up together in such windows
 
 
-cdef Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bint padded) noexcept nogil:
+cdef inline Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bint padded) noexcept nogil:
     # how many positions of the window at output position o count: those inside the input, or
     # inside the padded input
     cdef Py_ssize_t size = a.out if a.transposed else a.size
@@ -32,6 +34,12 @@ cdef struct Average:
     bint padded
 
 
+cdef inline real share_of(const Average* a, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
+    # of each number in the average over the window at an output position
+    return <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
+                            * covered(&a.cols, col, a.right, a.padded))
+
+
 cdef inline inlined average_windows(
     const int kernel, const int stride, const real* src, Py_ssize_t width, Py_ssize_t count, real* dst
 ) noexcept nogil:
@@ -46,14 +54,12 @@ cdef inline inlined average_windows(
         dst[col] = total * (<real>1 / <real>(kernel * kernel))
 
 
-cdef void avg_row_of_one(
-    const Average* a, Py_ssize_t c, Py_ssize_t row, real* dst
-) noexcept nogil:
-    # as avg_row forward, for a single image: here the columns follow each other in the innermost loop
+cdef void avg_row_of_one(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
+    # of the output, for a single image: here the columns follow each other in the innermost loop
     cdef const real* plane = a.src.data + c * a.src.stride
     cdef const real* src
+    cdef real* dst = a.dst.data + c * a.dst.stride + row * a.dst.w
     cdef Py_ssize_t col, kh, kw, stride = a.cols.stride
-    cdef Py_ssize_t height = covered(&a.rows, row, a.bottom, a.padded)
     if are_halves(&a.rows, &a.cols) and is_inner(&a.rows, row):
         src = plane + source(&a.rows, row, 0) * a.src.w - a.cols.before
         average_windows(2, 2, src, a.src.w, a.dst.w, dst)
@@ -66,7 +72,7 @@ cdef void avg_row_of_one(
             for col in range(first_col(&a.cols, kw), end_col(&a.cols, kw)):
                 dst[col] = dst[col] + src[col * stride]
     for col in range(a.dst.w):
-        dst[col] = dst[col] * (<real>1 / <real>(height * covered(&a.cols, col, a.right, a.padded)))
+        dst[col] = dst[col] * share_of(a, row, col)
 
 
 cdef void average_lines(
@@ -74,8 +80,7 @@ cdef void average_lines(
 ) noexcept nogil:
     # of a large window, row by row of it, for some images
     cdef Py_ssize_t kh, kw, n
-    cdef Py_ssize_t height = covered(&a.rows, row, a.bottom, a.padded)
-    cdef real scale = <real>1 / <real>(height * covered(&a.cols, col, a.right, a.padded))
+    cdef real scale = share_of(a, row, col)
     cdef const real* src
     cdef real line[IMAGES]
     for n in range(images):
@@ -93,11 +98,10 @@ cdef void average_lines(
         dst[n] = dst[n] * scale
 
 
-cdef void avg_row_of_large(
-    const Average* a, Py_ssize_t c, Py_ssize_t row, real* dst
-) noexcept nogil:
-    # as avg_row forward, for large windows
+cdef void avg_row_of_large(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
+    # of the output, for large windows
     cdef const real* plane = a.src.data + c * a.src.stride
+    cdef real* dst = a.dst.data + c * a.dst.stride + row * a.dst.w * a.dst.n
     cdef Py_ssize_t col, n, images = a.dst.n
     for col in range(a.dst.w):
         n = 0
@@ -107,55 +111,76 @@ cdef void avg_row_of_large(
             n = n + IMAGES
 
 
-cdef void avg_row(const Average* a, Py_ssize_t c, Py_ssize_t row) noexcept nogil:
-    # forward, dst is the output and each position is divided by its window's size; transposed, dst
-    # is dx and each gradient that arrives is divided by the size of the window it comes from
-    cdef Py_ssize_t col, kh, kw, i, j, n, images = a.dst.n
-    cdef const real* plane = a.src.data + c * a.src.stride
+cdef inline inlined average(
+    const int vectors, const bint whole, const bint transposed, const Average* a, const Sources* rows,
+    const Sources* cols, Py_ssize_t c, Py_ssize_t pixel, Py_ssize_t n,
+) noexcept nogil:
+    # of `vectors` of images from image n on, in registers; or, unless they are whole, of the last images.
+    # Forward, dst is the output and each position is divided by its window's size; transposed, dst is dx
+    # and each gradient that arrives is divided by the size of the window it comes from.
+    cdef vreal sums[VECTORS]
+    cdef Py_ssize_t i, j, v, row, col, images = a.dst.n - n
+    cdef const real* plane = a.src.data + c * a.src.stride + n
     cdef const real* src
-    cdef real* dst
     cdef real scale = 1
-    dst = a.dst.data + c * a.dst.stride + row * a.dst.w * images
-    if not a.rows.transposed and a.rows.kernel * a.cols.kernel > LARGE:
-        avg_row_of_large(a, c, row, dst)
-        return
-    if images == 1 and not a.rows.transposed:
-        avg_row_of_one(a, c, row, dst)
-        return
-    for col in range(a.dst.w):
-        dst = a.dst.data + c * a.dst.stride + (row * a.dst.w + col) * images
-        for n in range(images):
-            dst[n] = 0
-        if not a.rows.transposed:
-            scale = <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
-                                     * covered(&a.cols, col, a.right, a.padded))
-        for kh in range(first_k(&a.rows, row), end_k(&a.rows, row)):
-            i = source(&a.rows, row, kh)
-            if i < 0:
-                continue
-            for kw in range(first_k(&a.cols, col), end_k(&a.cols, col)):
-                j = source(&a.cols, col, kw)
-                if j < 0:
-                    continue
-                src = plane + (i * a.src.w + j) * images
-                if a.rows.transposed:
-                    scale = <real>1 / <real>(covered(&a.rows, i, a.bottom, a.padded)
-                                             * covered(&a.cols, j, a.right, a.padded))
-                    for n in range(images):
-                        dst[n] = dst[n] + src[n] * scale
-                else:
-                    for n in range(images):
-                        dst[n] = dst[n] + src[n]
-        if not a.rows.transposed:
-            for n in range(images):
-                dst[n] = dst[n] * scale
-        close_gate(&a.gate, c, row * a.dst.w + col, dst)
+    for v in range(vectors):
+        sums[v] = broadcast(0)
+    for i in range(rows.count):
+        for j in range(cols.count):
+            row, col = place_at(rows, i), place_at(cols, j)
+            src = plane + (row * a.src.w + col) * a.src.n
+            if transposed:
+                scale = share_of(a, row, col)
+            for v in range(vectors):
+                sums[v] = sums[v] + numbers_at(src + v * VLEN, whole, images) * scale
+    if not transposed:
+        scale = share_of(a, rows.of, cols.of)
+    for v in range(vectors):
+        if not transposed:
+            sums[v] = sums[v] * scale
+        put(&a.dst, &a.gate, c, pixel * a.dst.n + n + v * VLEN, sums[v], whole, images)
+
+
+cdef inline inlined average_all(
+    const bint transposed, const Average* a, const Sources* rows, const Sources* cols, Py_ssize_t c,
+    Py_ssize_t pixel,
+) noexcept nogil:
+    cdef Py_ssize_t n = 0
+    while n + VECTORS * VLEN <= a.dst.n:
+        average(VECTORS, True, transposed, a, rows, cols, c, pixel, n)
+        n = n + VECTORS * VLEN
+    while n + VLEN <= a.dst.n:
+        average(1, True, transposed, a, rows, cols, c, pixel, n)
+        n = n + VLEN
+    if n < a.dst.n:
+        average(1, False, transposed, a, rows, cols, c, pixel, n)
+
+
+cdef void average_of(
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+) noexcept nogil:
+    average_all(False, <const Average*>task, rows, cols, c, pixel)
+
+
+cdef void gradient_of(
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+) noexcept nogil:
+    average_all(True, <const Average*>task, rows, cols, c, pixel)
 
 
 cdef void avg_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef const Average* a = <const Average*>task
     cdef Py_ssize_t row
-    for row in range(begin, end):
-        avg_row(<const Average*>task, c, row)
+    if a.rows.transposed:
+        visit(gradient_of, task, &a.rows, &a.cols, c, begin, end)
+    elif a.rows.kernel * a.cols.kernel > LARGE:
+        for row in range(begin, end):
+            avg_row_of_large(a, c, row)
+    elif a.dst.n == 1:
+        for row in range(begin, end):
+            avg_row_of_one(a, c, row)
+    else:
+        visit(average_of, task, &a.rows, &a.cols, c, begin, end)
 
 
 cdef void run_avg_pool(const void* task, int threads) noexcept nogil:

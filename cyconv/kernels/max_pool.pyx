@@ -5,11 +5,15 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
-from cyconv.kernels.pool cimport are_halves, close_gate, end_col, first_col, gate_of
+from cyconv.kernels.pool cimport VECTORS, are_halves, end_col, first_col, gate_of, numbers_at, put, visit
 from cyconv.kernels.share cimport run_rows
-from cyconv.kernels.simd cimport inlined, real
+from cyconv.kernels.simd cimport (
+    VLEN, broadcast, every, inlined, real, store_ints, take_larger, vint, vreal, where_equal,
+)
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.window cimport Axis, axis, check_window, end_k, first_k, is_inner, source
+from cyconv.kernels.window cimport (
+    Axis, Sources, axis, check_window, end_k, first_k, is_inner, k_at, place_at, source,
+)
 
 
 cdef int32_t* winners(object array, Planes like, bint writable) except? NULL:
@@ -58,83 +62,6 @@ cdef inline inlined max_windows(
         where[col] = tap
 
 
-cdef void max_row_of_one(
-    const Planes* x, const Axis* rows, const Axis* cols, Py_ssize_t c, Py_ssize_t oh, real* best,
-    int32_t* where,
-) noexcept nogil:
-    # as max_row, for a single image: here the columns follow each other in the innermost loop
-    cdef const real* plane = x.data + c * x.stride
-    cdef const real* src
-    cdef Py_ssize_t first = first_k(rows, oh), end = end_k(rows, oh), ow, kh, kw
-    cdef int32_t tap
-    cdef real value
-    if are_halves(rows, cols) and is_inner(rows, oh):
-        max_windows(2, 2, plane + source(rows, oh, 0) * x.w - cols.before, x.w, cols.out, best, where)
-        return
-    for ow in range(cols.out):
-        kw = first_k(cols, ow)
-        if first < end and kw < end_k(cols, ow):
-            best[ow] = plane[source(rows, oh, first) * x.w + source(cols, ow, kw)]
-            where[ow] = <int32_t>(first * cols.kernel + kw)
-        else:
-            best[ow] = -<real>INFINITY
-            where[ow] = 0
-    for kh in range(first, end):
-        for kw in range(cols.kernel):
-            src = plane + source(rows, oh, kh) * x.w + kw * cols.dilation - cols.before
-            tap = <int32_t>(kh * cols.kernel + kw)
-            for ow in range(first_col(cols, kw), end_col(cols, kw)):
-                value = src[ow * cols.stride]
-                where[ow] = tap if wins(value, best[ow]) else where[ow]
-                best[ow] = value if wins(value, best[ow]) else best[ow]
-
-
-cdef void max_row(
-    const Planes* x, const Planes* out, const Axis* rows, const Axis* cols,
-    Py_ssize_t c, Py_ssize_t oh, int32_t* argmax,
-) noexcept nogil:
-    cdef Py_ssize_t ow, kh, kw, ih, iw, n, images = x.n
-    cdef Py_ssize_t position
-    cdef const real* src
-    cdef real* best
-    cdef int32_t* where
-    cdef int32_t tap
-    cdef bint first
-    if images == 1:
-        position = oh * out.w
-        max_row_of_one(x, rows, cols, c, oh, out.data + c * out.stride + position,
-                       argmax + c * out.h * out.w + position)
-        return
-    for ow in range(out.w):
-        position = (oh * out.w + ow) * images
-        best = out.data + c * out.stride + position
-        where = argmax + c * out.h * out.w * images + position
-        first = True
-        for kh in range(first_k(rows, oh), end_k(rows, oh)):
-            ih = source(rows, oh, kh)
-            if ih < 0:
-                continue
-            for kw in range(first_k(cols, ow), end_k(cols, ow)):
-                iw = source(cols, ow, kw)
-                if iw < 0:
-                    continue
-                src = x.data + c * x.stride + (ih * x.w + iw) * images
-                tap = <int32_t>(kh * cols.kernel + kw)
-                if first:
-                    first = False
-                    for n in range(images):
-                        best[n] = src[n]
-                        where[n] = tap
-                else:
-                    for n in range(images):
-                        where[n] = tap if wins(src[n], best[n]) else where[n]
-                        best[n] = src[n] if wins(src[n], best[n]) else best[n]
-        if first:  # the whole window, dilated, lies in padding
-            for n in range(images):
-                best[n] = -<real>INFINITY
-                where[n] = 0
-
-
 cdef struct MaxPool:
     Task task
     Planes x, out
@@ -142,11 +69,90 @@ cdef struct MaxPool:
     int32_t* argmax
 
 
+cdef void max_row_of_one(const MaxPool* p, Py_ssize_t c, Py_ssize_t oh) noexcept nogil:
+    # of a single image: here the columns follow each other in the innermost loop
+    cdef const Axis* rows = &p.rows
+    cdef const Axis* cols = &p.cols
+    cdef const real* plane = p.x.data + c * p.x.stride
+    cdef const real* src
+    cdef real* best = p.out.data + c * p.out.stride + oh * p.out.w
+    cdef int32_t* where = p.argmax + (c * p.out.h + oh) * p.out.w
+    cdef Py_ssize_t first = first_k(rows, oh), end = end_k(rows, oh), ow, kh, kw
+    cdef int32_t tap
+    cdef real value
+    if are_halves(rows, cols) and is_inner(rows, oh):
+        src = plane + source(rows, oh, 0) * p.x.w - cols.before
+        max_windows(2, 2, src, p.x.w, cols.out, best, where)
+        return
+    for ow in range(cols.out):
+        kw = first_k(cols, ow)
+        if first < end and kw < end_k(cols, ow):
+            best[ow] = plane[source(rows, oh, first) * p.x.w + source(cols, ow, kw)]
+            where[ow] = <int32_t>(first * cols.kernel + kw)
+        else:
+            best[ow] = -<real>INFINITY
+            where[ow] = 0
+    for kh in range(first, end):
+        for kw in range(cols.kernel):
+            src = plane + source(rows, oh, kh) * p.x.w + kw * cols.dilation - cols.before
+            tap = <int32_t>(kh * cols.kernel + kw)
+            for ow in range(first_col(cols, kw), end_col(cols, kw)):
+                value = src[ow * cols.stride]
+                where[ow] = tap if wins(value, best[ow]) else where[ow]
+                best[ow] = value if wins(value, best[ow]) else best[ow]
+
+
+cdef inline inlined largest(
+    const int vectors, const bint whole, const MaxPool* p, const Sources* rows, const Sources* cols,
+    Py_ssize_t c, Py_ssize_t pixel, Py_ssize_t n,
+) noexcept nogil:
+    # of `vectors` of images from image n on, in registers; or, unless they are whole, of the last images.
+    # The first of equal numbers wins.
+    cdef vreal best[VECTORS]
+    cdef vint where[VECTORS]
+    cdef Py_ssize_t i, j, v, images = p.x.n - n
+    cdef const real* plane = p.x.data + c * p.x.stride + n
+    cdef const real* src = plane + (rows.place * p.x.w + cols.place) * p.x.n
+    cdef int32_t tap = <int32_t>(rows.k * p.cols.kernel + cols.k)
+    for v in range(vectors):
+        best[v], where[v] = broadcast(-<real>INFINITY), every(tap)
+        if rows.count > 0 and cols.count > 0:  # else the whole window, dilated, lies in padding
+            best[v] = numbers_at(src + v * VLEN, whole, images)
+    for i in range(rows.count):
+        for j in range(cols.count):
+            src = plane + (place_at(rows, i) * p.x.w + place_at(cols, j)) * p.x.n
+            tap = <int32_t>(k_at(rows, i) * p.cols.kernel + k_at(cols, j))
+            for v in range(vectors):
+                take_larger(&best[v], &where[v], numbers_at(src + v * VLEN, whole, images), tap)
+    for v in range(vectors):
+        put(&p.out, NULL, c, pixel * p.x.n + n + v * VLEN, best[v], whole, images)
+        store_ints(p.argmax + (c * p.out.h * p.out.w + pixel) * p.x.n + n + v * VLEN, where[v],
+                   VLEN if whole else images)
+
+
+cdef void max_of(
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+) noexcept nogil:
+    cdef const MaxPool* p = <const MaxPool*>task
+    cdef Py_ssize_t n = 0
+    while n + VECTORS * VLEN <= p.x.n:
+        largest(VECTORS, True, p, rows, cols, c, pixel, n)
+        n = n + VECTORS * VLEN
+    while n + VLEN <= p.x.n:
+        largest(1, True, p, rows, cols, c, pixel, n)
+        n = n + VLEN
+    if n < p.x.n:
+        largest(1, False, p, rows, cols, c, pixel, n)
+
+
 cdef void max_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef const MaxPool* p = <const MaxPool*>task
     cdef Py_ssize_t row
+    if p.x.n > 1:
+        visit(max_of, task, &p.rows, &p.cols, c, begin, end)
+        return
     for row in range(begin, end):
-        max_row(&p.x, &p.out, &p.rows, &p.cols, c, row, p.argmax)
+        max_row_of_one(p, c, row)
 
 
 cdef void run_max_pool(const void* task, int threads) noexcept nogil:
@@ -179,43 +185,49 @@ cdef struct MaxGradient:
     const int32_t* argmax
 
 
-cdef void max_grad_row(const MaxGradient* g, Py_ssize_t c, Py_ssize_t ih) noexcept nogil:
-    # each input row gathers from the windows that it lies under
-    cdef const Planes* dout = &g.dout
-    cdef const Planes* dx = &g.dx
-    cdef const Axis* rows = &g.rows
-    cdef const Axis* cols = &g.cols
-    cdef Py_ssize_t iw, kh, kw, oh, ow, n, images = dx.n
-    cdef Py_ssize_t position
-    cdef const real* src
-    cdef const int32_t* where
-    cdef real* dst
+cdef inline inlined max_gradient(
+    const int vectors, const bint whole, const MaxGradient* g, const Sources* rows, const Sources* cols,
+    Py_ssize_t c, Py_ssize_t pixel, Py_ssize_t n,
+) noexcept nogil:
+    # of `vectors` of images from image n on, in registers; or, unless they are whole, of the last images.
+    # Each position of the input gathers from the windows that it lies under.
+    cdef vreal sums[VECTORS]
+    cdef Py_ssize_t i, j, v, at, images = g.dx.n - n
+    cdef const real* src = g.dout.data + c * g.dout.stride + n
+    cdef const int32_t* where = g.argmax + c * g.dout.h * g.dout.w * g.dout.n + n
     cdef int32_t tap
-    for iw in range(dx.w):
-        dst = dx.data + c * dx.stride + (ih * dx.w + iw) * images
-        for n in range(images):
-            dst[n] = 0
-        for kh in range(first_k(rows, ih), end_k(rows, ih)):
-            oh = source(rows, ih, kh)
-            if oh < 0:
-                continue
-            for kw in range(first_k(cols, iw), end_k(cols, iw)):
-                ow = source(cols, iw, kw)
-                if ow < 0:
-                    continue
-                position = (oh * dout.w + ow) * images
-                src = dout.data + c * dout.stride + position
-                where = g.argmax + c * dout.h * dout.w * images + position
-                tap = <int32_t>(kh * cols.kernel + kw)
-                for n in range(images):
-                    dst[n] = dst[n] + (src[n] if where[n] == tap else 0)
-        close_gate(&g.gate, c, ih * dx.w + iw, dst)
+    for v in range(vectors):
+        sums[v] = broadcast(0)
+    for i in range(rows.count):
+        for j in range(cols.count):
+            at = (place_at(rows, i) * g.dout.w + place_at(cols, j)) * g.dout.n
+            tap = <int32_t>(k_at(rows, i) * g.cols.kernel + k_at(cols, j))
+            for v in range(vectors):
+                sums[v] = sums[v] + where_equal(
+                    numbers_at(src + at + v * VLEN, whole, images), where + at + v * VLEN, tap,
+                    VLEN if whole else images)
+    for v in range(vectors):
+        put(&g.dx, &g.gate, c, pixel * g.dx.n + n + v * VLEN, sums[v], whole, images)
+
+
+cdef void max_gradient_of(
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+) noexcept nogil:
+    cdef const MaxGradient* g = <const MaxGradient*>task
+    cdef Py_ssize_t n = 0
+    while n + VECTORS * VLEN <= g.dx.n:
+        max_gradient(VECTORS, True, g, rows, cols, c, pixel, n)
+        n = n + VECTORS * VLEN
+    while n + VLEN <= g.dx.n:
+        max_gradient(1, True, g, rows, cols, c, pixel, n)
+        n = n + VLEN
+    if n < g.dx.n:
+        max_gradient(1, False, g, rows, cols, c, pixel, n)
 
 
 cdef void max_grad_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t row
-    for row in range(begin, end):
-        max_grad_row(<const MaxGradient*>task, c, row)
+    cdef const MaxGradient* g = <const MaxGradient*>task
+    visit(max_gradient_of, task, &g.rows, &g.cols, c, begin, end)
 
 
 cdef void run_max_grad(const void* task, int threads) noexcept nogil:

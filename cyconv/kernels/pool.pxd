@@ -1,9 +1,37 @@
-# What both kinds of pooling need: which columns of a row of windows find one of the kernel's in the
-# image, and the gate of a ReLU before the pooling.
+# What both kinds of pooling need: the way through all positions with their windows, for a single image
+# which columns of a row of windows find one of the kernel's, and the gate of a ReLU before the pooling.
 
 from cyconv.kernels.planes cimport Planes, has_shape, planes
-from cyconv.kernels.simd cimport real
-from cyconv.kernels.window cimport Axis, is_inner
+from cyconv.kernels.simd cimport gated, load, load_first, real, store, store_first, vreal
+from cyconv.kernels.window cimport Axis, Sources, is_inner, sources
+
+cdef enum:
+    VECTORS = 4   # of images that are kept in registers together
+    COLUMNS = 64  # whose sources are found together, for all rows
+
+# writes all images of one position of a channel, `pixel` in its plane
+ctypedef void (*Position)(
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t channel, Py_ssize_t pixel
+) noexcept nogil
+
+
+cdef inline void visit(
+    Position write, const void* task, const Axis* rows, const Axis* cols, Py_ssize_t channel,
+    Py_ssize_t begin, Py_ssize_t end,
+) noexcept nogil:
+    # all positions of a channel's rows from `begin` to `end`
+    cdef Py_ssize_t row, col, first = 0, count
+    cdef Sources beside[COLUMNS]
+    cdef Sources above
+    while first < cols.out:
+        count = min(cols.out - first, <Py_ssize_t>COLUMNS)
+        for col in range(count):
+            beside[col] = sources(cols, first + col)
+        for row in range(begin, end):
+            above = sources(rows, row)
+            for col in range(count):
+                write(task, &above, &beside[col], channel, row * cols.out + first + col)
+        first = first + count
 
 
 cdef inline Py_ssize_t first_col(const Axis* cols, Py_ssize_t kw) noexcept nogil:
@@ -25,16 +53,22 @@ cdef inline bint are_halves(const Axis* rows, const Axis* cols) noexcept nogil:
         and is_inner(cols, 0) and is_inner(cols, cols.out - 1)
 
 
-cdef inline void close_gate(
-    const Planes* gate, Py_ssize_t c, Py_ssize_t pixel, real* dst
+cdef inline vreal numbers_at(const real* p, const bint whole, Py_ssize_t count) noexcept nogil:
+    # a vector of them, or the first ones of it
+    return load(p) if whole else load_first(p, count)
+
+
+cdef inline void put(
+    const Planes* dst, const Planes* gate, Py_ssize_t c, Py_ssize_t place, vreal v, const bint whole,
+    Py_ssize_t count,
 ) noexcept nogil:
-    # 0 in the images of a pixel where the gate is not above 0, if there is one
-    cdef const real* open_
-    cdef Py_ssize_t n
-    if gate.data != NULL:
-        open_ = gate.data + c * gate.stride + pixel * gate.n
-        for n in range(gate.n):
-            dst[n] = 0 if open_[n] <= 0 else dst[n]
+    # into a channel's plane, but 0 where the gate is not above 0, if there is one
+    if gate != NULL and gate.data != NULL:
+        v = gated(v, numbers_at(gate.data + c * gate.stride + place, whole, count))
+    if whole:
+        store(dst.data + c * dst.stride + place, v)
+    else:
+        store_first(dst.data + c * dst.stride + place, v, count)
 
 
 cdef inline Planes gate_of(object rectified, Planes dx) except *:

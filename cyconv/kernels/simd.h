@@ -3,6 +3,8 @@
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
 
+#include <stdint.h>
+
 typedef CYCONV_REAL real;
 
 #if CYCONV_VLEN > 1
@@ -55,6 +57,10 @@ static inline vreal broadcast(real x) {
 
 #if CYCONV_VLEN > 1
 typedef __typeof__((vreal){0} < (vreal){0}) lane_numbers; /* comparisons give 0 or -1 */
+/* as many integers as there are lanes, of 32 bits whatever a number has */
+typedef int32_t vint __attribute__((vector_size(CYCONV_VLEN * sizeof(int32_t)), aligned(4), may_alias));
+#else
+typedef int32_t vint;
 #endif
 
 /* max(v, 0) in each lane; NaN is not below 0: it stays. */
@@ -72,6 +78,50 @@ static inline vreal gated(vreal v, vreal gate) {
   return (vreal)((lane_numbers)v & ~(gate <= 0));
 #else
   return gate <= 0 ? 0 : v;
+#endif
+}
+
+static inline vint every(int32_t x) {
+  vint zeros = {0};
+  return x + zeros;
+}
+
+/* v and its number, in the lanes where v is larger than the best so far, or NaN, which is not equal to
+   itself. */
+static inline void take_larger(vreal *best, vint *numbers, vreal v, int32_t number) {
+#if CYCONV_VLEN > 1
+  lane_numbers wins = (v > *best) | (v != v);
+  vint chosen = __builtin_convertvector(wins, vint);
+  *best = (vreal)(((lane_numbers)v & wins) | ((lane_numbers)*best & ~wins));
+  *numbers = (number & chosen) | (*numbers & ~chosen);
+#else
+  if (v > *best || v != v) *best = v, *numbers = number;
+#endif
+}
+
+/* The first `count` numbers of v, or all VLEN. */
+static inline void store_ints(int32_t *p, vint v, Py_ssize_t count) {
+  const int32_t *lanes = (const int32_t *)&v;
+  Py_ssize_t i;
+  if (count >= CYCONV_VLEN)
+    *(vint *)p = v;
+  else
+    for (i = 0; i < count; i++) p[i] = lanes[i];
+}
+
+/* v in the lanes whose number is the one that is looked for, and 0 in the others. No more than the first
+   `count` numbers are read. */
+static inline vreal where_equal(vreal v, const int32_t *numbers, int32_t number, Py_ssize_t count) {
+#if CYCONV_VLEN > 1
+  int32_t first[CYCONV_VLEN] = {0};
+  Py_ssize_t i;
+  if (count < CYCONV_VLEN) {
+    for (i = 0; i < count; i++) first[i] = numbers[i];
+    numbers = first;
+  }
+  return (vreal)((lane_numbers)v & __builtin_convertvector(*(const vint *)numbers == number, lane_numbers));
+#else
+  return *numbers == number ? v : 0;
 #endif
 }
 

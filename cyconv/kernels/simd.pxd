@@ -1,9 +1,12 @@
 # Numbers and vectors of numbers. Cython takes a vector for a float and emits plain C arithmetic,
 # which the C compiler turns into vector instructions; see simd.h.
 
+from libc.stdint cimport int32_t
+
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vreal
+    ctypedef int32_t vint  # VLEN of them
     enum: VLEN
     enum: MR_MAX
     enum: TR_MAX
@@ -20,6 +23,12 @@ cdef extern from "simd.h" nogil:
     vreal every_second(vreal a, vreal b)  # of a the first, third, ..., of b the second, fourth, ...
     vreal rectified(vreal v)  # max(v, 0); NaN stays
     vreal gated(vreal v, vreal gate)  # v where gate is not at most 0, else 0
+    vint every(int32_t x)
+    # v and its number where v is larger than the best, or NaN
+    void take_larger(vreal* best, vint* numbers, vreal v, int32_t number)
+    void store_ints(int32_t* p, vint v, Py_ssize_t count)  # VLEN of them, or the first ones
+    # v where a number is the one that is looked for, else 0; of VLEN numbers, or the first ones
+    vreal where_equal(vreal v, const int32_t* numbers, int32_t number, Py_ssize_t count)
     # of 0 to VLEN numbers; nothing else is read (then there are zeros behind them) or written
     vreal load_first(const real* p, Py_ssize_t count)
     void store_first(real* p, vreal v, Py_ssize_t count)

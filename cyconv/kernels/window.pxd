@@ -58,6 +58,41 @@ cdef inline Py_ssize_t source(const Axis* a, Py_ssize_t o, Py_ssize_t k) noexcep
     return i if 0 <= i < a.size else -1
 
 
+cdef struct Sources:
+    # the kernel positions that have a source for one written position: they lie evenly apart, and so do
+    # their sources
+    Py_ssize_t of                 # the written position
+    Py_ssize_t count
+    Py_ssize_t k, k_step          # the first of them
+    Py_ssize_t place, place_step  # its source
+
+
+cdef inline Sources sources(const Axis* a, Py_ssize_t o) noexcept nogil:
+    # found once for many uses: divisions take longer than what is done with a source
+    cdef Sources found
+    cdef Py_ssize_t k, place
+    found.of, found.count = o, 0
+    found.k = found.place = found.k_step = found.place_step = 0
+    for k in range(first_k(a, o), end_k(a, o)):
+        place = source(a, o, k)
+        if place < 0:
+            continue
+        if found.count == 0:
+            found.k, found.place = k, place
+        elif found.count == 1:
+            found.k_step, found.place_step = k - found.k, place - found.place
+        found.count = found.count + 1
+    return found
+
+
+cdef inline Py_ssize_t k_at(const Sources* s, Py_ssize_t i) noexcept nogil:
+    return s.k + i * s.k_step
+
+
+cdef inline Py_ssize_t place_at(const Sources* s, Py_ssize_t i) noexcept nogil:
+    return s.place + i * s.place_step
+
+
 cdef inline Py_ssize_t pace(const Axis* a) noexcept nogil:
     # how far the positions that are read move on from one written position to the next, ...
     return 1 if a.transposed else a.stride
