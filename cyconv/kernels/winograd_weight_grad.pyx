@@ -33,11 +33,11 @@ cdef enum:
     MEDIUM_PANELS = 3145728
     LARGE_PANELS = 6291456          # of all threads
     # Slices, where M is small: so many if each has so many steps that clearing and adding up M is little
-    # beside them, or else fewer, of so many steps that it is a fifth: 2, 4 or 8 threads share them evenly
+    # beside them, or else fewer, of so many steps that it is a tenth: 2, 4 or 8 threads share them evenly
     MANY = 16
     MANY_STEPS = 16
     FEW = 8
-    FEW_STEPS = 4
+    FEW_STEPS = 8
     TWO = 2                         # or where it is medium: more threads share one after the other
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
     AHEAD = 2                       # channels between what is fetched and what is transformed
