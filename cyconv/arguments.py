@@ -26,6 +26,8 @@ def shown(value: Any) -> str:
 
 def integer(where: str, value: Any, least: int, most: int = LARGEST) -> int:
     """``value`` as an int within [least, most]; ``where`` begins the message ("conv2d: stride")."""
+    if type(value) is int and least <= value <= most:  # the usual case, quickly
+        return value
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{where} must be an integer, got {shown(value)}")
     try:

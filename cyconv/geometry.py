@@ -134,8 +134,11 @@ def padding4(where: str, value: Any) -> Padding:
 
 
 def _is_sequence(value: Any, length: int | None = None) -> bool:
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    return is_sequence and length in (None, len(value))
+    if type(value) is not tuple and (  # which is one, and asked about most often
+        not isinstance(value, Sequence) or isinstance(value, (str, bytes))
+    ):
+        return False
+    return length in (None, len(value))
 
 
 def sizes(where: str, value: Any) -> tuple[int, ...]:

@@ -84,10 +84,9 @@ class Rectified(ReLU):
     """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
 
     def forward(self, x: Array) -> Array:
-        out, ties = super().forward(x), x == 0 if cyconv.is_recording() else None
-        self.ties = None
-        if ties is not None and ties.any():
-            self.out, self.ties = out, ties
+        out, self.ties = super().forward(x), None
+        if cyconv.is_recording() and not x.all():
+            self.out, self.ties = out, x == 0
             self.rectified = None  # no other op is to go back through it
         return out
 
@@ -137,7 +136,7 @@ def _maximum(a: Tensor, b: Tensor) -> Tensor:
     if not a.ndim:  # a number, which gets no gradient
         a, b = b, a
     number = b.shape in ((), a.shape) and not any(b.data.strides)  # or one repeated number
-    rectified = number and source_of(b) is None and not b.data.flat[:1].any()
+    rectified = number and source_of(b) is None and b.size and not b.data.item(0)
     return apply(Rectified(), a) if rectified else _larger(a, b)
 
 
@@ -193,7 +192,7 @@ flatten = nd(lambda x: ops.cast(ops.flatten(x if x.ndim > 1 else x[:, None]), x.
 concat = nd(lambda *xs, dim=1: ops.concat(xs, dim))
 dot, tile, swapaxes = nd(_dot), nd(_tiled), nd(_swapped)
 # one number, until it is written to
-zeros_like = nd(lambda x: Tensor(np.broadcast_to(x.dtype.type(0), x.shape)))
+zeros_like = nd(lambda x: Tensor(np.ndarray(x.shape, x.dtype, bytes(8), 0, (0,) * x.ndim)))
 ones_like = nd(lambda x: Tensor(np.ones_like(x.data)))
 
 
