@@ -3,6 +3,7 @@
 ``docs/straight-dope.md`` says what there is and how it differs. ``install()`` before the first cell
 makes ``import mxnet`` mean this package.
 """
+# ruff: noqa: F401
 
 import importlib
 import pkgutil
@@ -16,8 +17,6 @@ from . import ndarray as nd
 from .ndarray.array import Context as cpu
 from .ndarray.array import gpu
 
-__all__ = ["autograd", "cpu", "gluon", "gpu", "image", "init", "install", "metric", "nd"]
-__all__ += ["random", "test_utils"]
 __version__ = "1.9.1"  # of the MXNet whose ways these are
 
 

@@ -1,7 +1,6 @@
 """``mxnet.init``: initial values of parameters."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from cyconv.nn import init
@@ -19,7 +18,7 @@ class Initializer:
         self._fill(arr.tensor)
 
 
-def _with(fill: Callable[..., Any]) -> Callable[..., Initializer]:
+def _with(fill: Any) -> Any:
     return lambda *values, **named: Initializer(lambda tensor: fill(tensor, *values, **named))
 
 

@@ -13,9 +13,8 @@ def list_gpus() -> list[int]:
 
 def get_mnist() -> dict[str, np.ndarray]:
     """MNIST as float32 images (n, 1, 28, 28) from 0 to 1 and int8 labels (n,)."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for part in ("train", "test"):
         images, labels = vision.load(data.MNIST, part == "train")
-        found[f"{part}_data"] = images / np.float32(255)
-        found[f"{part}_label"] = labels.astype(np.int8)
+        found |= {f"{part}_data": images / np.float32(255), f"{part}_label": labels.astype(np.int8)}
     return found

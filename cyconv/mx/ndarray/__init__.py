@@ -11,17 +11,13 @@ import numpy as np
 import cyconv
 from cyconv import ops
 from cyconv.autograd import Array, Op, source_of
-from cyconv.backends import backend_of
 from cyconv.nn import init
-from cyconv.ops import basic, elementwise, inputs, reduce
-from cyconv.ops.activation import ReLU
+from cyconv.ops import activation, basic, elementwise, inputs, reduce
 from cyconv.random import generator
 from cyconv.tensor import Tensor, apply
 
 from .array import NDArray, Sample
 from .serialization import WIDER, load, save  # noqa: F401
-
-NUMBERS = (int, float, np.generic)
 
 
 def nd(function: Callable[..., Tensor], operands: bool = False, waits: Any = ()) -> Any:
@@ -47,7 +43,7 @@ def nd(function: Callable[..., Tensor], operands: bool = False, waits: Any = ())
         def tensor(x: Any) -> Any:
             if isinstance(x, NDArray):
                 return x.live() if dtype.kind == "f" else x.tensor.astype("float64")
-            if operands and not isinstance(x, NUMBERS):
+            if operands and not isinstance(x, (int, float, np.generic)):
                 raise TypeError(f"type {type(x).__name__} is not supported; use nd.array")
             return Tensor(np.asarray(x).astype(dtype)) if operands else x
 
@@ -80,22 +76,27 @@ class Elementwise(Op):
         )
 
 
-class Rectified(ReLU):
+class Rectified(activation.ReLU):
     """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
 
     def forward(self, x: Array) -> Array:
-        out, self.ties = super().forward(x), None
+        out, self.closed = super().forward(x), None
         if cyconv.is_recording() and not x.all():
-            self.out, self.ties = out, x == 0
-            self.rectified = None  # no other op is to go back through it
+            self.closed, self.rectified = x < 0, None  # no other op is to go back through it
         return out
 
     def backward(self, dout: Array) -> Array:
-        if self.ties is None:
-            return super().backward(dout)
-        dx = backend_of(dout).relu_backward(dout, self.out)
-        np.copyto(dx, dout, where=self.ties)
-        return dx
+        return super().backward(dout if self.closed is None else np.where(self.closed, 0, dout))
+
+
+class LogisticRegression(activation.Sigmoid):
+    """The sigmoid for the logistic loss: that one's gradient, whatever becomes of the result."""
+
+    def __init__(self, label: Tensor):
+        self.label = label.data
+
+    def backward(self, dout: Array) -> Array:
+        return (self.out - self.label.reshape(dout.shape)) * (len(dout) / dout.size)
 
 
 class Max(reduce.Max):
@@ -251,6 +252,8 @@ def Pooling(data: NDArray, kernel: Any = None, pool_type: str = "max", **how: An
     how.update(ceil_mode=rule == "full", stride=how.pop("stride", 1), padding=how.pop("pad", 0))
     return nd(lambda x: getattr(ops, f"{pool_type}_pool2d")(x, kernel, **how))(data)
 
+
+LogisticRegressionOutput = nd(lambda data, label: apply(LogisticRegression(label), data))
 
 # ------------------------------------------------------------------ new arrays
 

@@ -181,12 +181,9 @@ class Sample(NDArray):
     def tensor(self) -> Tensor:  # type: ignore[override]
         return _after(self.images[self.at], self.steps).tensor
 
-    def waits(self) -> bool:
-        return "tensor" not in vars(self)
-
     def then(self, function: Callable[..., NDArray], argument: Any) -> NDArray:
         """What the function gives; it waits if this does."""
-        if self.waits():
+        if "tensor" not in vars(self):
             return Sample(self.images, self.at, (*self.steps, (function, argument)))
         return function(NDArray(self.tensor), argument)
 
@@ -203,9 +200,10 @@ def _after(images: np.ndarray, steps: tuple[Any, ...], batch: bool = False) -> N
     return x
 
 
-def together(samples: Sequence[NDArray]) -> NDArray:
+def together(samples: Sequence[Any]) -> NDArray:
     """The samples as a batch: (N, ...)."""
-    waiting = [x for x in samples if isinstance(x, Sample) and x.waits()]
-    if len(waiting) == len(samples) and len({(id(x.images), x.steps) for x in waiting}) == 1:
-        return _after(waiting[0].images[[x.at for x in waiting]], waiting[0].steps, batch=True)
+    first = samples[0]
+    waiting = all(type(x) is Sample and "tensor" not in vars(x) for x in samples)
+    if waiting and all(x.images is first.images and x.steps == first.steps for x in samples):
+        return _after(first.images[[x.at for x in samples]], first.steps, batch=True)
     return NDArray(Tensor(np.array([x.tensor.data for x in samples])))

@@ -1,7 +1,6 @@
 """``gluon.data.vision``: published data sets, from where ``cyconv.data`` finds or loads them."""
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from cyconv import data
 from ...ndarray.array import Sample
 
 
-def load(kind: Callable[..., data.ArrayDataset], train: bool) -> tuple[np.ndarray, np.ndarray]:
+def load(kind: Any, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """uint8 images (n, C, H, W) and int labels (n,), at most CYCONV_BOOK_LIMIT of them."""
     dataset, limit = kind(train=train), os.environ.get("CYCONV_BOOK_LIMIT") or None
     if limit and not limit.isdigit():
@@ -26,7 +25,7 @@ class MNIST:
     ``root`` is not looked at: the files are found, or loaded, as those of the class in ``source``.
     """
 
-    source: Callable[..., data.ArrayDataset] = data.MNIST
+    source: Any = data.MNIST
 
     def __init__(self, root: Any = None, train: bool = True, transform: Any = None):
         images, labels = load(self.source, train)
