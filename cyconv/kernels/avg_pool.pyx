@@ -26,16 +26,25 @@ cdef inline Py_ssize_t covered(const Axis* a, Py_ssize_t o, Py_ssize_t after, bi
     return max(last - first, <Py_ssize_t>1)
 
 
+cdef bint are_whole(const Axis* a, Py_ssize_t after, bint padded) noexcept nogil:
+    # whether all positions of all windows count
+    cdef Py_ssize_t last = (a.size if a.transposed else a.out) - 1
+    return covered(a, 0, after, padded) == covered(a, last, after, padded) == a.kernel
+
+
 cdef struct Average:
     Task task
     Planes src, gate, dst
     Axis rows, cols
     Py_ssize_t bottom, right
     bint padded
+    real share  # of each number in an average, if all windows are whole; else 0
 
 
 cdef inline real share_of(const Average* a, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
     # of each number in the average over the window at an output position
+    if a.share > 0:
+        return a.share
     return <real>1 / <real>(covered(&a.rows, row, a.bottom, a.padded)
                             * covered(&a.cols, col, a.right, a.padded))
 
@@ -149,11 +158,12 @@ cdef inline inlined average_all(
     while n + VECTORS * VLEN <= a.dst.n:
         average(VECTORS, True, transposed, a, rows, cols, c, pixel, n)
         n = n + VECTORS * VLEN
-    while n + VLEN <= a.dst.n:
-        average(1, True, transposed, a, rows, cols, c, pixel, n)
+    while n < a.dst.n:
+        if a.dst.n < VLEN:
+            average(1, False, transposed, a, rows, cols, c, pixel, n)
+        else:  # some of the images before the last ones once more
+            average(1, True, transposed, a, rows, cols, c, pixel, min(n, a.dst.n - VLEN))
         n = n + VLEN
-    if n < a.dst.n:
-        average(1, False, transposed, a, rows, cols, c, pixel, n)
 
 
 cdef void average_of(
@@ -209,5 +219,8 @@ def avg_pool(
     a.rows = axis(a.src.h, a.dst.h, kernel[0], stride[0], padding[0], 1, transposed)
     a.cols = axis(a.src.w, a.dst.w, kernel[1], stride[1], padding[2], 1, transposed)
     a.bottom, a.right, a.padded = padding[1], padding[3], count_include_pad
+    a.share = 0
+    if are_whole(&a.rows, a.bottom, a.padded) and are_whole(&a.cols, a.right, a.padded):
+        a.share = <real>1 / <real>(a.rows.kernel * a.cols.kernel)
     a.task.run, a.task.threads = run_avg_pool, threads
     return finish(&a.task, sizeof(a), later)

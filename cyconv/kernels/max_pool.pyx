@@ -138,11 +138,12 @@ cdef void max_of(
     while n + VECTORS * VLEN <= p.x.n:
         largest(VECTORS, True, p, rows, cols, c, pixel, n)
         n = n + VECTORS * VLEN
-    while n + VLEN <= p.x.n:
-        largest(1, True, p, rows, cols, c, pixel, n)
+    while n < p.x.n:
+        if p.x.n < VLEN:
+            largest(1, False, p, rows, cols, c, pixel, n)
+        else:  # some of the images before the last ones once more
+            largest(1, True, p, rows, cols, c, pixel, min(n, p.x.n - VLEN))
         n = n + VLEN
-    if n < p.x.n:
-        largest(1, False, p, rows, cols, c, pixel, n)
 
 
 cdef void max_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
@@ -218,11 +219,12 @@ cdef void max_gradient_of(
     while n + VECTORS * VLEN <= g.dx.n:
         max_gradient(VECTORS, True, g, rows, cols, c, pixel, n)
         n = n + VECTORS * VLEN
-    while n + VLEN <= g.dx.n:
-        max_gradient(1, True, g, rows, cols, c, pixel, n)
+    while n < g.dx.n:
+        if g.dx.n < VLEN:
+            max_gradient(1, False, g, rows, cols, c, pixel, n)
+        else:
+            max_gradient(1, True, g, rows, cols, c, pixel, min(n, g.dx.n - VLEN))
         n = n + VLEN
-    if n < g.dx.n:
-        max_gradient(1, False, g, rows, cols, c, pixel, n)
 
 
 cdef void max_grad_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
