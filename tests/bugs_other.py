@@ -23,9 +23,9 @@ OTHER_BUGS = [
     ),
     kernel(
         "a gate open at 0",
-        "pool.pxd",
-        "dst[n] = 0 if open_[n] <= 0 else dst[n]",
-        "dst[n] = 0 if open_[n] < 0 else dst[n]",
+        "simd.h",
+        "~(gate <= 0)",
+        "~(gate < 0)",
         ("test_gates.py",),
         *("max_pool", "avg_pool"),
     ),
@@ -37,7 +37,30 @@ OTHER_BUGS = [
         RECORDED,
     ),
     kernel(
-        "a lower tap wins too", "max_pool.pyx", "if where[n] == tap", "if where[n] <= tap", RECORDED
+        "windows cut off at one end count as whole",
+        *("avg_pool.pyx", "== covered(a, last, after, padded) == a.kernel", "== a.kernel"),
+        POOL,
+    ),
+    kernel(
+        "a lower tap wins too",
+        "simd.h",
+        "numbers == number, lane_numbers",
+        "numbers <= number, lane_numbers",
+        RECORDED,
+        "max_pool",
+    ),
+    kernel(
+        "the last of equal numbers wins",
+        "simd.h",
+        "lane_numbers wins = (v > *best)",
+        "lane_numbers wins = (v >= *best)",
+        POOL,
+        "max_pool",
+    ),
+    kernel(
+        "a zero in the last rows is not found",
+        *("elementwise.pyx", "for part in range(threads)])", "for part in range(threads - 1)])"),
+        ("test_activation.py",),
     ),
     kernel(
         "variance over n - 1",

@@ -299,6 +299,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": x, "out": x, "threads": 2},
             ("out",),
         ),
+        "elementwise.has_zero": (k.elementwise.has_zero, {"x": x, "threads": 2}, ()),
         "elementwise.add": (
             k.elementwise.add,
             {"a": x, "b": x, "gate": None, "out": x, "relu": True, "threads": 2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,33 @@ def test_as_relu_after_it(name: str, dtype: str) -> None:
     assert found[0][0].size == 0 or 0 < np.count_nonzero(found[0][0]) < found[0][0].size
     for separate, fused in zip(*found):
         np.testing.assert_array_equal(separate, fused)
+
+
+@pytest.mark.parametrize("shape", [(6,), (0, 3, 2, 2), (5, 3, 4, 5), (70, 300), (17, 5, 19, 23)])
+@pytest.mark.parametrize("backend", ["numpy", "cython"])
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_a_zero_is_found_wherever_it_is(
+    shape: tuple[int, ...], backend: str, threads: int, zero: float
+) -> None:
+    if backend == "cython":
+        pytest.importorskip("cyconv.backends.cpu_cython")
+    module = importlib.import_module(f"cyconv.backends.cpu_{backend}")
+    before = cc.get_num_threads()
+    cc.set_num_threads(threads)
+    try:
+        for dtype in ("float32", "float64"):
+            values = np.ones(shape, dtype)
+            values.reshape(-1)[::3] = np.nan
+            for a in (values, module.as_batch_last(values)):
+                assert not module.has_zero(a)
+                for place in {0, a.size // 2, a.size - 1} if a.size else set():
+                    at = np.unravel_index(place, shape)
+                    kept, a[at] = a[at], zero
+                    assert module.has_zero(a)
+                    a[at] = kept
+    finally:
+        cc.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 4, 5), (70, 300), (6,), (0, 3, 2, 2)])

@@ -12,6 +12,7 @@ from ..geometry import Pool2dGeometry
 from . import cpu_numpy
 from .capture import call, constant, not_caught
 from .cpu_cython_arrays import (  # noqa: F401  (part of the contract)
+    SERIAL_BELOW,
     Array,
     as_batch_last,
     copy_batch_last,
@@ -33,7 +34,7 @@ from .cpu_cython_conv import (  # noqa: F401  (part of the contract)
     conv2d_weight_grad,
     plan_conv2d,
 )
-from .memory import aligned_empty, empty, is_batch_last
+from .memory import aligned_empty, empty, is_batch_last, native
 
 
 def channel_sum(a: Array) -> Array:
@@ -202,6 +203,13 @@ def relu_backward(dout: Array, out: Array) -> Array:
     dx = empty(o.shape, o.dtype)
     call(kernels_of(o).elementwise.relu_backward, d, o, dx, threads_for(o.size))
     return dx.reshape(out.shape)
+
+
+def has_zero(x: Array) -> bool:
+    """True if one of the numbers is 0: there max(x, 0) has no derivative."""
+    if x.size < SERIAL_BELOW or x.ndim not in (2, 4) or not is_batch_last(x):
+        return not x.all()
+    return kernels_of(x).elementwise.has_zero(with_pixels(native(x)), threads_for(x.size))
 
 
 def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:

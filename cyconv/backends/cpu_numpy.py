@@ -383,6 +383,11 @@ def relu_backward(dout: Array, out: Array) -> Array:
     return _where(~(as_batch_last(out) <= 0), as_batch_last(dout))
 
 
+def has_zero(x: Array) -> bool:
+    """True if one of the numbers is 0: there max(x, 0) has no derivative."""
+    return not x.all()
+
+
 def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:
     """a + b, broadcast; with ``relu``, max(a + b, 0), where NaN stays.
 

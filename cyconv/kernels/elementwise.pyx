@@ -1,13 +1,15 @@
-# One pass over each array: relu, sums, the optimisers' updates, and the change of memory layout.
+# One pass over each array: relu, sums, the search for a 0, the optimisers' updates, and the change of
+# memory layout.
 
 from libc.math cimport sqrt
 from libc.stdlib cimport free, realloc
 
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
-from cyconv.kernels.share cimport run_rows, share, share_in_turn
+from cyconv.kernels.share cimport row_from, run_rows, share, share_in_turn
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
+from cyconv.kernels.tile cimport first_row
 
 cdef enum:
     CHUNK = 16384  # numbers of a parameter that a job updates
@@ -93,6 +95,41 @@ def add(object a, object b, object gate, object out, bint relu, int threads, bin
     if gate is None:
         return elementwise(ADD_RELU if relu else ADD, a, b, a, out, threads, later)
     return elementwise(ADD_GATE, a, b, gate, out, threads, later)
+
+
+# ------------------------------------------------------------------ search
+
+
+cdef struct Search:
+    Planes x
+    int parts         # of its rows, each of which has its own answer
+    bint found[1024]
+
+
+cdef void search_job(const void* task, Py_ssize_t part, int thread) noexcept nogil:
+    cdef Search* s = <Search*>task
+    cdef Py_ssize_t rows = s.x.c * s.x.h, row = s.x.w * s.x.n, c, i, first, end
+    cdef const real* x
+    cdef bint found = False
+    for c in range(s.x.c):
+        first = row_from(first_row(part, rows, s.parts), c, s.x.c) * row
+        end = row_from(first_row(part + 1, rows, s.parts), c, s.x.c) * row
+        x = s.x.data + c * s.x.stride
+        for i in range(first, end):
+            found = found | (x[i] == 0)
+    s.found[part] = found
+
+
+def has_zero(object x, int threads):
+    """True if one of the numbers of x, batch-last, is 0 or -0."""
+    cdef Search s
+    check_threads(threads)
+    s.x, s.parts = planes(x, False), threads
+    if s.x.n == 0 or s.x.w == 0:
+        return False
+    with nogil:
+        share(search_job, &s, threads, threads)
+    return any([s.found[part] for part in range(threads)])
 
 
 # ------------------------------------------------------------------ optimisers

@@ -81,7 +81,7 @@ class Rectified(activation.ReLU):
 
     def forward(self, x: Array) -> Array:
         out, self.closed = super().forward(x), None
-        if cyconv.is_recording() and not x.all():
+        if cyconv.is_recording() and cyconv.backends.backend_of(x).has_zero(x):
             self.closed, self.rectified = x < 0, None  # no other op is to go back through it
         return out
 
