@@ -110,7 +110,7 @@ OTHER_BUGS = [
     kernel(
         "pixels left over",
         "elementwise.pyx",
-        "blocks = (pixels + SQUARE - 1) // SQUARE",
+        "blocks = parts_of(pixels, SQUARE)",
         "blocks = max(pixels // SQUARE, 1)",
         LAYOUTS,
     ),

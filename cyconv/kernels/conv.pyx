@@ -17,7 +17,7 @@ from cyconv.kernels.panel cimport (
 from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, own_scratch, packed_tiles, placed_tile
+from cyconv.kernels.tile cimport first_row, own_scratch, packed_tiles, parts_of, placed_tile
 from cyconv.kernels.window cimport axis, check_window
 
 lanes = 2 * VLEN  # of a tile
@@ -77,7 +77,7 @@ cdef void multiply_panels(
     # A part of the panels at a time: it stays in the cache while all blocks of channels use it.
     # Each block writes what all panels give, so that its planes, too, are written in longer stretches.
     cdef Py_ssize_t count = p.cg * p.taps
-    cdef Py_ssize_t parts = (count + PART - 1) // PART
+    cdef Py_ssize_t parts = parts_of(count, PART)
     cdef Py_ssize_t part, begin, end, block, i
     cdef const real* w
     for part in range(parts):
@@ -165,13 +165,13 @@ cdef inline bint are_filled(const Problem* p) noexcept nogil:
 
 
 cdef inline Py_ssize_t image_jobs(const Problem* p) noexcept nogil:
-    return (p.out.n + p.images - 1) // p.images
+    return parts_of(p.out.n, p.images)
 
 
 cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
     cdef Py_ssize_t lanes = p.panels * 2 * VLEN
     if p.direct:
-        return image_jobs(p) * ((p.out.h + p.band - 1) // p.band)
+        return image_jobs(p) * parts_of(p.out.h, p.band)
     return (p.out.h * p.out.w * p.out.n + lanes - 1) // lanes
 
 

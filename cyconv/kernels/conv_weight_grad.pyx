@@ -15,7 +15,7 @@ from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sums, real, store
 from cyconv.kernels.sums cimport best_tile, cost_of, first_in, fr_of, tile_of
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, own_scratch
+from cyconv.kernels.tile cimport first_row, own_scratch, parts_of
 from cyconv.kernels.window cimport Axis, axis, check_window
 
 cdef enum:
@@ -96,8 +96,8 @@ cdef void add_rows(const Sums* p, const Part* part, Py_ssize_t end) noexcept nog
     # to the sums what the output rows from part.row to `end` give, in pieces of about equal size
     cdef Py_ssize_t row, col = 0, rows, cols, most, pieces
     most = max(<Py_ssize_t>1, PIECE // p.dout.n)
-    pieces = (p.dout.w + most - 1) // most
-    cols = (p.dout.w + pieces - 1) // pieces
+    pieces = parts_of(p.dout.w, most)
+    cols = parts_of(p.dout.w, pieces)
     rows = max(<Py_ssize_t>1, PIECE // (cols * p.dout.n))
     while col < p.dout.w:
         row = part.row
@@ -123,8 +123,8 @@ cdef void run_job(const Sums* p, Py_ssize_t job, real* scratch) noexcept nogil:
     part.taps = part.channels * p.taps
     part.tr = p.tr if p.tr <= part.taps else min(part.taps, <Py_ssize_t>FEW_TAPS)
     part.fr = fr_of(part.tr)
-    part.tblocks = (part.taps + part.tr - 1) // part.tr
-    part.fblocks = (part.filters + part.fr - 1) // part.fr
+    part.tblocks = parts_of(part.taps, part.tr)
+    part.fblocks = parts_of(part.filters, part.fr)
     part.xoff = <Py_ssize_t*>from_cache_line(scratch)
     copied = from_cache_line(<real*>(part.xoff + part.taps))
     part.sums = copied + p.copied
@@ -220,7 +220,7 @@ cdef void cut(Sums* p) noexcept nogil:
     # of either are cut, all of the other is read once more; where rows are, there are more sums to be
     # added up, and what two bands read is copied twice.
     cdef const Axis* rows = &p.window.rows
-    cdef Py_ssize_t least = min(p.cg, (FEW_TAPS + p.taps - 1) // p.taps)
+    cdef Py_ssize_t least = min(p.cg, parts_of(FEW_TAPS, p.taps))
     cdef Py_ssize_t most = min(p.cg, HELD // (PIECE * <Py_ssize_t>sizeof(real)) // rows.kernel)
     cdef double xcost = READING * <double>p.cg * p.window.x.h * p.window.x.w
     cdef double dcost = READING * <double>p.fg * p.dout.h * p.dout.w
@@ -232,19 +232,19 @@ cdef void cut(Sums* p) noexcept nogil:
     for channels in range(least, max(least, most) + 1):
         tr = best_tile(channels * p.taps, p.fg)
         fr = fr_of(tr)
-        units = (p.fg + fr - 1) // fr  # of output channels, those of a tile
+        units = parts_of(p.fg, fr)  # of output channels, those of a tile
         held = BOTH - max(<Py_ssize_t>HELD, row_bytes(p, channels))
         held = held // (channels * p.taps * fr * VLEN * <Py_ssize_t>sizeof(real))  # of these, in the cache
         held = max(<Py_ssize_t>1, held)
-        cblocks = (p.cg + channels - 1) // channels
+        cblocks = parts_of(p.cg, channels)
         for sliced in range(2):
-            fblocks = (units + held - 1) // held
+            fblocks = parts_of(units, held)
             jobs = p.groups * cblocks * fblocks
-            slices = min((wanted + jobs - 1) // jobs, p.dout.h)
+            slices = min(parts_of(wanted, jobs), p.dout.h)
             if not sliced:
                 fblocks, slices = min(fblocks * slices, units), 1
             jobs = p.groups * cblocks * fblocks * slices
-            band = band_of(p, channels, (p.dout.h + slices - 1) // slices)
+            band = band_of(p, channels, parts_of(p.dout.h, slices))
             cost = 1
             if not p.window.in_place:
                 cost = COPYING * rows_read(p, band) / <double>(band * rows.stride)
@@ -256,7 +256,7 @@ cdef void cut(Sums* p) noexcept nogil:
                 cheapest = cost
                 p.channels, p.cblocks, p.fblocks, p.slices = channels, cblocks, fblocks, slices
                 p.tr, p.fr, p.band = tr, fr, band
-                p.filters = (units + fblocks - 1) // fblocks * fr
+                p.filters = parts_of(units, fblocks) * fr
 
 
 cdef Sums problem_of(
@@ -322,7 +322,7 @@ cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Gradient* g = <const Gradient*>task
     share(sums_job, task, g.jobs, threads)
     if g.p.slices > 1:
-        share(add_slices, task, (weights_of(&g.p) + BLOCK - 1) // BLOCK, threads)
+        share(add_slices, task, parts_of(weights_of(&g.p), BLOCK), threads)
 
 
 def weight_grad(

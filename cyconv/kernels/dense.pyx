@@ -12,7 +12,7 @@ from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, 
 from cyconv.kernels.share cimport share, share_in_turn
 from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, rows_in, rows_tile
+from cyconv.kernels.tile cimport first_row, parts_of, rows_in, rows_tile
 
 cdef enum:
     ROWS = 4          # outputs at a time, which read x once
@@ -147,8 +147,8 @@ cdef Product product_of(Planes x, Planes dout) except *:
     if p.count != dout.n * dout.h * dout.w or min(p.count, x.c, dout.c) < 1 \
             or max(x.c, dout.c) >= 2**31:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
-    p.cblocks = (x.c + WIDTH - 1) // WIDTH
-    p.fblocks = (dout.c + MR_MAX - 1) // MR_MAX
+    p.cblocks = parts_of(x.c, WIDTH)
+    p.fblocks = parts_of(dout.c, MR_MAX)
     p.most = HELD // (<Py_ssize_t>sizeof(real) * p.cblocks * WIDTH)
     p.most = min(max(p.most, <Py_ssize_t>WIDTH), p.count)
     return p

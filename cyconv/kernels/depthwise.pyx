@@ -14,7 +14,7 @@ from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
 from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, PLACED, first_row, own_scratch, tile
+from cyconv.kernels.tile cimport LINE, PLACED, first_row, own_scratch, parts_of, tile
 from cyconv.kernels.window cimport axis, check_window, pace
 
 cdef enum:
@@ -116,11 +116,11 @@ cdef Depthwise depthwise_of(
     if d.p.taps >= 2**24 or not lay_out_padded(&d.p):
         raise ValueError("kernel: depthwise would read much more than there is")
     cdef Py_ssize_t rowlen = d.p.out.w * d.p.out.n
-    d.parts, d.band = min(d.p.out.h, (JOBS + d.p.x.c - 1) // d.p.x.c), 1
+    d.parts, d.band = min(d.p.out.h, parts_of(JOBS, d.p.x.c)), 1
     if pace(&d.p.rows) == d.p.phases == 1 and rowlen < LANES \
             and d.p.rowsize <= 2 * max(rowlen, <Py_ssize_t>VLEN):
         d.parts = min(d.p.out.h, max(d.parts, 2 * d.p.out.h * d.p.rowsize // NEAR))
-        d.band = (d.p.out.h + d.parts - 1) // d.parts
+        d.band = parts_of(d.p.out.h, d.parts)
     d.ring = padded_size(&d.p.rows) - (d.p.out.h - d.band) * pace(&d.p.rows)
     # the last tile of a band may read beyond the ring
     d.per_thread = own_scratch(

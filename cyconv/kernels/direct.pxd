@@ -5,7 +5,7 @@ from cyconv.kernels.panel cimport (
     Problem, channel_step, for_all_channels, out_at, rows_of, tap_step, weights_of,
 )
 from cyconv.kernels.simd cimport VLEN, prefetch, real
-from cyconv.kernels.tile cimport WIDE_MR, placed_tile
+from cyconv.kernels.tile cimport WIDE_MR, parts_of, placed_tile
 from cyconv.kernels.window cimport Axis, is_inner, pace, source, spread
 
 cdef enum:
@@ -55,7 +55,7 @@ cdef inline Py_ssize_t images_in_place(
 ) noexcept nogil:
     # so many of `end` images can a pixel, whose taps are moved on by `place`, read in whole vectors: the
     # last vector takes other pixels' images along, but nothing beyond the plane, which may be the last
-    cdef Py_ssize_t vectors = (end + VLEN - 1) // VLEN
+    cdef Py_ssize_t vectors = parts_of(end, VLEN)
     return end if place + s.last + vectors * VLEN <= p.x.h * p.x.w * p.x.n else end - end % VLEN
 
 
@@ -140,7 +140,7 @@ cdef inline void direct_row(
 
 cdef inline Py_ssize_t used(const Axis* a) noexcept nogil:
     # about how many kernel positions meet one output position
-    return (a.kernel + spread(a) - 1) // spread(a)
+    return parts_of(a.kernel, spread(a))
 
 
 cdef inline Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
@@ -148,7 +148,7 @@ cdef inline Py_ssize_t channels_at_a_time(const Problem* p) noexcept nogil:
     cdef Py_ssize_t taps = used(&p.rows) * used(&p.cols)
     cdef Py_ssize_t channels = NEAR // (taps * p.images * <Py_ssize_t>sizeof(real))
     cdef Py_ssize_t least = LEAST_TERMS * min(p.mr, <Py_ssize_t>6)
-    return min(p.cg, max(channels, (least + taps - 1) // taps))
+    return min(p.cg, max(channels, parts_of(least, taps)))
 
 
 cdef inline Py_ssize_t pixels_at_a_time(const Problem* p) noexcept nogil:
@@ -162,7 +162,7 @@ cdef inline Py_ssize_t rows_at_a_time(const Problem* p, int threads) noexcept no
     # of pixels: neighbours read much the same, which is gone when other channels were read in between;
     # so many that what they write stays in the cache, and that the threads can share the work
     cdef double row = <double>p.fg * p.out.w * p.images * sizeof(real)
-    cdef Py_ssize_t most = (p.out.n + p.images - 1) // p.images * p.out.h // (4 * threads)
+    cdef Py_ssize_t most = parts_of(p.out.n, p.images) * p.out.h // (4 * threads)
     if p.channels == p.cg:
         return 1
     return max(<Py_ssize_t>1, min(min(most, <Py_ssize_t>ROWS), <Py_ssize_t>(CACHED / 2 / row)))

@@ -9,7 +9,7 @@ from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, 
 from cyconv.kernels.share cimport row_from, run_rows, share, share_in_turn
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row
+from cyconv.kernels.tile cimport first_row, parts_of
 
 cdef enum:
     CHUNK = 16384  # numbers of a parameter that a job updates
@@ -171,7 +171,7 @@ cdef real* numbers_of(object array, Py_ssize_t count, bint writable) except? NUL
 
 cdef int add_pieces(Pieces* pieces, Piece whole) except -1:
     # cut one parameter
-    cdef Py_ssize_t i, more = (whole.count + CHUNK - 1) // CHUNK
+    cdef Py_ssize_t i, more = parts_of(whole.count, CHUNK)
     cdef size_t size = (pieces.count + more + 1) * sizeof(Piece)
     cdef Piece* begin = <Piece*>realloc(pieces.begin, size)
     cdef Piece* piece
@@ -320,6 +320,6 @@ def to_batch_last(object src, object dst, int threads):
     if d.stride == pixels * d.n:  # no gaps: the pixels of all planes are as those of one
         d.c, pixels = 1, d.c * pixels
     t.src, t.dst, t.pixels = a, d, pixels
-    t.blocks = (pixels + SQUARE - 1) // SQUARE
+    t.blocks = parts_of(pixels, SQUARE)
     with nogil:
         share(transpose_job, &t, d.c * t.blocks, threads)

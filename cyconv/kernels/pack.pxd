@@ -4,16 +4,17 @@
 from cyconv.kernels.simd cimport (
     MR_MAX, VLEN, broadcast, load, load_first, real, store, store_first, transpose, vreal,
 )
+from cyconv.kernels.tile cimport parts_of
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t rows) noexcept nogil:
     # of about equal size
-    return (rows + MR_MAX - 1) // MR_MAX
+    return parts_of(rows, MR_MAX)
 
 
 cdef inline Py_ssize_t mr_of(Py_ssize_t rows) noexcept nogil:
     # of a block, at most
-    return (rows + blocks_of(rows) - 1) // blocks_of(rows)
+    return parts_of(rows, blocks_of(rows))
 
 
 cdef inline Py_ssize_t packed(Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t terms) except -1:
@@ -68,7 +69,7 @@ cdef inline void copy_rows(
     # dst[k, i] = src[k * step + i] for k < length and i < count, and 0 for count <= i < mr
     cdef Py_ssize_t k, i, whole = 0
     if mr <= VLEN <= step:  # a whole vector may reach into what comes next
-        whole = max(<Py_ssize_t>0, min(length - 1, length - (VLEN + mr - 1) // mr + 1))
+        whole = max(<Py_ssize_t>0, min(length - 1, length - parts_of(VLEN, mr) + 1))
     for k in range(whole):
         store(dst + k * mr, load(src + k * step))
         for i in range(count, mr):

@@ -11,7 +11,7 @@ from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport (
     VLEN, every_second, load, load_first, prefetch, real, store, store_first,
 )
-from cyconv.kernels.tile cimport LINE, first_row, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, parts_of, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
@@ -128,7 +128,7 @@ cdef inline bint lay_out_padded(Problem* p) noexcept nogil:
     cdef double size
     p.phases = pace(&p.cols)
     p.height = padded_size(&p.rows)
-    p.width = (padded_size(&p.cols) + p.phases - 1) // p.phases
+    p.width = parts_of(padded_size(&p.cols), p.phases)
     size = <double>p.x.c * p.height * p.phases * p.width * p.x.n
     if size >= 2.0**60:
         return False
@@ -171,7 +171,7 @@ cdef inline bint is_read(const Axis* a, Py_ssize_t position) noexcept nogil:
 
 cdef inline Py_ssize_t ceil_divided(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     # a / b rounded up, or 0 for a below 0
-    return (a + b - 1) // b if a > 0 else 0
+    return parts_of(a, b) if a > 0 else 0
 
 
 cdef inline void pad_row(

@@ -6,6 +6,7 @@ from cyconv.kernels.simd cimport (
     FR1, FR2, FR3, FR4, FR5, FR6, TR_MAX, VLEN, broadcast, inlined, keep, load, load_first, prefetch,
     real, store, vreal,
 )
+from cyconv.kernels.tile cimport parts_of
 
 cdef enum:
     BEYOND = 2048 // sizeof(real)  # numbers from where memory is asked for to where it is read
@@ -31,7 +32,7 @@ cdef inline inlined tile(
     cdef Py_ssize_t block, r, j, whole = length - length % VLEN
     cdef real* place
     cdef int f, t
-    for block in range((taps + tr - 1) // tr):
+    for block in range(parts_of(taps, tr)):
         for f in range(fr):
             ds[f] = dout + min(<Py_ssize_t>f, fcount - 1) * dstride
             for t in range(tr):
@@ -102,7 +103,7 @@ cdef inline Py_ssize_t fr_of(Py_ssize_t tr) noexcept nogil:
 cdef inline double cost_of(Py_ssize_t tr, Py_ssize_t count, Py_ssize_t fg) noexcept nogil:
     # of all products of so many taps and filters: those for nothing, too, and the vectors to be loaded
     cdef Py_ssize_t fr = fr_of(tr)
-    cdef double products = <double>((count + tr - 1) // tr * tr) * ((fg + fr - 1) // fr * fr)
+    cdef double products = <double>(parts_of(count, tr) * tr) * (parts_of(fg, fr) * fr)
     return products * (1 + 0.25 / tr + 0.25 / fr)
 
 

@@ -21,6 +21,11 @@ cdef enum:
     IN_ROWS = 2
 
 
+cdef inline Py_ssize_t parts_of(Py_ssize_t count, Py_ssize_t size) noexcept nogil:
+    # how many parts of that size, the last one of what is left, hold so many
+    return (count + size - 1) // size
+
+
 cdef inline Py_ssize_t first_row(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
     # of a block, where so many blocks of about equal size share the rows, ...
     return block * rows // blocks
@@ -34,7 +39,7 @@ cdef inline Py_ssize_t rows_in(Py_ssize_t block, Py_ssize_t rows, Py_ssize_t blo
 cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:
     # from one of many arrays to the next: an odd number of cache lines. What is written to all of them
     # in turn then lies all over the cache, and not in the few places of a power of two.
-    return ((numbers + LINE - 1) // LINE | 1) * LINE
+    return (parts_of(numbers, LINE) | 1) * LINE
 
 
 cdef inline Py_ssize_t own_scratch(Py_ssize_t numbers) noexcept nogil:

@@ -5,7 +5,7 @@ from cyconv.kernels.points cimport (
     STRIDED, WIDENED, check_tiles, points_along, points_of, side_of, step_of, weights_along,
 )
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
-from cyconv.kernels.tile cimport first_row, odd_lines, packed_tiles, rows_in, shared_tiles
+from cyconv.kernels.tile cimport first_row, odd_lines, packed_tiles, parts_of, rows_in, shared_tiles
 
 cdef enum:
     CACHED = 524288      # bytes of V in a job
@@ -48,8 +48,8 @@ cdef inline Problem problem_of(
         raise ValueError("kernel: winograd got a size out of range")
     p.tiles, p.x.n, p.x.c = tiles, n, c
     p.out.n, p.out.c, p.out.h, p.out.w = n, f, oh, ow
-    p.blocks = (f + MR_MAX - 1) // MR_MAX
-    p.mr = (f + p.blocks - 1) // p.blocks
+    p.blocks = parts_of(f, MR_MAX)
+    p.mr = parts_of(f, p.blocks)
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
     p.method, p.channels = kernel, c
     if p.apart == 2:
@@ -58,12 +58,12 @@ cdef inline Problem problem_of(
         p.method = WIDENED if transposed else STRIDED
     p.side, p.step, p.points = side_of(p.method), p.apart * step_of(p.method), points_of(p.method)
     p.matrices = weights_along(p.method) * weights_along(p.method)
-    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
+    p.tile_rows, p.tile_cols = parts_of(oh, p.side), parts_of(ow, p.side)
     # a few tiles share each block of U while their V is in the cache; no more than leaves work for
     # all threads
     p.chunk = CACHED // (p.points * p.channels * p.lanes * <Py_ssize_t>sizeof(real))
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
-    p.chunks = (p.tile_cols + p.chunk - 1) // p.chunk
+    p.chunks = parts_of(p.tile_cols, p.chunk)
     return p
 
 

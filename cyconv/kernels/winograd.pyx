@@ -23,7 +23,7 @@ from cyconv.kernels.points cimport ALONG, SIDE, STRIDED, WIDENED, reads_along, s
 from cyconv.kernels.share cimport share, share_in_turn
 from cyconv.kernels.simd cimport VLEN, inlined, real, store, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, parts_of, rows_in
 from cyconv.kernels.tile_lanes cimport (
     blocks_of, cut, fill_channel, filled_size, lanes_of, multiply, own_size, strips_of,
 )
@@ -103,7 +103,7 @@ cdef void run_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     cdef const Problem* p = &call.p
     cdef Py_ssize_t channels = p.channels
     cdef Py_ssize_t chunk = job % p.chunks
-    cdef Py_ssize_t blocks = (p.out.n + p.lanes - 1) // p.lanes
+    cdef Py_ssize_t blocks = parts_of(p.out.n, p.lanes)
     cdef Py_ssize_t ty = job // p.chunks // blocks
     cdef Py_ssize_t image = job // p.chunks % blocks * p.lanes
     cdef Py_ssize_t lanes = min(p.lanes, p.out.n - image)
@@ -154,7 +154,7 @@ cdef void run_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Problem* p = &(<const Correlation*>task).p
-    share(run_job, task, (p.out.n + p.lanes - 1) // p.lanes * p.tile_rows * p.chunks, threads)
+    share(run_job, task, parts_of(p.out.n, p.lanes) * p.tile_rows * p.chunks, threads)
 
 
 cdef struct Strip:  # of some rows of tiles

@@ -20,7 +20,9 @@ from cyconv.kernels.points cimport ALONG, MOST, check_tiles, points_along, point
 from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport MR_MAX, VLEN, inlined, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, packed_tiles, rows_in
+from cyconv.kernels.tile cimport (
+    LINE, first_row, odd_lines, own_scratch, packed_tiles, parts_of, rows_in,
+)
 from cyconv.kernels.transforms cimport fetch, load_some, store_some, transform_grads
 
 cdef enum:
@@ -173,15 +175,15 @@ cdef Spread spread_of(
     check_tiles(n, c, f, oh, ow, kernel, 1)
     check_threads(threads)
     p.d.c = f
-    p.blocks = (c + MR_MAX - 1) // MR_MAX
-    p.mr = (c + p.blocks - 1) // p.blocks
+    p.blocks = parts_of(c, MR_MAX)
+    p.mr = parts_of(c, p.blocks)
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
     p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
-    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
+    p.tile_rows, p.tile_cols = parts_of(oh, p.side), parts_of(ow, p.side)
     p.chunk = HELD // (p.points * f * p.lanes * <Py_ssize_t>sizeof(real))
     p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
-    batches = (n + p.lanes - 1) // p.lanes
-    p.parts = min(p.blocks, (threads + batches - 1) // batches)
+    batches = parts_of(n, p.lanes)
+    p.parts = min(p.blocks, parts_of(threads, batches))
     return p
 
 
@@ -227,6 +229,6 @@ def input_grad(
     size = threads * thread_size(&p)
     call.scratch = numbers(scratch, size, True)
     check_apart(call.scratch, size, x.data, extent(x))
-    call.p, call.jobs = p, (d.n + p.lanes - 1) // p.lanes * p.parts
+    call.p, call.jobs = p, parts_of(d.n, p.lanes) * p.parts
     call.task.run, call.task.threads = run, threads
     return finish(&call.task, sizeof(call), later)

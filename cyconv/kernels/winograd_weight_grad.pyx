@@ -22,7 +22,7 @@ from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
 from cyconv.kernels.share cimport share, share_in_turn
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, prefetch, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, rows_in, rows_tile
+from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, parts_of, rows_in, rows_tile
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
@@ -78,7 +78,7 @@ cdef struct Place:
 cdef inline Place place_of(const Problem* p, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     # of a step, of n images
     cdef Place t
-    cdef Py_ssize_t parts = (n + VLEN - 1) // VLEN  # of the batch
+    cdef Py_ssize_t parts = parts_of(n, VLEN)  # of the batch
     t.image = step % parts * VLEN
     t.images = min(<Py_ssize_t>VLEN, n - t.image)
     t.left = step // parts % p.tile_cols * p.side
@@ -202,7 +202,7 @@ cdef void run_slice(const Problem* all, Py_ssize_t slice, int thread, int thread
     chunk.stages = p.g + p.points * p.gstep
     while chunk.first < end:
         chunk.steps, chunk.add = min(p.steps, end - chunk.first), chunk.first > begin
-        share_in_turn(fill_job, &chunk, (chunk.steps + chunk.span - 1) // chunk.span * blocks, blocks, threads)
+        share_in_turn(fill_job, &chunk, parts_of(chunk.steps, chunk.span) * blocks, blocks, threads)
         # a thread stays at a point for half of its jobs
         share_in_turn(product_job, &chunk, p.points * p.fblocks, (p.fblocks + 1) // 2, threads)
         chunk.first = chunk.first + chunk.steps
@@ -241,12 +241,12 @@ cdef Problem problem_of(
     cdef Py_ssize_t per_step, size, bytes_of_m
     check_tiles(n, c, f, oh, ow, kernel, 1)
     p.x.c, p.d.c = c, f
-    p.blocks = (c + WIDTH - 1) // WIDTH
-    p.lanes = (c + VLEN - 1) // VLEN * VLEN
-    p.fblocks = (f + MR_MAX - 1) // MR_MAX
+    p.blocks = parts_of(c, WIDTH)
+    p.lanes = parts_of(c, VLEN) * VLEN
+    p.fblocks = parts_of(f, MR_MAX)
     p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
-    p.tile_rows, p.tile_cols = (oh + p.side - 1) // p.side, (ow + p.side - 1) // p.side
-    p.total = (n + VLEN - 1) // VLEN * p.tile_rows * p.tile_cols
+    p.tile_rows, p.tile_cols = parts_of(oh, p.side), parts_of(ow, p.side)
+    p.total = parts_of(n, VLEN) * p.tile_rows * p.tile_cols
     per_step = p.points * VLEN * (p.lanes + f)
     bytes_of_m = products_of(&p) * <Py_ssize_t>sizeof(real)
     p.slices, size = 1, LARGE_PANELS
