@@ -15,6 +15,8 @@ from running import run
 from strategies import Pool, normal, pools
 
 import cyconv as cc
+from cyconv.backends import cpu_numpy
+from cyconv.geometry import pool2d_geometry
 
 Array = NDArray[Any]
 
@@ -226,3 +228,20 @@ def test_another_divisor(divisor: int, count_include_pad: bool) -> None:
 
 def test_the_layer_passes_the_divisor_on() -> None:
     assert cc.nn.AvgPool2d(2, divisor_override=1)(cc.ones(1, 1, 2, 2)).tolist() == [[[[4.0]]]]
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 70])
+@pytest.mark.parametrize(
+    "size, kernel, padding, dilation",
+    [((1, 4), (2, 4), (1, 1), (2, 1)), ((8, 3), (2, 2), (1, 1), (3, 4)), ((3, 6), 2, 1, (4, 3))],
+)
+def test_the_winner_of_a_window_in_padding_is_the_first_place(
+    n: int, size: tuple[int, int], kernel: Any, padding: Any, dilation: tuple[int, int]
+) -> None:
+    kernels = pytest.importorskip("cyconv.backends.cpu_cython")
+    g = pool2d_geometry("max_pool2d", (n, 2, *size), kernel, 3, padding, dilation)
+    x = np.random.default_rng(0).integers(-2, 3, g.x_shape).astype(np.float32)
+    out, argmax = kernels.max_pool2d(x, g)
+    assert not np.isfinite(out).all()
+    for found, expected in zip((out, argmax), cpu_numpy.max_pool2d(x, g)):
+        np.testing.assert_array_equal(found, expected)

@@ -115,9 +115,10 @@ cdef inline inlined largest(
     cdef const real* src = plane + (rows.place * p.x.w + cols.place) * p.x.n
     cdef int32_t tap = <int32_t>(rows.k * p.cols.kernel + cols.k)
     for v in range(vectors):
-        best[v], where[v] = broadcast(-<real>INFINITY), every(tap)
-        if rows.count > 0 and cols.count > 0:  # else the whole window, dilated, lies in padding
-            best[v] = numbers_at(src + v * VLEN, whole, images)
+        if rows.count > 0 and cols.count > 0:
+            best[v], where[v] = numbers_at(src + v * VLEN, whole, images), every(tap)
+        else:  # the whole window, dilated, lies in padding
+            best[v], where[v] = broadcast(-<real>INFINITY), every(0)
     for i in range(rows.count):
         for j in range(cols.count):
             src = plane + (place_at(rows, i) * p.x.w + place_at(cols, j)) * p.x.n
