@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import struct
 import subprocess
 import sys
 import weakref
@@ -174,6 +175,23 @@ def test_colour_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         middle = x.asnumpy()[:, :, 1::2, 1::2].astype(int)
         assert sorted(y.asnumpy()) == [1, 3]
         assert abs(middle - planes[[0, 1] if y.asnumpy()[0] == 3 else [1, 0]]).mean() < 64
+
+
+def test_pictures_of_clothes_are_not_those_of_digits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    pixels, labels = np.zeros((10_000, 784), np.uint8), np.arange(7, 10_007) % 10
+    pixels[2] = np.arange(784) % 256
+    for name, numbers in (("images-idx3", pixels), ("labels-idx1", labels.astype(np.uint8))):
+        sizes = (28, 28) if numbers is pixels else ()
+        head = struct.pack(f">{2 + len(sizes)}i", 0x801 + len(sizes), 10_000, *sizes)
+        (folder / f"t10k-{name}-ubyte").write_bytes(head + numbers.tobytes())
+    monkeypatch.setenv("CYCONV_DATA_DIR", str(tmp_path))
+    dataset = gluon.data.vision.FashionMNIST(train=False)
+    assert [int(dataset[i][1]) for i in range(4)] == [7, 8, 9, 0]
+    np.testing.assert_array_equal(dataset[2][0].asnumpy().ravel(), pixels[2])
 
 
 # ------------------------------------------------------------------ memory, devices, names

@@ -55,8 +55,7 @@ def Activation(activation: str, **how: Any) -> Layer:
     return Layer(f"Activation({activation})", known[activation], hint=activation, **how)
 
 
-def Flatten(**how: Any) -> Layer:
-    return Layer("Flatten", flatten, **how)
+Flatten = partial(Layer, "Flatten", flatten)
 
 
 def Dropout(rate: float, **how: Any) -> Layer:

@@ -207,8 +207,7 @@ def elemwise_add(lhs: NDArray, rhs: NDArray, **how: Any) -> NDArray:
 def norm(data: NDArray, ord: int = 2, axis: Any = None, keepdims: bool = False) -> NDArray:
     if ord not in (1, 2):
         raise ValueError(f"norm: ord must be 1 or 2, got {ord!r}")
-    total = sum(square(data) if ord == 2 else abs(data), axis, keepdims)
-    return sqrt(total) if ord == 2 else total
+    return sqrt(sum(square(data), axis, keepdims)) if ord == 2 else sum(abs(data), axis, keepdims)
 
 
 def argmax(data: NDArray, axis: int | None = None, keepdims: bool = False) -> NDArray:

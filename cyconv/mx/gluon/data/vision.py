@@ -40,5 +40,9 @@ class MNIST:
         return self._transform(image, label) if self._transform else (image, label)
 
 
+class FashionMNIST(MNIST):
+    source = data.FashionMNIST
+
+
 class CIFAR10(MNIST):
     source = data.CIFAR10
