@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +21,8 @@ from refusal import bad_integer, refuses
 from running import run
 
 import cyconv as cc
-from cyconv.kernels import SPINS
+from cyconv import kernels
+from cyconv.kernels import WAIT, spins
 
 Array = NDArray[Any]
 
@@ -145,6 +148,7 @@ FORK = """
 import os, signal, sys
 sys.path[:0] = {folders!r}
 import cyconv as cc
+from cyconv import kernels
 from test_threads import Net
 
 cc.set_num_threads(4)
@@ -178,6 +182,7 @@ import os, signal, sys
 sys.path[:0] = {folders!r}
 import numpy as np
 import cyconv as cc
+from cyconv import kernels
 
 signal.alarm(60)
 rng = np.random.default_rng(0)
@@ -205,11 +210,11 @@ def test_a_forked_child_has_memory_of_its_own() -> None:
 
 @pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="no kernels")
 @pytest.mark.parametrize(
-    ("setting", "spins"),
-    [({}, SPINS), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ("setting", "expected"),
+    [({}, None), ({"GOMP_SPINCOUNT": "77"}, 77), ({"OMP_WAIT_POLICY": "passive"}, 0)],
 )
 def test_threads_wait_briefly_unless_the_user_wants_otherwise(
-    setting: dict[str, str], spins: str
+    setting: dict[str, str], expected: int | None
 ) -> None:
     mine = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run(
@@ -222,14 +227,29 @@ def test_threads_wait_briefly_unless_the_user_wants_otherwise(
     )
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("not GNU's OpenMP")
-    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
+    count = int(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)[0])
+    if expected is None:  # measured there as here
+        assert spins() / 3 < count < 3 * spins()
+    else:
+        assert count == expected
     assert done.stdout.strip() == str(setting.get("GOMP_SPINCOUNT"))  # the environment is as it was
+
+
+@pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="no kernels")
+def test_what_a_waiting_thread_does_takes_as_long_as_it_is_to_wait() -> None:
+    count, wait, shortest = spins(), kernels.processor().wait, 1.0
+    for _ in range(20):
+        start = time.perf_counter()
+        wait(count)
+        shortest = min(shortest, time.perf_counter() - start)
+    assert WAIT / 2 < shortest < 2 * WAIT
 
 
 SPINNING = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import cyconv as cc
+from cyconv import kernels
 cc.ops.relu(cc.ones(1))
 print(os.environ.get("GOMP_SPINCOUNT"))
 """

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -22,10 +24,11 @@ MODULES = (
 )
 # For batches that fill at most half a vector: the instruction set of vectors half as long.
 NARROWER = {"avx512": "avx2"}
-# How often a thread that waits for the others looks again before it sleeps: for about 0.05 to 0.15
-# ms, as long as Python takes from one kernel to the next. OpenMP's own 300,000 make a training step
-# ten times as long as it need be wherever something else keeps a processor busy.
-SPINS = "3000"
+# Seconds that a thread waits for the others before it sleeps: about what it takes to wake it, and
+# what Python takes from one kernel to the next. Half of it makes a training step a tenth longer;
+# twice, no shorter, but a quarter longer where something else keeps a processor busy, and OpenMP's
+# own 300,000 looks make it ten times as long there.
+WAIT = 60e-6
 
 
 def built() -> list[str]:
@@ -85,16 +88,26 @@ class Kernels(dict[str, SimpleNamespace]):
         return self[char]
 
 
+def spins() -> int:
+    """How often GNU's OpenMP looks again in WAIT: processors pause for 10 to 50 ns in between."""
+    wait, looks, shortest = processor().wait, 1000, math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        wait(looks)
+        shortest = min(shortest, time.perf_counter() - start)
+    return math.ceil(looks * WAIT / shortest)
+
+
 @contextmanager
 def _brief_spins() -> Iterator[None]:
-    """GNU's OpenMP, which is loaded meanwhile if it was not yet, reads SPINS from the environment.
+    """GNU's OpenMP, which is loaded meanwhile if it was not yet, reads spins() in the environment.
 
     What the user has set there counts.
     """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
+    os.environ["GOMP_SPINCOUNT"] = str(spins())
     try:
         yield
     finally:

@@ -22,6 +22,13 @@ cdef extern from *:
     #else
       #define CYCONV_OPENMP 0
     #endif
+    #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+      #define PAUSE() __builtin_ia32_pause()
+    #elif defined(__GNUC__)
+      #define PAUSE() __asm__ volatile("" ::: "memory")
+    #else
+      #define PAUSE()
+    #endif
     #if defined(__VERSION__)
       #define CYCONV_COMPILER __VERSION__
     #else
@@ -30,6 +37,7 @@ cdef extern from *:
     """
     bint has_avx2() noexcept nogil
     bint has_avx512() noexcept nogil
+    void pause "PAUSE"() noexcept nogil
     const int CYCONV_OPENMP
     const char* CYCONV_COMPILER
 
@@ -44,3 +52,10 @@ def supports(str isa):
     if isa == "avx2":
         return bool(has_avx2())
     return True
+
+
+def wait(int times):
+    """Do what GNU's OpenMP does so often while a thread waits for another one, and nothing else."""
+    cdef int i
+    for i in range(times):
+        pause()
