@@ -299,7 +299,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": x, "out": x, "threads": 2},
             ("out",),
         ),
-        "elementwise.has_zero": (k.elementwise.has_zero, {"x": x, "threads": 2}, ()),
+        "elementwise.relu_and_search": (
+            k.elementwise.relu_and_search,
+            {"x": x, "out": x, "threads": 2},
+            ("out",),
+        ),
         "elementwise.add": (
             k.elementwise.add,
             {"a": x, "b": x, "gate": None, "out": x, "relu": True, "threads": 2},

@@ -121,8 +121,6 @@ def must_be_refused(call: Call, name: str, what: str, value: Any) -> bool:
             return False  # a window does not say how large the image is
         if call.function.__name__ == "channel_sum" and what[5] in "023":
             return name == "out"
-        if call.function.__name__ == "has_zero":
-            return False  # it takes images of all sizes
     if what in ("misaligned", "read-only"):
         return what == "read-only" and name in call.writes
     if what in ("one axis more", "flat") and name in ("w", "grad", "velocity", "m", "v"):

@@ -74,11 +74,13 @@ def test_a_zero_is_found_wherever_it_is(
             values = np.ones(shape, dtype)
             values.reshape(-1)[::3] = np.nan
             for a in (values, module.as_batch_last(values)):
-                assert not module.has_zero(a)
+                assert not module.relu_and_search(a)[1]
                 for place in {0, a.size // 2, a.size - 1} if a.size else set():
                     at = np.unravel_index(place, shape)
                     kept, a[at] = a[at], zero
-                    assert module.has_zero(a)
+                    rectified, found = module.relu_and_search(a)
+                    assert found
+                    np.testing.assert_array_equal(rectified, module.relu(a))
                     a[at] = kept
     finally:
         cc.set_num_threads(before)

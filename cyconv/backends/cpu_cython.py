@@ -34,7 +34,7 @@ from .cpu_cython_conv import (  # noqa: F401  (part of the contract)
     conv2d_weight_grad,
     plan_conv2d,
 )
-from .memory import aligned_empty, empty, is_batch_last, native
+from .memory import aligned_empty, empty, is_batch_last
 
 
 def channel_sum(a: Array) -> Array:
@@ -197,19 +197,21 @@ def relu(x: Array) -> Array:
     return out.reshape(x.shape)
 
 
+def relu_and_search(x: Array) -> tuple[Array, bool]:
+    """max(x, 0), and whether one of the numbers is 0: it has no derivative there."""
+    not_caught()
+    planes = _planes(x)
+    out = empty(planes.shape, x.dtype)
+    zero = kernels_of(x).elementwise.relu_and_search(planes, out, threads_for(x.size))
+    return out.reshape(x.shape), zero
+
+
 def relu_backward(dout: Array, out: Array) -> Array:
     """dout where the output is above 0 or NaN, else 0."""
     d, o = _planes(dout), _planes(out)
     dx = empty(o.shape, o.dtype)
     call(kernels_of(o).elementwise.relu_backward, d, o, dx, threads_for(o.size))
     return dx.reshape(out.shape)
-
-
-def has_zero(x: Array) -> bool:
-    """True if one of the numbers is 0: there max(x, 0) has no derivative."""
-    if x.size < SERIAL_BELOW or x.ndim not in (2, 4) or not is_batch_last(x):
-        return not x.all()
-    return kernels_of(x).elementwise.has_zero(with_pixels(native(x)), threads_for(x.size))
 
 
 def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:

@@ -378,14 +378,14 @@ def relu(x: Array) -> Array:
     return np.maximum(as_batch_last(x), 0)
 
 
+def relu_and_search(x: Array) -> tuple[Array, bool]:
+    """max(x, 0), and whether one of the numbers is 0: it has no derivative there."""
+    return relu(x), not x.all()
+
+
 def relu_backward(dout: Array, out: Array) -> Array:
     """dx: dout where the output is positive or NaN, else 0."""
     return _where(~(as_batch_last(out) <= 0), as_batch_last(dout))
-
-
-def has_zero(x: Array) -> bool:
-    """True if one of the numbers is 0: there max(x, 0) has no derivative."""
-    return not x.all()
 
 
 def add(a: Array, b: Array, relu: bool = False, gate: Array | None = None) -> Array:

@@ -1,15 +1,14 @@
-# One pass over each array: relu, sums, the search for a 0, the optimisers' updates, and the change of
-# memory layout.
+# One pass over each array: relu, sums, the optimisers' updates, and the change of memory layout.
 
 from libc.math cimport sqrt
 from libc.stdlib cimport free, realloc
 
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
-from cyconv.kernels.share cimport row_from, run_rows, share, share_in_turn
+from cyconv.kernels.share cimport run_rows, share, share_in_turn
 from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, parts_of
+from cyconv.kernels.tile cimport parts_of
 
 cdef enum:
     CHUNK = 16384  # numbers of a parameter that a job updates
@@ -18,12 +17,14 @@ cdef enum:
 
 cdef enum:
     RELU, GATE, ADD, ADD_RELU, ADD_GATE  # what is done with each number
+    RELU_SEARCH  # as RELU, and `zero` is set if there is one
 
 
 cdef struct Elementwise:
     Task task
     Planes a, b, gate, out  # b and gate where they are read
     int what
+    bint* zero
 
 
 cdef inline inlined run_of(
@@ -37,6 +38,15 @@ cdef inline inlined run_of(
             out[i] = 0 if gate[i] <= 0 else x
         else:
             out[i] = 0 if what != ADD and x < 0 else x  # NaN is not below 0: it stays
+
+
+cdef bint run_and_search(const real* a, real* out, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef bint found = False
+    for i in range(count):
+        found = found | (a[i] == 0)
+        out[i] = 0 if a[i] < 0 else a[i]
+    return found
 
 
 cdef void run_job(
@@ -53,7 +63,8 @@ cdef void run_job(
     elif e.what == GATE: run_of(GATE, a, b, gate, out, count)
     elif e.what == ADD: run_of(ADD, a, b, gate, out, count)
     elif e.what == ADD_RELU: run_of(ADD_RELU, a, b, gate, out, count)
-    else: run_of(ADD_GATE, a, b, gate, out, count)
+    elif e.what == ADD_GATE: run_of(ADD_GATE, a, b, gate, out, count)
+    elif run_and_search(a, out, count): e.zero[0] = True
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
@@ -61,7 +72,7 @@ cdef void run(const void* task, int threads) noexcept nogil:
 
 
 cdef object elementwise(
-    int what, object a, object b, object gate, object out, int threads, bint later
+    int what, object a, object b, object gate, object out, int threads, bint later, bint* zero=NULL
 ):
     cdef Elementwise e
     check_threads(threads)
@@ -72,7 +83,7 @@ cdef object elementwise(
     same_shape(e.a, e.b)
     same_shape(e.b, e.gate)
     same_shape(e.gate, e.out)
-    e.what = what
+    e.what, e.zero = what, zero
     e.task.run, e.task.threads = run, threads
     return finish(&e.task, sizeof(e), later)
 
@@ -80,6 +91,13 @@ cdef object elementwise(
 def relu(object x, object out, int threads, bint later=False):
     """Fill out with max(x, 0); batch-last arrays of one shape."""
     return elementwise(RELU, x, x, x, out, threads, later)
+
+
+def relu_and_search(object x, object out, int threads):
+    """As relu; returns True if one of the numbers of x is 0 or -0."""
+    cdef bint zero = False
+    elementwise(RELU_SEARCH, x, x, x, out, threads, False, &zero)
+    return zero
 
 
 def relu_backward(object dout, object out, object dx, int threads, bint later=False):
@@ -95,41 +113,6 @@ def add(object a, object b, object gate, object out, bint relu, int threads, bin
     if gate is None:
         return elementwise(ADD_RELU if relu else ADD, a, b, a, out, threads, later)
     return elementwise(ADD_GATE, a, b, gate, out, threads, later)
-
-
-# ------------------------------------------------------------------ search
-
-
-cdef struct Search:
-    Planes x
-    int parts         # of its rows, each of which has its own answer
-    bint found[1024]
-
-
-cdef void search_job(const void* task, Py_ssize_t part, int thread) noexcept nogil:
-    cdef Search* s = <Search*>task
-    cdef Py_ssize_t rows = s.x.c * s.x.h, row = s.x.w * s.x.n, c, i, first, end
-    cdef const real* x
-    cdef bint found = False
-    for c in range(s.x.c):
-        first = row_from(first_row(part, rows, s.parts), c, s.x.c) * row
-        end = row_from(first_row(part + 1, rows, s.parts), c, s.x.c) * row
-        x = s.x.data + c * s.x.stride
-        for i in range(first, end):
-            found = found | (x[i] == 0)
-    s.found[part] = found
-
-
-def has_zero(object x, int threads):
-    """True if one of the numbers of x, batch-last, is 0 or -0."""
-    cdef Search s
-    check_threads(threads)
-    s.x, s.parts = planes(x, False), threads
-    if s.x.n == 0 or s.x.w == 0:
-        return False
-    with nogil:
-        share(search_job, &s, threads, threads)
-    return any([s.found[part] for part in range(threads)])
 
 
 # ------------------------------------------------------------------ optimisers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,7 @@ class Linear(Op):
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self.x, self.w = x[:, :, None, None], w[:, :, None, None]
-        n, c = x.shape
-        self.geometry = Conv2dGeometry(n, c, w.shape[0], 1, _ONE_PIXEL)
+        self.geometry = one_pixel(*x.shape, len(w))
         out = backend_of(x).conv2d(self.x, self.w, b, self.geometry, relu=self.relu)[:, :, 0, 0]
         self.rectified = out if self.relu else None
         return out
@@ -101,7 +101,10 @@ class Linear(Op):
         return dx, dw, backend.channel_sum(dout) if self.needs[2] else None
 
 
-_ONE_PIXEL = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
+@lru_cache(maxsize=1024)
+def one_pixel(n: int, c: int, f: int) -> Conv2dGeometry:
+    """Of N images of one pixel with C channels, and F filters."""
+    return Conv2dGeometry(n, c, f, 1, Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1)))
 
 
 # ------------------------------------------------------------------ the functions

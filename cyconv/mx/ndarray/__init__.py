@@ -80,9 +80,9 @@ class Rectified(activation.ReLU):
     """As cyconv's, but the gradient at 0 is 1, as of ``maximum`` with zeros, which come second."""
 
     def forward(self, x: Array) -> Array:
-        out, self.closed = super().forward(x), None
-        if cyconv.is_recording() and cyconv.backends.backend_of(x).has_zero(x):
-            self.closed, self.rectified = x < 0, None  # no other op is to go back through it
+        out, zero = cyconv.backends.backend_of(x).relu_and_search(x)
+        self.closed = x < 0 if zero and cyconv.is_recording() else None
+        self.rectified = None if zero else out  # then no other op is to go back through it
         return out
 
     def backward(self, dout: Array) -> Array:
