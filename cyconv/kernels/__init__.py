@@ -95,7 +95,7 @@ def spins() -> int:
         start = time.perf_counter()
         wait(looks)
         shortest = min(shortest, time.perf_counter() - start)
-    return math.ceil(looks * WAIT / shortest)
+    return math.ceil(looks * WAIT / max(shortest, 1e-9))  # a coarse clock may say 0
 
 
 @contextmanager

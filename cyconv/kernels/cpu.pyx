@@ -27,7 +27,7 @@ cdef extern from *:
     #elif defined(__GNUC__)
       #define PAUSE() __asm__ volatile("" ::: "memory")
     #else
-      #define PAUSE()
+      #define PAUSE() do { volatile int looks = 0; (void)looks; } while (0)
     #endif
     #if defined(__VERSION__)
       #define CYCONV_COMPILER __VERSION__
