@@ -150,39 +150,34 @@ cdef inline inlined average(
         put(&a.dst, &a.gate, c, pixel * a.dst.n + n + v * VLEN, sums[v], whole, images)
 
 
-cdef inline inlined average_all(
+cdef inline inlined average_images(
     const bint transposed, const Average* a, const Sources* rows, const Sources* cols, Py_ssize_t c,
-    Py_ssize_t pixel,
+    Py_ssize_t pixel, Py_ssize_t n, int vectors,
 ) noexcept nogil:
-    cdef Py_ssize_t n = 0
-    while n + VECTORS * VLEN <= a.dst.n:
-        average(VECTORS, True, transposed, a, rows, cols, c, pixel, n)
-        n = n + VECTORS * VLEN
-    while n < a.dst.n:
-        if a.dst.n < VLEN:
-            average(1, False, transposed, a, rows, cols, c, pixel, n)
-        else:  # some of the images before the last ones once more
-            average(1, True, transposed, a, rows, cols, c, pixel, min(n, a.dst.n - VLEN))
-        n = n + VLEN
+    if vectors == VECTORS: average(VECTORS, True, transposed, a, rows, cols, c, pixel, n)
+    elif vectors == 1: average(1, True, transposed, a, rows, cols, c, pixel, n)
+    else: average(1, False, transposed, a, rows, cols, c, pixel, n)
 
 
 cdef void average_of(
-    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel,
+    Py_ssize_t n, int vectors,
 ) noexcept nogil:
-    average_all(False, <const Average*>task, rows, cols, c, pixel)
+    average_images(False, <const Average*>task, rows, cols, c, pixel, n, vectors)
 
 
 cdef void gradient_of(
-    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel,
+    Py_ssize_t n, int vectors,
 ) noexcept nogil:
-    average_all(True, <const Average*>task, rows, cols, c, pixel)
+    average_images(True, <const Average*>task, rows, cols, c, pixel, n, vectors)
 
 
 cdef void avg_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef const Average* a = <const Average*>task
     cdef Py_ssize_t row
     if a.rows.transposed:
-        visit(gradient_of, task, &a.rows, &a.cols, c, begin, end)
+        visit(gradient_of, task, &a.rows, &a.cols, a.dst.n, c, begin, end)
     elif a.rows.kernel * a.cols.kernel > LARGE:
         for row in range(begin, end):
             avg_row_of_large(a, c, row)
@@ -190,7 +185,7 @@ cdef void avg_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t 
         for row in range(begin, end):
             avg_row_of_one(a, c, row)
     else:
-        visit(average_of, task, &a.rows, &a.cols, c, begin, end)
+        visit(average_of, task, &a.rows, &a.cols, a.dst.n, c, begin, end)
 
 
 cdef void run_avg_pool(const void* task, int threads) noexcept nogil:

@@ -64,7 +64,7 @@ cdef inline inlined max_windows(
 
 cdef struct MaxPool:
     Task task
-    Planes x, out
+    Planes x, gate, out
     Axis rows, cols
     int32_t* argmax
 
@@ -126,32 +126,26 @@ cdef inline inlined largest(
             for v in range(vectors):
                 take_larger(&best[v], &where[v], numbers_at(src + v * VLEN, whole, images), tap)
     for v in range(vectors):
-        put(&p.out, NULL, c, pixel * p.x.n + n + v * VLEN, best[v], whole, images)
+        put(&p.out, &p.gate, c, pixel * p.x.n + n + v * VLEN, best[v], whole, images)
         store_ints(p.argmax + (c * p.out.h * p.out.w + pixel) * p.x.n + n + v * VLEN, where[v],
                    VLEN if whole else images)
 
 
 cdef void max_of(
-    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel,
+    Py_ssize_t n, int vectors,
 ) noexcept nogil:
     cdef const MaxPool* p = <const MaxPool*>task
-    cdef Py_ssize_t n = 0
-    while n + VECTORS * VLEN <= p.x.n:
-        largest(VECTORS, True, p, rows, cols, c, pixel, n)
-        n = n + VECTORS * VLEN
-    while n < p.x.n:
-        if p.x.n < VLEN:
-            largest(1, False, p, rows, cols, c, pixel, n)
-        else:  # some of the images before the last ones once more
-            largest(1, True, p, rows, cols, c, pixel, min(n, p.x.n - VLEN))
-        n = n + VLEN
+    if vectors == VECTORS: largest(VECTORS, True, p, rows, cols, c, pixel, n)
+    elif vectors == 1: largest(1, True, p, rows, cols, c, pixel, n)
+    else: largest(1, False, p, rows, cols, c, pixel, n)
 
 
 cdef void max_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef const MaxPool* p = <const MaxPool*>task
     cdef Py_ssize_t row
     if p.x.n > 1:
-        visit(max_of, task, &p.rows, &p.cols, c, begin, end)
+        visit(max_of, task, &p.rows, &p.cols, p.x.n, c, begin, end)
         return
     for row in range(begin, end):
         max_row_of_one(p, c, row)
@@ -172,6 +166,7 @@ def max_pool(
     check_window(kernel, stride, padding, dilation, threads)
     p.x = planes(x, False)
     p.out = planes(out, True)
+    p.gate = gate_of(None, p.out)
     has_shape(p.out, p.x.n, p.x.c, p.out.h, p.out.w)
     p.argmax = winners(argmax, p.out, True)
     p.rows = axis(p.x.h, p.out.h, kernel[0], stride[0], padding[0], dilation[0], False)
@@ -213,24 +208,18 @@ cdef inline inlined max_gradient(
 
 
 cdef void max_gradient_of(
-    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel
+    const void* task, const Sources* rows, const Sources* cols, Py_ssize_t c, Py_ssize_t pixel,
+    Py_ssize_t n, int vectors,
 ) noexcept nogil:
     cdef const MaxGradient* g = <const MaxGradient*>task
-    cdef Py_ssize_t n = 0
-    while n + VECTORS * VLEN <= g.dx.n:
-        max_gradient(VECTORS, True, g, rows, cols, c, pixel, n)
-        n = n + VECTORS * VLEN
-    while n < g.dx.n:
-        if g.dx.n < VLEN:
-            max_gradient(1, False, g, rows, cols, c, pixel, n)
-        else:
-            max_gradient(1, True, g, rows, cols, c, pixel, min(n, g.dx.n - VLEN))
-        n = n + VLEN
+    if vectors == VECTORS: max_gradient(VECTORS, True, g, rows, cols, c, pixel, n)
+    elif vectors == 1: max_gradient(1, True, g, rows, cols, c, pixel, n)
+    else: max_gradient(1, False, g, rows, cols, c, pixel, n)
 
 
 cdef void max_grad_rows(const void* task, Py_ssize_t c, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef const MaxGradient* g = <const MaxGradient*>task
-    visit(max_gradient_of, task, &g.rows, &g.cols, c, begin, end)
+    visit(max_gradient_of, task, &g.rows, &g.cols, g.dx.n, c, begin, end)
 
 
 cdef void run_max_grad(const void* task, int threads) noexcept nogil:
