@@ -172,7 +172,7 @@ cdef inline Py_ssize_t jobs_of_group(const Problem* p) noexcept nogil:
     cdef Py_ssize_t lanes = p.panels * 2 * VLEN
     if p.direct:
         return image_jobs(p) * parts_of(p.out.h, p.band)
-    return (p.out.h * p.out.w * p.out.n + lanes - 1) // lanes
+    return parts_of(p.out.h * p.out.w * p.out.n, lanes)
 
 
 cdef struct Correlation:
@@ -260,7 +260,7 @@ cdef Problem problem_of(
         p.panels = max(<Py_ssize_t>1, min(jobs_of_group(&p) // JOBS, <Py_ssize_t>PANELS))
     # where there are few jobs, the blocks of channels are shared out too, by shape alone
     p.jobs = jobs_of_group(&p)
-    p.parts = min(p.blocks, (JOBS + p.jobs * groups - 1) // (p.jobs * groups))
+    p.parts = min(p.blocks, parts_of(JOBS, p.jobs * groups))
     # a thread reads again what it packed or filled itself, whichever is more
     p.by_part = are_filled(&p) and p.fg > p.out.h * p.out.w * p.out.n
     return p

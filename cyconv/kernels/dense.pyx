@@ -76,7 +76,7 @@ cdef void run_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
-    share(run_job, task, ((<const Dense*>task).f + SHARE - 1) // SHARE, threads)
+    share(run_job, task, parts_of((<const Dense*>task).f, SHARE), threads)
 
 
 def dense(

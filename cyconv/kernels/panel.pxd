@@ -291,7 +291,7 @@ cdef inline void fill_panels(
     cdef const Segment* s
     cdef Py_ssize_t c, t, i, j, size, line
     # of a row of lanes; the taps of larger kernels read on from the first
-    cdef Py_ssize_t lines = (2 * VLEN + LINE - 1) // LINE if p.taps == 1 else 1
+    cdef Py_ssize_t lines = parts_of(2 * VLEN, LINE) if p.taps == 1 else 1
     for i in range(count):
         segment_counts[i] = 0 if panels[i].in_place else segments_of(p, &panels[i], segments[i])
     for c in range(p.cg):

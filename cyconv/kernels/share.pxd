@@ -3,7 +3,7 @@
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes
-from cyconv.kernels.tile cimport first_row
+from cyconv.kernels.tile cimport first_row, parts_of
 
 ctypedef void (*Job)(const void* task, Py_ssize_t job, int thread) noexcept nogil
 # computes the rows from `begin` to `end` of a channel
@@ -36,7 +36,7 @@ cdef inline void share_in_turn(
 
 cdef inline Py_ssize_t row_from(Py_ssize_t row, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
     # the channel's first row from that one on of all channels', counted row by row
-    return (row - channel + channels - 1) // channels
+    return parts_of(row - channel, channels)
 
 
 cdef inline void run_part(

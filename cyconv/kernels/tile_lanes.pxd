@@ -241,7 +241,7 @@ cdef inline inlined write_tiles(
     output_columns(method, m, mstride, t)
     for i in range(side):
         output_line(method, t, i, bias, p.relu, y + i * side)
-    for i in range(side * side, (side * side + VLEN - 1) // VLEN * VLEN):
+    for i in range(side * side, parts_of(side * side, VLEN) * VLEN):
         y[i] = broadcast(0)
     i = 0
     while i < side * side:

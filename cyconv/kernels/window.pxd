@@ -2,6 +2,8 @@
 # position k meet input position o * stride - before + k * dilation. Transposed (gradients by the
 # input), the roles of input and output are swapped.
 
+from cyconv.kernels.tile cimport parts_of
+
 
 cdef struct Axis:
     Py_ssize_t size      # of the array that is read
@@ -120,7 +122,7 @@ cdef inline Py_ssize_t first_k(const Axis* a, Py_ssize_t o) noexcept nogil:
         reach = o + a.before - (a.size - 1) * a.stride
     else:
         reach = a.before - o * a.stride
-    return (reach + a.dilation - 1) // a.dilation if reach > 0 else 0
+    return parts_of(reach, a.dilation) if reach > 0 else 0
 
 
 cdef inline Py_ssize_t end_k(const Axis* a, Py_ssize_t o) noexcept nogil:
