@@ -11,8 +11,8 @@ from cyconv.kernels.planes cimport Planes, check_apart, check_threads, extent, n
 from cyconv.kernels.pack cimport are_by_tap, blocks_of, mr_of, packed
 from cyconv.kernels.direct cimport Taps, cut_direct, direct_row, find_taps, images_in_place
 from cyconv.kernels.panel cimport (
-    PANELS, Panel, Problem, fill_panels, fill_pixel, for_all_channels, from_cache_line, lay_out_padded,
-    out_at, pad_row, place_of, rows_of, tap_place, weights_of,
+    PANELS, Panel, Problem, fetch_out, fill_panels, fill_pixel, for_all_channels, from_cache_line,
+    lay_out_padded, out_at, pad_row, place_of, rows_of, tap_place, weights_of,
 )
 from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport VLEN, real
@@ -96,6 +96,8 @@ cdef inline void multiply_panel(
     const real* w, real* out,
 ) noexcept nogil:
     cdef bint relu = p.relu and end == p.cg * p.taps
+    if begin == 0:
+        fetch_out(p, out, rows, panel.lanes)
     if panel.in_place:
         placed_tile(begin > 0, rows, end - begin, panel.rows, p.places + begin, w, p.weights, p.mr, out,
                     p.out.stride, panel.lanes, relu)

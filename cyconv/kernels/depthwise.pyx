@@ -12,7 +12,7 @@ from cyconv.kernels.panel cimport (
 )
 from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
 from cyconv.kernels.share cimport share
-from cyconv.kernels.simd cimport VLEN, real
+from cyconv.kernels.simd cimport RUN, VLEN, expect_writes, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, PLACED, first_row, own_scratch, parts_of, tile
 from cyconv.kernels.window cimport axis, check_window, pace
@@ -56,7 +56,7 @@ cdef void rows_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     cdef Py_ssize_t row = first_row(part, p.out.h, d.parts)
     cdef Py_ssize_t end = first_row(part + 1, p.out.h, d.parts)
     cdef Py_ssize_t rowlen = p.out.w * p.out.n, start = row * pace(&p.rows), padded = start
-    cdef Py_ssize_t first, last, rows, lanes, lane, line, t, kh, kw
+    cdef Py_ssize_t first, last, rows, lanes, lane, rest, line, t, kh, kw
     cdef Py_ssize_t across = p.cols.kernel
     cdef Py_ssize_t* xoff = <Py_ssize_t*>from_cache_line(scratch)
     cdef Py_ssize_t* woff = xoff + p.taps
@@ -86,6 +86,9 @@ cdef void rows_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
         lanes = (rows - 1) * p.rowsize + rowlen
         lane = 0
         while lane < lanes:
+            if d.band == 1:  # the next row lies behind
+                rest = (end - row) * rowlen - lane - RUN
+                expect_writes(out + lane + RUN, min(<Py_ssize_t>LANES, rest))
             one_filter(p.taps, ring + lane, xoff, w, woff, to + lane,
                        min(<Py_ssize_t>LANES, lanes - lane), p.relu)
             lane = lane + LANES

@@ -2,7 +2,7 @@
 # one output pixel, and what they read is read in place.
 
 from cyconv.kernels.panel cimport (
-    Problem, channel_step, for_all_channels, out_at, rows_of, tap_step, weights_of,
+    Problem, channel_step, fetch_out, for_all_channels, out_at, rows_of, tap_step, weights_of,
 )
 from cyconv.kernels.simd cimport VLEN, prefetch, real
 from cyconv.kernels.tile cimport WIDE_MR, parts_of, placed_tile
@@ -128,6 +128,8 @@ cdef inline void direct_row(
                         lanes = min(stop - i, <Py_ssize_t>(2 * VLEN))
                         if p.mr <= WIDE_MR and stop - i >= 4 * VLEN:
                             lanes = 4 * VLEN
+                        if not add:
+                            fetch_out(p, out + pixel * apart * p.out.n + i, rows, lanes)
                         placed_tile(add, rows, count, x + pixel * step + i, s.xoff, w, s.woff, p.mr,
                                     out + pixel * apart * p.out.n + i, p.out.stride, lanes, relu)
                         i = i + lanes

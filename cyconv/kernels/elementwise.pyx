@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
 from cyconv.kernels.share cimport run_rows, share, share_in_turn
-from cyconv.kernels.simd cimport inlined, real
+from cyconv.kernels.simd cimport RUN, expect_writes, inlined, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport parts_of
 
@@ -30,14 +30,18 @@ cdef struct Elementwise:
 cdef inline inlined run_of(
     const int what, const real* a, const real* b, const real* gate, real* out, Py_ssize_t count
 ) noexcept nogil:
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, begin = 0, end
     cdef real x
-    for i in range(count):
-        x = a[i] if what == RELU or what == GATE else a[i] + b[i]
-        if what == GATE or what == ADD_GATE:
-            out[i] = 0 if gate[i] <= 0 else x
-        else:
-            out[i] = 0 if what != ADD and x < 0 else x  # NaN is not below 0: it stays
+    while begin < count:
+        end = min(begin + RUN, count)
+        expect_writes(out + end, min(<Py_ssize_t>RUN, count - end))
+        for i in range(begin, end):
+            x = a[i] if what == RELU or what == GATE else a[i] + b[i]
+            if what == GATE or what == ADD_GATE:
+                out[i] = 0 if gate[i] <= 0 else x
+            else:
+                out[i] = 0 if what != ADD and x < 0 else x  # NaN is not below 0: it stays
+        begin = end
 
 
 cdef bint run_and_search(const real* a, real* out, Py_ssize_t count) noexcept nogil:

@@ -5,12 +5,12 @@ from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.share cimport share
-from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
+from cyconv.kernels.simd cimport RUN, VLEN, broadcast, expect_writes, gated, inlined, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, rows_in
 
 cdef enum:
-    RUN = 256 * VLEN  # numbers added up in one precision before they join the total in double
+    SUMMED = 256 * VLEN  # numbers added up in one precision before they join the total in double
     PARTS = 8         # of a plane, but no ...
     LEAST = 64 * VLEN # ... smaller ones, for sums ...
     GROUP = 64        # ... of so many channels at a time
@@ -22,7 +22,7 @@ cdef inline double sum_of(const real* x, Py_ssize_t count, real origin) noexcept
     cdef Py_ssize_t i = 0, end
     cdef vreal a, b, c, d
     while i + 4 * VLEN <= count:
-        end = min(count, i + RUN)
+        end = min(count, i + SUMMED)
         a = b = c = d = broadcast(0)
         while i + 4 * VLEN <= end:
             a = a + (load(x + i) - origin)
@@ -43,7 +43,7 @@ cdef double squares_of(const real* x, Py_ssize_t count, real mean) noexcept nogi
     cdef Py_ssize_t i = 0, end
     cdef vreal a, b, c, d, u
     while i + 4 * VLEN <= count:
-        end = min(count, i + RUN)
+        end = min(count, i + SUMMED)
         a = b = c = d = broadcast(0)
         while i + 4 * VLEN <= end:
             u = load(x + i) - mean
@@ -70,12 +70,12 @@ cdef void moments_of(const real* x, Py_ssize_t count, double* mean, double* var)
     cdef double squares = 0, run_mean, beside, shift
     cdef Py_ssize_t i = 0, run
     cdef real origin
-    run = min(<Py_ssize_t>RUN, count)
+    run = min(<Py_ssize_t>SUMMED, count)
     mean[0] = sum_of(x, run, 0) / run
     if not mean[0] - mean[0] == 0:  # infinite or NaN
         mean[0] = 0
     while i < count:
-        run = min(<Py_ssize_t>RUN, count - i)
+        run = min(<Py_ssize_t>SUMMED, count - i)
         origin = <real>mean[0]
         run_mean = origin + sum_of(x + i, run, origin) / run
         origin = <real>run_mean
@@ -170,7 +170,7 @@ cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogi
     cdef const real* x = norm.x.data + c * norm.x.stride
     cdef const real* residual = NULL
     cdef real* out = norm.out.data + c * norm.out.stride
-    cdef Py_ssize_t i, count = norm.x.n * norm.x.h * norm.x.w
+    cdef Py_ssize_t i, begin = 0, end, count = norm.x.n * norm.x.h * norm.x.w
     cdef Affine to_out
     cdef double mean_, var_
     cdef real y
@@ -182,11 +182,15 @@ cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogi
     to_out.mean = m
     to_out.scale = s * norm.gamma[c] if norm.gamma != NULL else s
     to_out.shift = norm.beta[c] if norm.beta != NULL else 0
-    for i in range(count):
-        y = normal(&to_out, x[i])
-        if residual != NULL:
-            y = y + residual[i]
-        out[i] = 0 if norm.relu and y < 0 else y
+    while begin < count:
+        end = min(begin + RUN, count)
+        expect_writes(out + end, min(<Py_ssize_t>RUN, count - end))
+        for i in range(begin, end):
+            y = normal(&to_out, x[i])
+            if residual != NULL:
+                y = y + residual[i]
+            out[i] = 0 if norm.relu and y < 0 else y
+        begin = end
     norm.mean[c] = m
     norm.var[c] = <real>var_
     norm.inv_std[c] = s
@@ -265,7 +269,7 @@ cdef inline inlined grad_sums(
     cdef real last, mean = to_out.mean
     total[0] = along[0] = 0
     while i + 2 * VLEN <= count:
-        end = min(count, i + RUN)
+        end = min(count, i + SUMMED)
         a = b = c = d = broadcast(0)
         while i + 2 * VLEN <= end:
             u, v = arriving(relu, dout, x, to_out, i), arriving(relu, dout, x, to_out, i + VLEN)
@@ -304,7 +308,7 @@ cdef inline inlined norm_grad_channel(
     cdef real mean = g.mean[c], inv_std = g.inv_std[c]
     cdef Affine to_out
     cdef double total, along
-    cdef Py_ssize_t i, count = g.x.n * g.x.h * g.x.w
+    cdef Py_ssize_t i, begin = 0, end, count = g.x.n * g.x.h * g.x.w
     to_out.mean = mean
     to_out.scale = inv_std * g.gamma[c] if g.gamma != NULL else inv_std
     to_out.shift = g.beta[c] if g.beta != NULL else 0
@@ -312,8 +316,13 @@ cdef inline inlined norm_grad_channel(
     along = along * inv_std
     cdef real shift = <real>(total / count)
     cdef real slope = <real>(along / count) * inv_std
-    for i in range(count):
-        dx[i] = (arriving_number(relu, dout, x, &to_out, i) - shift - (x[i] - mean) * slope) * to_out.scale
+    while begin < count:
+        end = min(begin + RUN, count)
+        expect_writes(dx + end, min(<Py_ssize_t>RUN, count - end))
+        for i in range(begin, end):
+            dx[i] = to_out.scale * (
+                arriving_number(relu, dout, x, &to_out, i) - shift - (x[i] - mean) * slope)
+        begin = end
     g.dgamma[c] = <real>along
     g.dbeta[c] = <real>total
 

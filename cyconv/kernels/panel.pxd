@@ -9,7 +9,7 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport (
-    VLEN, every_second, load, load_first, prefetch, real, store, store_first,
+    VLEN, every_second, expect_writes, load, load_first, prefetch, real, store, store_first,
 )
 from cyconv.kernels.tile cimport LINE, first_row, parts_of, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
@@ -65,6 +65,15 @@ cdef inline real* out_at(
     const Problem* p, Py_ssize_t group, Py_ssize_t block, Py_ssize_t position
 ) noexcept nogil:
     return p.out.data + (group * p.fg + first_row(block, p.fg, p.blocks)) * p.out.stride + position
+
+
+cdef inline void fetch_out(
+    const Problem* p, const real* out, Py_ssize_t rows, Py_ssize_t lanes
+) noexcept nogil:
+    # ask for what a tile writes: of planes so far apart, the processor foresees nothing
+    cdef Py_ssize_t f
+    for f in range(rows):
+        expect_writes(out + f * p.out.stride, lanes)
 
 
 cdef inline Py_ssize_t rows_of(const Problem* p, Py_ssize_t block) noexcept nogil:
