@@ -7,10 +7,6 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.tile cimport first_row, odd_lines, packed_tiles, parts_of, rows_in, shared_tiles
 
-cdef enum:
-    CACHED = 524288      # bytes of V in a job
-
-
 cdef struct Problem:
     Planes x, out
     const real* u        # of each block (matrices, 1 + C, its channels); the first row of each is zeros
@@ -30,8 +26,6 @@ cdef struct Problem:
     Py_ssize_t strip     # rows of them that are taken together
     bint own_strips      # whether each thread takes some of them, and not a part of each
     # where lanes are images
-    Py_ssize_t chunk     # tiles in a job
-    Py_ssize_t chunks    # jobs along a row of tiles
     Py_ssize_t lanes     # of a block of images, a multiple of VLEN
 
 
@@ -59,11 +53,6 @@ cdef inline Problem problem_of(
     p.side, p.step, p.points = side_of(p.method), p.apart * step_of(p.method), points_of(p.method)
     p.matrices = weights_along(p.method) * weights_along(p.method)
     p.tile_rows, p.tile_cols = parts_of(oh, p.side), parts_of(ow, p.side)
-    # a few tiles share each block of U while their V is in the cache; no more than leaves work for
-    # all threads
-    p.chunk = CACHED // (p.points * p.channels * p.lanes * <Py_ssize_t>sizeof(real))
-    p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
-    p.chunks = parts_of(p.tile_cols, p.chunk)
     return p
 
 

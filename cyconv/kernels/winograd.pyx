@@ -9,11 +9,11 @@
 #   Y = At M A      the outputs of each channel                      (transform_output)
 #
 # Lanes are images, so each transform is plain sums of vectors; of few images, they are tiles, see
-# tile_lanes.pxd. A job takes a few tiles of one row for up to 2 VLEN images, and for each block of
-# output channels goes from V to Y, so that M stays in the cache. A thread takes rows that lie beside
-# each other: where two write near each other, lines go to and fro between their caches. The gradient by
-# the input is the same with each kernel turned by 180 degrees; or, where that takes many more tiles, the
-# way back through the same tiles (winograd_input_grad.pyx).
+# tile_lanes.pxd. A job takes one tile of up to 2 VLEN images, and for each block of output channels goes
+# from V to Y, so that V and M stay in the cache. A thread takes tiles that lie beside each other: where
+# two write near each other, lines go to and fro between their caches. The gradient by the input is the
+# same with each kernel turned by 180 degrees; or, where that takes many more tiles, the way back through
+# the same tiles (winograd_input_grad.pyx).
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
@@ -98,63 +98,53 @@ cdef struct Correlation:
 
 
 cdef void run_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
-    # own scratch: v (chunk, points, C, lanes), m (points, mr, lanes)
+    # own scratch: v (points, C, lanes), m (points, mr, lanes)
     cdef const Correlation* call = <const Correlation*>task
     cdef const Problem* p = &call.p
     cdef Py_ssize_t channels = p.channels
-    cdef Py_ssize_t chunk = job % p.chunks
+    cdef Py_ssize_t tx = job % p.tile_cols
     cdef Py_ssize_t blocks = parts_of(p.out.n, p.lanes)
-    cdef Py_ssize_t ty = job // p.chunks // blocks
-    cdef Py_ssize_t image = job // p.chunks % blocks * p.lanes
+    cdef Py_ssize_t ty = job // p.tile_cols // blocks
+    cdef Py_ssize_t image = job // p.tile_cols % blocks * p.lanes
     cdef Py_ssize_t lanes = min(p.lanes, p.out.n - image)
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
-    cdef Py_ssize_t first = chunk * p.chunk
-    cdef Py_ssize_t last = min(first + p.chunk, p.tile_cols)
-    cdef Py_ssize_t vstep = odd_lines(channels * width), vsize = p.points * vstep
+    cdef Py_ssize_t vstep = odd_lines(channels * width)
     cdef Py_ssize_t size = p.apart * reads_along(p.method)  # of a tile of the input
-    cdef Py_ssize_t top = ty * p.step - p.top, left, images
+    cdef Py_ssize_t top = ty * p.step - p.top, left = tx * p.step - p.left
     cdef real* v = call.scratch + thread * call.each
-    cdef real* m = v + p.chunk * p.points * odd_lines(channels * p.lanes)
-    cdef Py_ssize_t c, tx, lane, block, f, start, count
+    cdef real* m = v + p.points * odd_lines(channels * p.lanes)
+    cdef Py_ssize_t c, lane, block, f, start, count
     cdef const real* plane
-    cdef real* to
     cdef real bias
     for c in range(p.x.c):
         plane = p.x.data + c * p.x.stride + image
-        for tx in range(first, last):
-            if tx + 1 < last:  # what the next tile reads besides
-                fetch(&p.x, plane, top, tx * p.step - p.left + size, size, p.step, lanes)
-            else:
-                fetch(&p.x, plane + p.x.stride, top, first * p.step - p.left, size, size, lanes)
-            left = tx * p.step - p.left
-            lane = 0
-            while lane < lanes:
-                images = min(<Py_ssize_t>VLEN, lanes - lane)
-                to = v + (tx - first) * vsize + c * (channels // p.x.c) * width + lane
-                transform_channel(p, plane + lane, top, left, images, to, vstep, width)
-                lane = lane + VLEN
+        fetch(&p.x, plane + p.x.stride, top, left, size, size, lanes)
+        lane = 0
+        while lane < lanes:
+            transform_channel(p, plane + lane, top, left, min(<Py_ssize_t>VLEN, lanes - lane),
+                              v + c * (channels // p.x.c) * width + lane, vstep, width)
+            lane = lane + VLEN
     for block in range(p.blocks):
         start = first_row(block, p.out.c, p.blocks)
         count = rows_in(block, p.out.c, p.blocks)
-        for tx in range(first, last):
-            for f in range(count):
-                fetch(&p.out, p.out.data + (start + f) * p.out.stride + image,
-                      ty * p.side, tx * p.side, p.side, p.side, lanes)
-            multiply_points(p, block, v + (tx - first) * vsize, m, width)
-            for f in range(count):
-                bias = p.bias[start + f] if p.bias != NULL else 0
-                lane = 0
-                while lane < lanes:
-                    transform_tile(
-                        p, m + f * width + lane, count * width, bias, ty, tx,
-                        min(<Py_ssize_t>VLEN, lanes - lane),
-                        p.out.data + (start + f) * p.out.stride + image + lane)
-                    lane = lane + VLEN
+        for f in range(count):
+            fetch(&p.out, p.out.data + (start + f) * p.out.stride + image,
+                  ty * p.side, tx * p.side, p.side, p.side, lanes)
+        multiply_points(p, block, v, m, width)
+        for f in range(count):
+            bias = p.bias[start + f] if p.bias != NULL else 0
+            lane = 0
+            while lane < lanes:
+                transform_tile(
+                    p, m + f * width + lane, count * width, bias, ty, tx,
+                    min(<Py_ssize_t>VLEN, lanes - lane),
+                    p.out.data + (start + f) * p.out.stride + image + lane)
+                lane = lane + VLEN
 
 
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Problem* p = &(<const Correlation*>task).p
-    share(run_job, task, parts_of(p.out.n, p.lanes) * p.tile_rows * p.chunks, threads)
+    share(run_job, task, parts_of(p.out.n, p.lanes) * p.tile_rows * p.tile_cols, threads)
 
 
 cdef struct Strip:  # of some rows of tiles
@@ -219,7 +209,7 @@ cdef Py_ssize_t shared_size(const Problem* p, int threads) noexcept nogil:
 
 cdef Py_ssize_t each_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread
-    cdef Py_ssize_t each = p.chunk * odd_lines(p.channels * p.lanes) + p.mr * p.lanes
+    cdef Py_ssize_t each = odd_lines(p.channels * p.lanes) + p.mr * p.lanes
     return own_scratch(own_size(p) if p.tiles else p.points * each)
 
 

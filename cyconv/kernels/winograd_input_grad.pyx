@@ -25,9 +25,6 @@ from cyconv.kernels.tile cimport (
 )
 from cyconv.kernels.transforms cimport fetch, load_some, store_some, transform_grads
 
-cdef enum:
-    HELD = 262144        # bytes of D that are used together
-
 
 cdef struct Spread:
     Planes d, dx
@@ -38,7 +35,6 @@ cdef struct Spread:
     Py_ssize_t points    # of a tile
     Py_ssize_t top, left # padding
     Py_ssize_t tile_rows, tile_cols
-    Py_ssize_t chunk     # tiles that are used together
     Py_ssize_t lanes     # of a block of images, a multiple of VLEN
 
 
@@ -103,67 +99,58 @@ cdef struct Spreading:
 
 
 cdef void spread_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
-    # own scratch: d (chunk, points, F, lanes), m (points, mr, lanes)
+    # own scratch: d (points, F, lanes), m (points, mr, lanes)
     cdef const Spread* p = &(<const Spreading*>task).p
     cdef Py_ssize_t image = job // p.parts * p.lanes
     cdef Py_ssize_t begin = job % p.parts * p.blocks // p.parts
     cdef Py_ssize_t end = (job % p.parts + 1) * p.blocks // p.parts
     cdef Py_ssize_t lanes = min(p.lanes, p.d.n - image)
     cdef real* d = from_cache_line((<const Spreading*>task).scratch + thread * thread_size(p))
-    cdef real* m = d + p.chunk * p.points * odd_lines(p.d.c * p.lanes)
-    cdef Py_ssize_t ty, first, last, block, channel
+    cdef real* m = d + p.points * odd_lines(p.d.c * p.lanes)
+    cdef Py_ssize_t ty, tx, block, channel
     for channel in range(first_row(begin, p.dx.c, p.blocks), first_row(end, p.dx.c, p.blocks)):
         clear(p, channel, image, lanes)
     for ty in range(p.tile_rows):
-        first = 0
-        while first < p.tile_cols:
-            last = min(first + p.chunk, p.tile_cols)
-            transform_tiles(p, ty, first, last, image, lanes, d)
+        for tx in range(p.tile_cols):
+            transform_tile(p, ty, tx, image, lanes, d)
             for block in range(begin, end):
-                add_tiles(p, ty, first, last, image, lanes, block, d, m)
-            first = last
+                add_block(p, ty, tx, image, lanes, block, d, m)
 
 
-cdef void transform_tiles(
-    const Spread* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
-    Py_ssize_t lanes, real* d,
+cdef void transform_tile(
+    const Spread* p, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t image, Py_ssize_t lanes, real* d
 ) noexcept nogil:
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t dstep = odd_lines(p.d.c * width)
-    cdef Py_ssize_t c, tx, lane
+    cdef Py_ssize_t c, lane
     cdef const real* plane
     for c in range(p.d.c):
         plane = p.d.data + c * p.d.stride + image
-        fetch(&p.d, plane + p.d.stride, ty * p.side, first * p.side, p.side,
-              (last - first) * p.side, lanes)
-        for tx in range(first, last):
-            lane = 0
-            while lane < lanes:
-                transform_grads(p.kernel, &p.d, plane + lane, ty * p.side, tx * p.side,
-                                min(<Py_ssize_t>VLEN, lanes - lane),
-                                d + (tx - first) * p.points * dstep + c * width + lane, dstep)
-                lane = lane + VLEN
+        fetch(&p.d, plane + p.d.stride, ty * p.side, tx * p.side, p.side, p.side, lanes)
+        lane = 0
+        while lane < lanes:
+            transform_grads(p.kernel, &p.d, plane + lane, ty * p.side, tx * p.side,
+                            min(<Py_ssize_t>VLEN, lanes - lane), d + c * width + lane, dstep)
+            lane = lane + VLEN
 
 
-cdef void add_tiles(
-    const Spread* p, Py_ssize_t ty, Py_ssize_t first, Py_ssize_t last, Py_ssize_t image,
-    Py_ssize_t lanes, Py_ssize_t block, const real* d, real* m,
+cdef void add_block(
+    const Spread* p, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t image, Py_ssize_t lanes,
+    Py_ssize_t block, const real* d, real* m,
 ) noexcept nogil:
-    # what some tiles give one block of channels
+    # what a tile gives one block of channels
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN
     cdef Py_ssize_t start = first_row(block, p.dx.c, p.blocks)
     cdef Py_ssize_t count = rows_in(block, p.dx.c, p.blocks)
-    cdef Py_ssize_t tx, f, lane
+    cdef Py_ssize_t f, lane
     cdef const real* u = p.u + start * p.points * (1 + p.d.c)
-    for tx in range(first, last):
-        packed_tiles(False, count, p.d.c, d, u, count, m, width, width, False, p.points)
-        d = d + p.points * odd_lines(p.d.c * width)
-        for f in range(count):
-            lane = 0
-            while lane < lanes:
-                add_tile_of(p, plane_of(p, start + f, image + lane), ty, tx,
-                            min(<Py_ssize_t>VLEN, lanes - lane), m + f * width + lane, count * width)
-                lane = lane + VLEN
+    packed_tiles(False, count, p.d.c, d, u, count, m, width, width, False, p.points)
+    for f in range(count):
+        lane = 0
+        while lane < lanes:
+            add_tile_of(p, plane_of(p, start + f, image + lane), ty, tx,
+                        min(<Py_ssize_t>VLEN, lanes - lane), m + f * width + lane, count * width)
+            lane = lane + VLEN
 
 
 cdef Spread spread_of(
@@ -180,8 +167,6 @@ cdef Spread spread_of(
     p.lanes = VLEN if n <= VLEN else 2 * VLEN
     p.kernel, p.side, p.points = kernel, side_of(kernel), points_of(kernel)
     p.tile_rows, p.tile_cols = parts_of(oh, p.side), parts_of(ow, p.side)
-    p.chunk = HELD // (p.points * f * p.lanes * <Py_ssize_t>sizeof(real))
-    p.chunk = max(<Py_ssize_t>1, min(p.chunk, p.tile_cols))
     batches = parts_of(n, p.lanes)
     p.parts = min(p.blocks, parts_of(threads, batches))
     return p
@@ -192,7 +177,7 @@ cdef Spread spread_of(
 
 cdef Py_ssize_t thread_size(const Spread* p) noexcept nogil:
     # numbers of scratch
-    return own_scratch(p.points * (p.chunk * odd_lines(p.d.c * p.lanes) + p.mr * p.lanes) + LINE)
+    return own_scratch(p.points * (odd_lines(p.d.c * p.lanes) + p.mr * p.lanes) + LINE)
 
 
 def scratch_size(
