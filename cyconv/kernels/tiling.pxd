@@ -7,6 +7,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport MR_MAX, VLEN, real
 from cyconv.kernels.tile cimport first_row, odd_lines, packed_tiles, parts_of, rows_in, shared_tiles
 
+
 cdef struct Problem:
     Planes x, out
     const real* u        # of each block (matrices, 1 + C, its channels); the first row of each is zeros
