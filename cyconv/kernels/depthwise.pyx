@@ -12,9 +12,9 @@ from cyconv.kernels.panel cimport (
 )
 from cyconv.kernels.planes cimport Planes, check_apart, extent, numbers, planes
 from cyconv.kernels.share cimport share
-from cyconv.kernels.simd cimport RUN, VLEN, expect_writes, real
+from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, PLACED, first_row, own_scratch, parts_of, tile
+from cyconv.kernels.tile cimport LINE, PLACED, RUN, fetch_row, first_row, own_scratch, parts_of, tile
 from cyconv.kernels.window cimport axis, check_window, pace
 
 cdef enum:
@@ -88,7 +88,7 @@ cdef void rows_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
         while lane < lanes:
             if d.band == 1:  # the next row lies behind
                 rest = (end - row) * rowlen - lane - RUN
-                expect_writes(out + lane + RUN, min(<Py_ssize_t>LANES, rest))
+                fetch_row(out + lane + RUN, min(<Py_ssize_t>LANES, rest))
             one_filter(p.taps, ring + lane, xoff, w, woff, to + lane,
                        min(<Py_ssize_t>LANES, lanes - lane), p.relu)
             lane = lane + LANES

@@ -4,8 +4,8 @@
 from cyconv.kernels.panel cimport (
     Problem, channel_step, fetch_out, for_all_channels, out_at, rows_of, tap_step, weights_of,
 )
-from cyconv.kernels.simd cimport VLEN, prefetch, real
-from cyconv.kernels.tile cimport WIDE_MR, parts_of, placed_tile
+from cyconv.kernels.simd cimport VLEN, real
+from cyconv.kernels.tile cimport WIDE_MR, fetch_row, parts_of, placed_tile
 from cyconv.kernels.window cimport Axis, is_inner, pace, source, spread
 
 cdef enum:
@@ -72,16 +72,13 @@ cdef inline void fetch_ahead(
 ) noexcept nogil:
     # ask for what a run of pixels reads besides those before it, of all taps' rows and channels: they
     # are more streams than the processor foresees. One block alone leaves it no time to wait for them.
-    cdef Py_ssize_t k, j, i
+    cdef Py_ssize_t k, j
     if count == 0:  # a pixel that sees nothing but padding
         return
     k = s.across - 1  # the last column's tap
     while k < count:
         for j in range(run * pace(&p.cols)):
-            i = 0
-            while i < images:
-                prefetch(x + s.xoff[k] - j * p.x.n + i)
-                i = i + 64 // <Py_ssize_t>sizeof(real)
+            fetch_row(x + s.xoff[k] - j * p.x.n, images)
         k = k + s.across
 
 
@@ -97,6 +94,7 @@ cdef inline void direct_row(
     cdef const real* x = plane
     cdef const real* w
     cdef real* out
+    cdef real* to
     cdef bint add = channel > 0
     cdef bint relu = p.relu and channel + channels == p.cg
     cdef Py_ssize_t phase, ow, run, pixel, i, stop, lanes, block, rows, count = 0
@@ -128,10 +126,11 @@ cdef inline void direct_row(
                         lanes = min(stop - i, <Py_ssize_t>(2 * VLEN))
                         if p.mr <= WIDE_MR and stop - i >= 4 * VLEN:
                             lanes = 4 * VLEN
+                        to = out + pixel * apart * p.out.n + i
                         if not add:
-                            fetch_out(p, out + pixel * apart * p.out.n + i, rows, lanes)
-                        placed_tile(add, rows, count, x + pixel * step + i, s.xoff, w, s.woff, p.mr,
-                                    out + pixel * apart * p.out.n + i, p.out.stride, lanes, relu)
+                            fetch_out(p, to, rows, lanes)
+                        placed_tile(add, rows, count, x + pixel * step + i, s.xoff, w, s.woff, p.mr, to,
+                                    p.out.stride, lanes, relu)
                         i = i + lanes
             x = x + run * step
             ow = ow + run * apart

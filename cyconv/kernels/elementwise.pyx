@@ -6,9 +6,9 @@ from libc.stdlib cimport free, realloc
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
 from cyconv.kernels.share cimport run_rows, share, share_in_turn
-from cyconv.kernels.simd cimport RUN, expect_writes, inlined, real
+from cyconv.kernels.simd cimport inlined, real
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport parts_of
+from cyconv.kernels.tile cimport end_of_run, parts_of
 
 cdef enum:
     CHUNK = 16384  # numbers of a parameter that a job updates
@@ -33,8 +33,7 @@ cdef inline inlined run_of(
     cdef Py_ssize_t i, begin = 0, end
     cdef real x
     while begin < count:
-        end = min(begin + RUN, count)
-        expect_writes(out + end, min(<Py_ssize_t>RUN, count - end))
+        end = end_of_run(out, begin, count)
         for i in range(begin, end):
             x = a[i] if what == RELU or what == GATE else a[i] + b[i]
             if what == GATE or what == ADD_GATE:

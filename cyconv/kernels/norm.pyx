@@ -5,9 +5,9 @@ from libc.math cimport sqrt
 
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes, same_shape
 from cyconv.kernels.share cimport share
-from cyconv.kernels.simd cimport RUN, VLEN, broadcast, expect_writes, gated, inlined, lane_sum, load, real, vreal
+from cyconv.kernels.simd cimport VLEN, broadcast, gated, inlined, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport first_row, rows_in
+from cyconv.kernels.tile cimport end_of_run, first_row, rows_in
 
 cdef enum:
     SUMMED = 256 * VLEN  # numbers added up in one precision before they join the total in double
@@ -183,8 +183,7 @@ cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogi
     to_out.scale = s * norm.gamma[c] if norm.gamma != NULL else s
     to_out.shift = norm.beta[c] if norm.beta != NULL else 0
     while begin < count:
-        end = min(begin + RUN, count)
-        expect_writes(out + end, min(<Py_ssize_t>RUN, count - end))
+        end = end_of_run(out, begin, count)
         for i in range(begin, end):
             y = normal(&to_out, x[i])
             if residual != NULL:
@@ -317,8 +316,7 @@ cdef inline inlined norm_grad_channel(
     cdef real shift = <real>(total / count)
     cdef real slope = <real>(along / count) * inv_std
     while begin < count:
-        end = min(begin + RUN, count)
-        expect_writes(dx + end, min(<Py_ssize_t>RUN, count - end))
+        end = end_of_run(dx, begin, count)
         for i in range(begin, end):
             dx[i] = to_out.scale * (
                 arriving_number(relu, dout, x, &to_out, i) - shift - (x[i] - mean) * slope)

@@ -9,9 +9,9 @@
 
 from cyconv.kernels.planes cimport Planes
 from cyconv.kernels.simd cimport (
-    VLEN, every_second, expect_writes, load, load_first, prefetch, real, store, store_first,
+    VLEN, every_second, load, load_first, prefetch, real, store, store_first,
 )
-from cyconv.kernels.tile cimport LINE, first_row, parts_of, rows_in
+from cyconv.kernels.tile cimport fetch_row, first_row, parts_of, rows_in
 from cyconv.kernels.window cimport Axis, pace, source, spread
 
 cdef enum:
@@ -73,7 +73,7 @@ cdef inline void fetch_out(
     # ask for what a tile writes: of planes so far apart, the processor foresees nothing
     cdef Py_ssize_t f
     for f in range(rows):
-        expect_writes(out + f * p.out.stride, lanes)
+        fetch_row(out + f * p.out.stride, lanes)
 
 
 cdef inline Py_ssize_t rows_of(const Problem* p, Py_ssize_t block) noexcept nogil:
@@ -298,9 +298,9 @@ cdef inline void fill_panels(
     cdef const real* src
     cdef real* dst
     cdef const Segment* s
-    cdef Py_ssize_t c, t, i, j, size, line
+    cdef Py_ssize_t c, t, i, j, size
     # of a row of lanes; the taps of larger kernels read on from the first
-    cdef Py_ssize_t lines = parts_of(2 * VLEN, LINE) if p.taps == 1 else 1
+    cdef Py_ssize_t ahead = 2 * VLEN if p.taps == 1 else 1
     for i in range(count):
         segment_counts[i] = 0 if panels[i].in_place else segments_of(p, &panels[i], segments[i])
     for c in range(p.cg):
@@ -313,8 +313,7 @@ cdef inline void fill_panels(
                     dst = panels[i].rows + (c * p.taps + t) * panels[i].width + s.lane
                     size = s.size
                     if t == 0:  # planes lie too far apart for the processor to foresee the next
-                        for line in range(lines):
-                            prefetch(src + AHEAD * p.plane + line * LINE)
+                        fetch_row(src + AHEAD * p.plane, ahead)
                     while size > 0 and src + VLEN <= p.end:
                         store(dst, load(src))
                         dst, src, size = dst + VLEN, src + VLEN, size - VLEN

@@ -44,20 +44,6 @@ cdef inline void store(real* p, vreal v) noexcept nogil:
     (<vreal*>p)[0] = v
 
 
-cdef enum:
-    RUN = 2048 // sizeof(real)  # numbers that are written while the memory of the next ones is fetched
-
-
-cdef inline void expect_writes(const real* p, Py_ssize_t count) noexcept nogil:
-    # ask for what is going to be written, if count is above 0: a write has to fetch its line, which the
-    # processor foresees less well than for reads. (What lies behind may be another thread's, who would
-    # have to fetch it back.)
-    cdef Py_ssize_t i = 0
-    while i < count:
-        prefetch(p + i)
-        i = i + 64 // <Py_ssize_t>sizeof(real)
-
-
 cdef inline vreal lane_sums(const real* vectors) noexcept nogil:
     # of VLEN vectors, all of which are read: the bits that lane_sum finds for each
     cdef vreal rows[VLEN]

@@ -3,11 +3,12 @@
 # 2, or 4 where mr is too small to keep the FMA units busy, or 1 where there are no more lanes.
 
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, keep, load, load_first, real, rectified, store, store_first, vreal,
+    MR_MAX, VLEN, broadcast, inlined, keep, load, load_first, prefetch, real, rectified, store, store_first, vreal,
 )
 
 cdef enum:
     LINE = 64 // sizeof(real)  # numbers in a line of the cache
+    RUN = 32 * LINE            # numbers that are written while the memory of the next ones is fetched
     # numbers between the scratch of two threads: as many as it has, but at least and at most so many. The
     # processor expects a thread to go on in steps as large as those before, and what it then takes away from
     # the other one's cache takes long to come back
@@ -40,6 +41,23 @@ cdef inline Py_ssize_t odd_lines(Py_ssize_t numbers) noexcept nogil:
     # from one of many arrays to the next: an odd number of cache lines. What is written to all of them
     # in turn then lies all over the cache, and not in the few places of a power of two.
     return (parts_of(numbers, LINE) | 1) * LINE
+
+
+cdef inline void fetch_row(const real* row, Py_ssize_t count) noexcept nogil:
+    # ask for numbers that lie behind each other, if count is above 0
+    cdef Py_ssize_t i = 0
+    while i < count:
+        prefetch(row + i)
+        i = i + LINE
+
+
+cdef inline Py_ssize_t end_of_run(const real* out, Py_ssize_t begin, Py_ssize_t count) noexcept nogil:
+    # of the `count` numbers that are written to out, so many while the memory of the next ones is asked for:
+    # a write has to fetch its line, which the processor foresees less well than for reads. (What lies
+    # behind all of them may be another thread's, who would have to fetch it back.)
+    cdef Py_ssize_t end = min(begin + RUN, count)
+    fetch_row(out + end, min(<Py_ssize_t>RUN, count - end))
+    return end
 
 
 cdef inline Py_ssize_t own_scratch(Py_ssize_t numbers) noexcept nogil:

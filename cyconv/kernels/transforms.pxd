@@ -7,6 +7,7 @@ from cyconv.kernels.points cimport (
 from cyconv.kernels.simd cimport (
     VLEN, broadcast, inlined, load, load_first, prefetch, real, rectified, store, store_first, vreal,
 )
+from cyconv.kernels.tile cimport fetch_row
 
 
 cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
@@ -25,13 +26,10 @@ cdef inline void fetch(
     Py_ssize_t cols, Py_ssize_t images,
 ) noexcept nogil:
     # ask for so many images of these pixels: they lie too far apart for the processor to foresee them
-    cdef Py_ssize_t i, j, image
+    cdef Py_ssize_t i, j
     for i in range(top, top + rows):
         for j in range(left, left + cols):
-            image = 0
-            while image < images:
-                prefetch(plane + (i * a.w + j) * a.n + image)
-                image = image + 64 // <Py_ssize_t>sizeof(real)  # of a cache line
+            fetch_row(plane + (i * a.w + j) * a.n, images)
 
 
 cdef struct Rows:

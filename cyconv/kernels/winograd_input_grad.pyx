@@ -112,12 +112,12 @@ cdef void spread_job(const void* task, Py_ssize_t job, int thread) noexcept nogi
         clear(p, channel, image, lanes)
     for ty in range(p.tile_rows):
         for tx in range(p.tile_cols):
-            transform_tile(p, ty, tx, image, lanes, d)
+            transform_channels(p, ty, tx, image, lanes, d)
             for block in range(begin, end):
                 add_block(p, ty, tx, image, lanes, block, d, m)
 
 
-cdef void transform_tile(
+cdef void transform_channels(
     const Spread* p, Py_ssize_t ty, Py_ssize_t tx, Py_ssize_t image, Py_ssize_t lanes, real* d
 ) noexcept nogil:
     cdef Py_ssize_t width = VLEN if lanes <= VLEN else 2 * VLEN

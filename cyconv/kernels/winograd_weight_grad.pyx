@@ -20,9 +20,11 @@ from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
 from cyconv.kernels.share cimport share, share_in_turn
-from cyconv.kernels.simd cimport MR_MAX, VLEN, load, prefetch, real, store, transpose, vreal
+from cyconv.kernels.simd cimport MR_MAX, VLEN, load, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, odd_lines, own_scratch, parts_of, rows_in, rows_tile
+from cyconv.kernels.tile cimport (
+    LINE, fetch_row, first_row, odd_lines, own_scratch, parts_of, rows_in, rows_tile,
+)
 from cyconv.kernels.transforms cimport fetch, transform_grads, transform_inputs, transform_weights
 
 cdef enum:
@@ -160,13 +162,6 @@ cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
 
 
 # ------------------------------------------------------------------ products
-
-
-cdef inline void fetch_row(const real* row, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t i = 0
-    while i < count:
-        prefetch(row + i)
-        i = i + LINE
 
 
 cdef void product_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
