@@ -14,7 +14,7 @@ from cyconv.kernels.panel cimport (
     PANELS, Panel, Problem, fetch_out, fill_panels, fill_pixel, for_all_channels, from_cache_line,
     lay_out_padded, out_at, pad_row, place_of, rows_of, tap_place, weights_of,
 )
-from cyconv.kernels.share cimport share
+from cyconv.kernels.share cimport run_rows, share
 from cyconv.kernels.simd cimport VLEN, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport first_row, own_scratch, packed_tiles, parts_of, placed_tile
@@ -193,10 +193,11 @@ cdef void find_places(const Problem* p) noexcept nogil:
     for_all_channels(p.weights, p.taps, p.cg, p.taps * p.mr)
 
 
-cdef void pad_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+cdef void pad_rows(const void* task, Py_ssize_t channel, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef const Problem* p = &(<const Correlation*>task).p
-    cdef Py_ssize_t channel = job // p.height, row = job % p.height
-    pad_row(p, channel, row, p.padded + channel * p.plane + row * p.rowsize)
+    cdef Py_ssize_t row
+    for row in range(begin, end):
+        pad_row(p, channel, row, p.padded + channel * p.plane + row * p.rowsize)
 
 
 cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
@@ -219,10 +220,12 @@ cdef void part_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
 cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Problem* p = &(<const Correlation*>task).p
     cdef Py_ssize_t jobs = p.jobs * p.groups
+    cdef Planes padded = p.x
     if not p.direct:
         find_places(p)
-        if not p.in_place:
-            share(pad_job, task, p.x.c * p.height, threads)
+        padded.h = p.height
+        if not p.in_place:  # a thread pads the part of the image that it will read
+            run_rows(pad_rows, task, &padded, threads)
     if are_filled(p):
         share(fill_job, task, jobs, threads)
     share(part_job, task, jobs * p.parts, threads)

@@ -59,13 +59,14 @@ cdef inline Py_ssize_t lanes_of(const Problem* p, Py_ssize_t rows) noexcept nogi
 
 cdef inline void cut(Problem* p, int threads) noexcept nogil:
     # into strips of about equal size, which are blocks of lanes at least. Threads that take strips of their
-    # own need not hand each other V, but all of them read the whole of U: that is not to be more. (The
-    # sizes and the share were measured at batches of 1, 4 and 8.)
+    # own need not hand each other V, but all of them read the whole of U: that is not to be more, of each
+    # channel. (The sizes and the share were measured at batches of 1, 4 and 8.)
     cdef Py_ssize_t row = p.points * p.channels * across(p) * <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t least = parts_of(WIDTH, across(p))
     cdef Py_ssize_t each = parts_of(parts_of(p.tile_rows, max(least, OWN // row)), threads)
     p.strip = parts_of(p.tile_rows, each * threads)
-    p.own_strips = p.strip >= least and p.out.c <= threads * lanes_of(p, p.strip) \
+    p.own_strips = p.strip >= least \
+        and p.matrices * p.out.c <= p.points * threads * lanes_of(p, p.strip) \
         and 100 * p.strip * each * threads <= MOST_UNEVEN * p.tile_rows
     if not p.own_strips:
         p.strip = parts_of(p.tile_rows, parts_of(p.tile_rows, max(least, SHARED // row)))
