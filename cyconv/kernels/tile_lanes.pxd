@@ -13,7 +13,9 @@ from cyconv.kernels.panel cimport copy
 from cyconv.kernels.points cimport (
     ALONG, MOST, SIDE, STRIDED, WIDENED, input_1d, points_along, reads_along, side_of, step_of,
 )
-from cyconv.kernels.simd cimport VLEN, broadcast, inlined, keep, load, real, store, transpose, vreal
+from cyconv.kernels.simd cimport (
+    VLEN, broadcast, inlined, keep, load, real, store, store_first, transpose, vreal,
+)
 from cyconv.kernels.tile cimport first_row, odd_lines, parts_of, rows_in
 from cyconv.kernels.tiling cimport Problem, multiply_points
 from cyconv.kernels.transforms cimport input_lines, output_columns, output_line
@@ -85,10 +87,20 @@ cdef inline Py_ssize_t filled_size(const Problem* p) noexcept nogil:
     return blocks_of(lanes_of(p, p.strip)) * p.points * odd_lines(p.channels * WIDTH)
 
 
+cdef inline Py_ssize_t padded_width(const Problem* p) noexcept nogil:
+    # columns that the tiles of a row read
+    return (p.tile_cols - 1) * p.step + reads_of(p)
+
+
+cdef inline Py_ssize_t padded_size(const Problem* p, Py_ssize_t rows) noexcept nogil:
+    # numbers of a channel, of so many rows of tiles, padded
+    return p.step * rows * padded_width(p) * p.out.n
+
+
 cdef inline Py_ssize_t own_size(const Problem* p) noexcept nogil:
     # numbers of scratch of each thread: a channel, padded and laid out, and what is read behind it; or M
-    cdef Py_ssize_t size = lanes_of(p, p.strip + reach(p))  # of a row and column of all tiles, modulo the step
-    return max((p.step + reads_of(p)) * p.step * size + 2 * WIDTH, p.points * p.mr * WIDTH)
+    cdef Py_ssize_t rows = p.strip + reach(p), size = padded_size(p, rows)
+    return max(size + reads_of(p) * p.step * lanes_of(p, rows) + 2 * WIDTH, p.points * p.mr * WIDTH)
 
 
 # ------------------------------------------------------------------ V
@@ -116,14 +128,12 @@ cdef inline real* put_zeros(Py_ssize_t count, real* dst) noexcept nogil:
 
 
 cdef inline void pad(
-    const int step, const Problem* p, const real* plane, Py_ssize_t first, Py_ssize_t rows,
-    Py_ssize_t left, real* dst,
+    const int step, const Problem* p, const real* plane, Py_ssize_t first, Py_ssize_t rows, real* dst
 ) noexcept nogil:
-    # so many rows of tiles from `first` on, step columns for each tile, without what the next one reads:
-    # dst (step, rows, across, step), zeros where no image is
-    cdef Py_ssize_t n = p.out.n, width = p.tile_cols * step
-    cdef Py_ssize_t begin = min(max(left, <Py_ssize_t>0), width)
-    cdef Py_ssize_t skipped = max(-left, <Py_ssize_t>0)
+    # so many rows of tiles from `first` on: dst (step, rows, width, N), zeros where no image is
+    cdef Py_ssize_t n = p.out.n, width = padded_width(p)
+    cdef Py_ssize_t begin = min(max(p.left, <Py_ssize_t>0), width)
+    cdef Py_ssize_t skipped = max(-p.left, <Py_ssize_t>0)
     cdef Py_ssize_t count = max(min(p.x.w - skipped, width - begin), <Py_ssize_t>0)
     cdef Py_ssize_t i, row, ih
     for i in range(step):
@@ -138,18 +148,39 @@ cdef inline void pad(
 
 
 cdef inline inlined sort_columns(
-    const int step, const int count, const real* padded, Py_ssize_t tiles, Py_ssize_t n, real* dst,
+    const int step, const int reads, const Problem* p, const real* padded, Py_ssize_t rows, real* dst
 ) noexcept nogil:
-    # dst (count, tiles, n), the first columns of padded (tiles, step, n)
-    cdef Py_ssize_t i, j
-    if n == 1:
-        for i in range(tiles):
-            for j in range(count):
-                dst[j * tiles + i] = padded[i * step + j]
-        return
-    for j in range(count):
-        for i in range(tiles):
-            dst = put(padded + (i * step + j) * n, n, dst)
+    # dst (reads, rows, across), what each column of the tiles reads of padded rows
+    cdef Py_ssize_t n = p.out.n, width = padded_width(p), row, i, j
+    for j in range(reads):
+        for row in range(rows):
+            for i in range(p.tile_cols):
+                dst = put(padded + (row * width + i * step + j) * n, n, dst)
+
+
+cdef inline inlined sort_single(
+    const int step, const int reads, const Problem* p, const real* padded, Py_ssize_t rows, real* dst
+) noexcept nogil:
+    # the same of one image: from what so many tiles read, column by column, to the columns, tile by tile
+    cdef vreal square[VLEN]
+    cdef Py_ssize_t tiles = rows * p.tile_cols, behind = padded_width(p) - p.tile_cols * step
+    cdef Py_ssize_t first = 0, col = 0, column, count, i, j
+    cdef const real* src
+    while first < tiles:
+        count = min(tiles - first, <Py_ssize_t>VLEN)
+        column = 0
+        while column < reads:
+            src, i = padded + column, col
+            for j in range(VLEN):
+                square[j] = load(src)
+                src, i = src + step, i + 1
+                if i == p.tile_cols:
+                    src, i = src + behind, 0
+            transpose(square)
+            for j in range(min(<Py_ssize_t>VLEN, reads - column)):
+                store_first(dst + (column + j) * tiles + first, square[j], count)
+            column = column + VLEN
+        padded, col, first = src - column + VLEN, i, first + count
 
 
 cdef inline inlined lay_out(
@@ -158,15 +189,11 @@ cdef inline inlined lay_out(
 ) noexcept nogil:
     # what so many rows of tiles from `first` on read of a channel: dst (reads, step, rows, across), of
     # columns of the tiles and rows of the image modulo `step`
-    cdef Py_ssize_t n = p.out.n, tiles = step * rows * p.tile_cols, begin, group
-    for group in range(reads // step):
-        begin = group * step
-        pad(step, p, plane, first, rows, p.left - begin, padded)
-        sort_columns(step, step, padded, tiles, n, dst + begin * tiles * n)
-    begin = reads // step * step
-    if begin < reads:
-        pad(step, p, plane, first, rows, p.left - begin, padded)
-        sort_columns(step, reads % step, padded, tiles, n, dst + begin * tiles * n)
+    pad(step, p, plane, first, rows, padded)
+    if p.out.n == 1:
+        sort_single(step, reads, p, padded, step * rows, dst)
+    else:
+        sort_columns(step, reads, p, padded, step * rows, dst)
 
 
 cdef inline inlined transform_lanes(
@@ -196,7 +223,7 @@ cdef inline inlined fill_of(
     cdef Py_ssize_t begin = 0, width, lane, i, j
     cdef int step = apart * step_of(method)
     cdef real* to
-    cdef real* laid = own + step * step * size + WIDTH
+    cdef real* laid = own + padded_size(p, rows + reach(p)) + WIDTH
     lay_out(step, apart * reads_along(method), p, p.x.data + c * p.x.stride, first, rows + reach(p), own, laid)
     while begin < total:
         width = VLEN if total - begin <= VLEN else WIDTH
@@ -234,28 +261,31 @@ cdef inline inlined write_tiles(
 ) noexcept nogil:
     # one channel's outputs of `count` <= VLEN lanes, of which the first is at a place
     cdef vreal t[ALONG * SIDE]  # t[column, output row]
-    cdef vreal y[ROW]
+    cdef vreal y[ROW + 1]  # a whole vector is read from the last one's lanes on
     cdef real tiles[VLEN * ROW]
-    cdef Py_ssize_t n = p.out.n, i, lane, rows, cols
+    cdef const real* lanes = <const real*>y
+    cdef Py_ssize_t n = p.out.n, i, lane, images
     cdef int side = side_of(method)
-    cdef real* dst
     output_columns(method, m, mstride, t)
     for i in range(side):
         output_line(method, t, i, bias, p.relu, y + i * side)
-    for i in range(side * side, parts_of(side * side, VLEN) * VLEN):
-        y[i] = broadcast(0)
-    i = 0
-    while i < side * side:
-        transpose(y + i)
-        for lane in range(VLEN):
-            store(tiles + lane * ROW + i, y[i + lane])
-        i = i + VLEN
-    for lane in range(count):
-        rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
-        cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
-        dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
-        write_tile(side, tiles + lane * ROW, rows, cols, n, dst, p.out.w * n)
-        at.image = at.image + 1
+    if n == 1:
+        for i in range(side * side, parts_of(side * side, VLEN) * VLEN):
+            y[i] = broadcast(0)
+        i = 0
+        while i < side * side:
+            transpose(y + i)
+            for lane in range(VLEN):
+                store(tiles + lane * ROW + i, y[i + lane])
+            i = i + VLEN
+    lane = 0
+    while lane < count:
+        images = min(n - at.image, count - lane)
+        if n == 1:
+            write_tile(side, tiles + lane * ROW, 1, p, at, 1, plane)
+        else:
+            write_tile(side, lanes + lane, VLEN, p, at, images, plane)
+        lane, at.image = lane + images, at.image + images
         if at.image == n:
             at.image, at.tx = 0, at.tx + 1
         if at.tx == p.tile_cols:
@@ -263,19 +293,25 @@ cdef inline inlined write_tiles(
 
 
 cdef inline inlined write_tile(
-    const int side, const real* tile, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t n, real* dst,
-    Py_ssize_t step,
+    const int side, const real* tile, const int apart, const Problem* p, Place at, Py_ssize_t images,
+    real* plane,
 ) noexcept nogil:
-    # rows of pixels, `step` numbers apart, of one of n images
-    cdef Py_ssize_t i, j
-    if n == 1 and cols == side:
-        for i in range(rows):
-            for j in range(side):
-                dst[i * step + j] = tile[i * side + j]
-        return
+    # the outputs of some images, which lie `apart` in the tile
+    cdef Py_ssize_t n = p.out.n, i, j
+    cdef Py_ssize_t rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
+    cdef Py_ssize_t cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
+    cdef real* dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
     for i in range(rows):
-        for j in range(cols):
-            dst[i * step + j * n] = tile[i * side + j]
+        if apart > 1:
+            for j in range(cols):
+                store_first(dst + j * n, load(tile + (i * side + j) * apart), images)
+        elif cols == side:
+            for j in range(side):
+                dst[j] = tile[i * side + j]
+        else:
+            for j in range(cols):
+                dst[j] = tile[i * side + j]
+        dst = dst + p.out.w * n
 
 
 cdef inline void write_tiles_of(
