@@ -32,8 +32,15 @@ WINOGRAD_BUGS = [
     kernel(
         "overlapping tiles not added up",
         "winograd_input_grad.pyx",
-        "store_some(dst, load_some(dst, count) + line[j], count)",
-        "store_some(dst, line[j], count)",
+        "store(dst + j * width, load(dst + j * width) + line[j])",
+        "store(dst + j * width, line[j])",
+        *(TILES, "winograd_input_grad"),
+    ),
+    kernel(
+        "sums of earlier rows not cleared where they lie outside of the image",
+        "winograd_input_grad.pyx",
+        "        if sums != NULL:\n            clear(sums, p.cols * width)",
+        "        if sums != NULL:\n            if 0 <= row < p.dx.h: clear(sums, p.cols * width)",
         *(TILES, "winograd_input_grad"),
     ),
     kernel(
@@ -74,8 +81,8 @@ WINOGRAD_BUGS = [
     kernel(
         "columns that the next tile reads left out",
         "tile_lanes.pxd",
-        "p.left - begin, padded)\n        sort_columns(step, reads % step",
-        "p.left, padded)\n        sort_columns(step, reads % step",
+        "return (p.tile_cols - 1) * p.step + reads_of(p)",
+        "return p.tile_cols * p.step",
         *(TILES, "winograd"),
     ),
     kernel(

@@ -198,11 +198,15 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"threads": 2, "scratch": line(dtype, size_of_halved)},
             ("out", "scratch"),
         ),
-        "winograd_input_grad.scratch_size": (k.winograd_input_grad.scratch_size, winograd, ()),
+        "winograd_input_grad.scratch_size": (
+            k.winograd_input_grad.scratch_size,
+            {**winograd, "threads": 2},
+            (),
+        ),
         "winograd_input_grad.input_grad": (
             k.winograd_input_grad.input_grad,
             {"dout": out, "u": line(dtype, k.winograd_weights.packed_size(F, C, 5, 1)), "dx": x}
-            | {"scratch": line(dtype, 2 * k.winograd_input_grad.scratch_size(*winograd.values()))}
+            | {"scratch": line(dtype, k.winograd_input_grad.scratch_size(*winograd.values(), 2))}
             | {"top": 1, "left": 1, "kernel": 5, "threads": 2},
             ("dx", "scratch"),
         ),

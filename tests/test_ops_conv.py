@@ -264,7 +264,9 @@ def test_bias_gradient_alone(algo: str) -> None:
         ((3, 2, 5, 6), 3, 2, 3),
         ((17, 40, 12, 13), 33, 0, 3),
         ((48, 16, 3, 3), 16, 3, 3),
-        ((33, 18, 10, 14), 40, 0, 3),  # the gradient by x spreads tiles of the output
+        # the gradient by x spreads tiles of the output, here beyond the image, too
+        ((33, 18, 10, 14), 40, 0, 3),
+        ((33, 9, 13, 10), 12, 1, 5),
         # the weight gradient takes these tiles in chunks: sums along lanes, products with channels
         # as lanes, each thread's own, and of all threads
         ((32, 32, 20, 20), 40, 1, 3),

@@ -199,8 +199,8 @@ class _SpreadTiles:
         self.weights, self.module = kernels.winograd_weights, kernels.winograd_input_grad
         self.threads = _threads(g, threads)
         side, (top, _, left, _) = g.window.kernel[0], g.window.padding
-        size = self.module.scratch_size(g.n, g.c, g.f, *g.window.out_size, side)
-        self.scratch = size * self.threads
+        sizes = (g.n, g.c, g.f, *g.window.out_size, side, self.threads)
+        self.scratch = self.module.scratch_size(*sizes)
         self.packed = self.weights.packed_size(g.f, g.c, side, 1)
         self.layout = (g.c, g.f, side, 1, True, True, threads_for(math.prod(g.w_shape), threads))
         self.place = top, left, side

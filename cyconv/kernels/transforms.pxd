@@ -10,10 +10,6 @@ from cyconv.kernels.simd cimport (
 from cyconv.kernels.tile cimport fetch_row
 
 
-cdef inline vreal load_some(const real* p, Py_ssize_t count) noexcept nogil:
-    return load(p) if count == VLEN else load_first(p, count)
-
-
 cdef inline void store_some(real* p, vreal v, Py_ssize_t count) noexcept nogil:
     if count == VLEN:
         store(p, v)

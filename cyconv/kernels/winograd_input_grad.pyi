@@ -1,6 +1,6 @@
 from typing import Any
 
-def scratch_size(n: int, c: int, f: int, oh: int, ow: int, kernel: int) -> int: ...
+def scratch_size(n: int, c: int, f: int, oh: int, ow: int, kernel: int, threads: int) -> int: ...
 def input_grad(
     dout: Any,
     u: Any,
