@@ -27,6 +27,10 @@ from .memory import COMPILED, LIBRARIES
 
 Candidates = dict[str, Callable[[], Any]]
 REST = 0.02  # seconds; PyTorch's and TensorFlow's threads wait for work in a busy loop for so long
+# Seconds of a candidate's turn: its threads wake up on processors that others have just left, and the
+# system needs a while to give each one of its own
+WARM = 0.02
+TIMED = 0.005  # and then, so that short calls are timed more than once
 
 
 def installed(module: str) -> bool:
@@ -46,11 +50,19 @@ def best_times(
         rounds += 1
         for name, run in candidates.items():
             time.sleep(rest)
-            run()  # the one before left its data in the cache
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
+            times_for(run, min(WARM, rest))
+            best[name] = min(best[name], *times_for(run, TIMED))
     return best, rounds
+
+
+def times_for(run: Callable[[], Any], seconds: float) -> list[float]:
+    """Of calls one after the other, at least one, until so many seconds are over."""
+    times: list[float] = []
+    while sum(times) < seconds or not times:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def check(candidates: Candidates, tolerance: float) -> None:

@@ -11,15 +11,15 @@
 # transform computes with images as lanes, is transposed on its way to its panels, while D stays as it is.
 # Tiles are taken in chunks, so that the panels stay in the cache; M is added up from chunk to chunk. Unless
 # M is large, threads share the tiles, each with panels and an M of its own. Else they share the work on one
-# chunk after the other, and hand each other panels, which takes up to twice the time where their caches are
-# far apart.
+# chunk after the other: each has output channels of its own, their D and their M, if there are enough of
+# them, and otherwise points, and all hand each other V, which takes long where their caches are far apart.
 #
 # Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
 from cyconv.kernels.panel cimport from_cache_line
 from cyconv.kernels.planes cimport Planes, check_threads, numbers, planes
 from cyconv.kernels.points cimport check_tiles, points_along, points_of, side_of
-from cyconv.kernels.share cimport share, share_in_turn
+from cyconv.kernels.share cimport share
 from cyconv.kernels.simd cimport MR_MAX, VLEN, load, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport (
@@ -42,6 +42,7 @@ cdef enum:
     FEW_STEPS = 8
     TWO = 2                         # or where it is medium: more threads share one after the other
     WIDTH = 2 * VLEN                # channels of input in a panel, as in fully connected layers
+    LEAST_BLOCKS = 4                # of output channels in a part, so that parts are about equal
     AHEAD = 2                       # channels between what is fetched and what is transformed
     STAGE = VLEN * VLEN + VLEN      # numbers of a point's square, which begin in different cache sets
 
@@ -121,15 +122,15 @@ cdef void fill_input(
 
 
 cdef void fill_grads(
-    const Problem* p, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t block
+    const Problem* p, Py_ssize_t first, Py_ssize_t steps, Py_ssize_t block
 ) noexcept nogil:
-    # D of one block of output channels of the steps from `begin` to `end` of the chunk: of as many images
+    # D of one block of output channels of the chunk's steps, from the step `first` on: of as many images
     # that lie beside each other as there are
     cdef Place t
     cdef Py_ssize_t f, place, row = first_row(block, p.d.c, p.fblocks)
     cdef const real* plane
     for f in range(row, row + rows_in(block, p.d.c, p.fblocks)):
-        for place in range(begin, end):
+        for place in range(steps):
             t = place_of(p, p.d.n, first + place)
             plane = p.d.data + f * p.d.stride + t.image
             if t.image % LINE == 0:
@@ -142,40 +143,55 @@ cdef void fill_grads(
 cdef struct Chunk:
     Problem p
     Py_ssize_t first, steps  # the first step, and how many
-    Py_ssize_t span          # of them in a job
     bint add                 # whether M has those before
+    int threads              # that share it
+    Py_ssize_t parts         # of the blocks of output channels: threads have a part, and some of the points
     real* stages             # of the threads
 
 
-cdef void fill_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
-    # a job is one block of channels of either side, for some of the chunk's steps
+cdef void input_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # a job is one thread's share of the steps: several threads share them, but not a line of images
     cdef const Chunk* chunk = <const Chunk*>task
     cdef const Problem* p = &chunk.p
-    cdef Py_ssize_t block = job % (p.blocks + p.fblocks)
-    cdef Py_ssize_t begin = job // (p.blocks + p.fblocks) * chunk.span
-    cdef Py_ssize_t place, end = min(begin + chunk.span, chunk.steps)
-    if block >= p.blocks:
-        fill_grads(p, chunk.first, begin, end, block - p.blocks)
-        return
-    for place in range(begin, end):
-        fill_input(p, chunk.first + place, place, block, chunk.stages + thread * stage_size(p))
+    cdef Py_ssize_t lines = parts_of(chunk.steps * VLEN, LINE), block, place
+    cdef Py_ssize_t begin = first_row(job, lines, chunk.threads) * LINE // VLEN
+    cdef Py_ssize_t end = first_row(job + 1, lines, chunk.threads) * LINE // VLEN
+    for block in range(p.blocks):
+        for place in range(begin, min(end, chunk.steps)):
+            fill_input(p, chunk.first + place, place, block, chunk.stages + thread * stage_size(p))
+
+
+cdef void grads_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
+    # a job is one block of output channels
+    cdef const Chunk* chunk = <const Chunk*>task
+    fill_grads(&chunk.p, chunk.first, chunk.steps, job)
 
 
 # ------------------------------------------------------------------ products
 
 
+cdef inline Py_ssize_t first_block(const Chunk* chunk, Py_ssize_t part) noexcept nogil:
+    # of a part of the blocks of output channels; a thread is to read what it filled itself
+    return parts_of(part * chunk.p.fblocks, chunk.parts)
+
+
 cdef void product_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
-    # a job is one point and one block of output channels
+    # a job is one point and one part of the blocks of output channels
     cdef const Chunk* chunk = <const Chunk*>task
+    cdef Py_ssize_t part = job // chunk.p.points, block
+    for block in range(first_block(chunk, part), first_block(chunk, part + 1)):
+        multiply(chunk, job % chunk.p.points, block)
+
+
+cdef inline void multiply(const Chunk* chunk, Py_ssize_t point, Py_ssize_t fblock) noexcept nogil:
     cdef const Problem* p = &chunk.p
-    cdef Py_ssize_t point = job // p.fblocks
-    cdef Py_ssize_t f = first_row(job % p.fblocks, p.d.c, p.fblocks)
-    cdef Py_ssize_t mr = rows_in(job % p.fblocks, p.d.c, p.fblocks)
+    cdef Py_ssize_t f = first_row(fblock, p.d.c, p.fblocks)
+    cdef Py_ssize_t mr = rows_in(fblock, p.d.c, p.fblocks)
     cdef Py_ssize_t block
     cdef const real* x
     cdef const real* g = p.g + point * p.gstep + f * p.ggap
     cdef real* m = p.m + f * p.mrow + point * p.mstep
-    fetch_row(g + mr * p.ggap, mr * p.ggap)  # of the next job
+    fetch_row(g + mr * p.ggap, mr * p.ggap)  # of the next block
     for block in range(p.blocks):
         x = p.v + (point * p.lanes + block * WIDTH) * p.steps * VLEN
         rows_tile(chunk.add, mr, chunk.steps * VLEN, x, g, p.ggap,
@@ -187,19 +203,18 @@ cdef void run_slice(const Problem* all, Py_ssize_t slice, int thread, int thread
     cdef Chunk chunk
     cdef Problem* p = &chunk.p
     cdef Py_ssize_t begin = first_row(slice, all.total, all.slices)
-    cdef Py_ssize_t end = begin + rows_in(slice, all.total, all.slices), blocks = all.blocks + all.fblocks
-    chunk.p, chunk.first = all[0], begin
-    # several threads share a chunk's steps, but not a line of images
-    chunk.span = all.steps if threads == 1 else LINE // VLEN
+    cdef Py_ssize_t end = begin + rows_in(slice, all.total, all.slices)
+    chunk.p, chunk.first, chunk.threads = all[0], begin, threads
+    chunk.parts = max(<Py_ssize_t>1, min(<Py_ssize_t>threads, p.fblocks // LEAST_BLOCKS))
     p.m = all.m + slice * products_of(all)
     p.v = all.v + thread * thread_size(all)
     p.g = p.v + panels_of(all)
     chunk.stages = p.g + p.points * p.gstep
     while chunk.first < end:
         chunk.steps, chunk.add = min(p.steps, end - chunk.first), chunk.first > begin
-        share_in_turn(fill_job, &chunk, parts_of(chunk.steps, chunk.span) * blocks, blocks, threads)
-        # a thread stays at a point for half of its jobs
-        share_in_turn(product_job, &chunk, p.points * p.fblocks, (p.fblocks + 1) // 2, threads)
+        share(input_job, &chunk, threads, threads)
+        share(grads_job, &chunk, p.fblocks, threads)
+        share(product_job, &chunk, chunk.parts * p.points, threads)
         chunk.first = chunk.first + chunk.steps
 
 
