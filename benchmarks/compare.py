@@ -27,8 +27,8 @@ from .memory import COMPILED, LIBRARIES
 
 Candidates = dict[str, Callable[[], Any]]
 REST = 0.02  # seconds; PyTorch's and TensorFlow's threads wait for work in a busy loop for so long
-# Seconds of a candidate's turn: its threads wake up on processors that others have just left, and the
-# system needs a while to give each one of its own
+# Seconds of a candidate's turn: its threads may all wake up on one processor, and the system needs
+# a while to give each one of its own
 WARM = 0.02
 TIMED = 0.005  # and then, so that short calls are timed more than once
 

@@ -47,7 +47,7 @@ WINOGRAD_BUGS = [
         "the first tile's gradient for all of them",
         "winograd_weight_grad.pyx",
         "t = place_of(p, p.d.n, first + place)",
-        "t = place_of(p, p.d.n, first + begin)",
+        "t = place_of(p, p.d.n, first)",
         *(TILES, "winograd_weight_grad"),
     ),
     kernel(

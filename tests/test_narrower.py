@@ -31,13 +31,15 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
         (10, (32, 64, 3, 1), "weight_grad", 16, "winograd"),
         (64, (64, 64, 3, 1), "forward", 16, "winograd"),
         (1, (64, 64, 3, 1), "forward", 16, "winograd"),  # lanes are tiles
-        (1, (64, 64, 3, 2), "forward", 16, "winograd"),
-        (1, (16, 64, 3, 2), "forward", 16, "im2col"),  # too few channels
+        (1, (64, 64, 3, 2), "forward", 16, "im2col"),  # too few tiles
+        (4, (64, 64, 3, 2), "forward", 16, "winograd"),
+        (8, (16, 64, 3, 2), "forward", 16, "im2col"),  # too few channels
         (8, (64, 128, 3, 2), "forward", 16, "winograd"),
         (12, (64, 128, 3, 2), "forward", 16, "winograd"),  # of images
         (18, (64, 128, 3, 2), "forward", 16, "winograd"),
         (64, (16, 128, 3, 2), "forward", 16, "direct"),  # too few channels
         (2, (64, 128, 3, 2), "input_grad", 16, "winograd"),  # lanes are tiles
+        (8, (16, 16, 3, 2), "input_grad", 16, "winograd"),  # although short vectors would be direct
         (1, (3, 64, 3, 1), "input_grad", 16, "winograd"),  # although few channels are written
         (1, (3, 64, 3, 1), "forward", 16, "im2col"),
         (8, (3, 128, 7, 2), "forward", 16, "winograd"),
@@ -95,7 +97,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("c", "f", "kernel", "stride"), [(32, 40, 3, 1), (24, 40, 5, 1), (8, 12, 3, 2)]
+    ("c", "f", "kernel", "stride"), [(32, 40, 3, 1), (24, 40, 5, 1), (8, 12, 7, 2)]
 )
 def test_the_same_values(half: int, c: int, f: int, kernel: int, stride: int) -> None:
     """Small whole numbers: up to Winograd's rounding what NumPy computes."""

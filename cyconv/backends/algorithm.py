@@ -15,8 +15,8 @@ from ..geometry import Conv2dGeometry
 # transforms cost less than they save; the weight gradient transforms both sides each time. For 1x1
 # kernels it only transposes one.
 LEAST_CHANNELS = {
-    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 20, (5, 2): 16, (7, 2): 3},
-    "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 16},
+    "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 40, (5, 2): 16, (7, 2): 3},
+    "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 40},
     "weight_grad": {(1, 1): 32, (3, 1): 16, (5, 1): 12},
 }
 # What Winograd's tiles may compute, relative to the outputs of the convolution; by the stride.
@@ -43,12 +43,15 @@ TILE_LANES = {
     "forward": {
         (3, 1): (10, 2.2),
         (5, 1): (8, 2.05),
-        (3, 2): (20, 1.1),
+        (3, 2): (40, 1.1),
         (5, 2): (10, 1.6),
         (7, 2): (3, 1.9),
     },
     "input_grad": {(3, 1): (10, 2.5), (5, 1): (8, 3.1), (3, 2): (10, 1.3)},
 }
+# ... and so many vectors of lanes, of 3x3 kernels with a stride of 2: of fewer, each thread would
+# transform a part of the channels and hand it to the others
+LEAST_VECTORS = 4
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
 # more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
@@ -113,7 +116,7 @@ def choose_width(
     where images have to be the lanes: in Winograd's weight gradient, with channels enough to be
     faster than direct is in long vectors; in a gradient by the input, where tiles of dout, which
     only short vectors take, are fewer vectors than the other tiles; and in a strided one that is
-    direct.
+    direct, unless long vectors take Winograd's method.
     """
     longest, shortest = vectors[0], vectors[-1]
     name, reason = choose(g, char, longest, direction)
@@ -124,7 +127,8 @@ def choose_width(
             least = longest / shortest * _least_channels(g, shortest, direction)
             better = min(g.c, g.f) >= least
         if direction == "input_grad":
-            better = other == "direct" and g.window.stride != (1, 1)
+            strided = g.window.stride != (1, 1)
+            better = strided and other == "direct" and name != "winograd"
             if other == "winograd" and spreads_output_tiles(g, shortest):
                 of_dout, of_dx = _both_tiles(g)
                 better = of_dout < of_dx * g.n / longest
@@ -148,6 +152,8 @@ def _why_winograd(g: Conv2dGeometry, vector: int, direction: str) -> str | None:
         # im2col is slow, too, where few channels are written
         channels = g.f if direction == "input_grad" else min(g.c, g.f)
         lanes = rows * cols * g.n
+        if (direction, kernel, stride) == ("forward", 3, 2) and lanes < LEAST_VECTORS * vector:
+            return None
         waste = _idle(lanes, vector) * lanes / g.n * side**2 / math.prod(written)
         if direction == "input_grad" and stride > 1:
             waste /= _idle(g.n, vector)  # in direct, which multiplies no zeros here

@@ -161,7 +161,8 @@ cdef inline inlined sort_columns(
 cdef inline inlined sort_single(
     const int step, const int reads, const Problem* p, const real* padded, Py_ssize_t rows, real* dst
 ) noexcept nogil:
-    # the same of one image: from what so many tiles read, column by column, to the columns, tile by tile
+    # the same of one image. Of VLEN tiles at a time, whole vectors of what each reads are turned into its
+    # columns; behind the last tile lies anything.
     cdef vreal square[VLEN]
     cdef Py_ssize_t tiles = rows * p.tile_cols, behind = padded_width(p) - p.tile_cols * step
     cdef Py_ssize_t first = 0, col = 0, column, count, i, j
@@ -264,8 +265,9 @@ cdef inline inlined write_tiles(
     cdef vreal y[ROW + 1]  # a whole vector is read from the last one's lanes on
     cdef real tiles[VLEN * ROW]
     cdef const real* lanes = <const real*>y
-    cdef Py_ssize_t n = p.out.n, i, lane, images
+    cdef Py_ssize_t n = p.out.n, i, lane, images, rows, cols
     cdef int side = side_of(method)
+    cdef real* dst
     output_columns(method, m, mstride, t)
     for i in range(side):
         output_line(method, t, i, bias, p.relu, y + i * side)
@@ -281,10 +283,13 @@ cdef inline inlined write_tiles(
     lane = 0
     while lane < count:
         images = min(n - at.image, count - lane)
+        rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
+        cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
+        dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
         if n == 1:
-            write_tile(side, tiles + lane * ROW, 1, p, at, 1, plane)
+            write_tile(side, tiles + lane * ROW, rows, cols, dst, p.out.w)
         else:
-            write_tile(side, lanes + lane, VLEN, p, at, images, plane)
+            write_images(side, lanes + lane, rows, cols, images, n, dst, p.out.w * n)
         lane, at.image = lane + images, at.image + images
         if at.image == n:
             at.image, at.tx = 0, at.tx + 1
@@ -293,25 +298,28 @@ cdef inline inlined write_tiles(
 
 
 cdef inline inlined write_tile(
-    const int side, const real* tile, const int apart, const Problem* p, Place at, Py_ssize_t images,
-    real* plane,
+    const int side, const real* tile, Py_ssize_t rows, Py_ssize_t cols, real* dst, Py_ssize_t step
 ) noexcept nogil:
-    # the outputs of some images, which lie `apart` in the tile
-    cdef Py_ssize_t n = p.out.n, i, j
-    cdef Py_ssize_t rows = min(<Py_ssize_t>side, p.out.h - at.ty * side)
-    cdef Py_ssize_t cols = min(<Py_ssize_t>side, p.out.w - at.tx * side)
-    cdef real* dst = plane + (at.ty * side * p.out.w + at.tx * side) * n + at.image
+    # rows of pixels, `step` numbers apart, of the only image
+    cdef Py_ssize_t i, j
     for i in range(rows):
-        if apart > 1:
-            for j in range(cols):
-                store_first(dst + j * n, load(tile + (i * side + j) * apart), images)
-        elif cols == side:
+        if cols == side:
             for j in range(side):
-                dst[j] = tile[i * side + j]
+                dst[i * step + j] = tile[i * side + j]
         else:
             for j in range(cols):
-                dst[j] = tile[i * side + j]
-        dst = dst + p.out.w * n
+                dst[i * step + j] = tile[i * side + j]
+
+
+cdef inline inlined write_images(
+    const int side, const real* lanes, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t images, Py_ssize_t n,
+    real* dst, Py_ssize_t step,
+) noexcept nogil:
+    # the same of some of n images, which lie side by side in vectors, one for each pixel
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(cols):
+            store_first(dst + i * step + j * n, load(lanes + (i * side + j) * VLEN), images)
 
 
 cdef inline void write_tiles_of(
