@@ -153,11 +153,11 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"out": line(dtype, F), "relu": True, "threads": 2},
             ("out",),
         ),
-        "dense.scratch_size": (k.dense.scratch_size, {"x": x, "dout": same}, ()),
+        "dense.scratch_size": (k.dense.scratch_size, {"x": x, "dout": same, "threads": 2}, ()),
         "dense.weight_grad": (
             k.dense.weight_grad,
             {"x": x, "dout": same, "dw": line(dtype, F * C), "threads": 2}
-            | {"scratch": line(dtype, k.dense.scratch_size(x, same))},
+            | {"scratch": line(dtype, k.dense.scratch_size(x, same, 2))},
             ("dw", "scratch"),
         ),
         "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),

@@ -64,3 +64,26 @@ def test_winograds_slices_add_up(channels: int, size: int, dtype: Any) -> None:
         np.testing.assert_array_equal(dw, found[0])
     bound = 4e-5 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=bound * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape, filters", [((17, 33, 9, 8), 35), ((64, 64, 16, 17), 40), ((1, 32, 40, 61), 48)]
+)
+def test_the_slices_of_a_product_add_up(shape: tuple[int, ...], filters: int, dtype: Any) -> None:
+    """A 1x1 kernel's gradient is a product of matrices: of whole numbers, and always the same."""
+    rng = np.random.default_rng(0)
+    g = conv2d_geometry(shape, (filters, shape[1], 1, 1))
+    whole = [rng.integers(-2, 3, s).astype(dtype) for s in (g.x_shape, g.out_shape)]
+    others = [rng.normal(size=s).astype(dtype) for s in (g.x_shape, g.out_shape)]
+    before, found = cc.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 20):
+            cc.set_num_threads(threads)
+            dw = backend_of(whole[0]).conv2d_weight_grad(*whole, g)
+            np.testing.assert_array_equal(dw, cpu_numpy.conv2d_weight_grad(*whole, g))
+            found.append(backend_of(others[0]).conv2d_weight_grad(*others, g))
+    finally:
+        cc.set_num_threads(before)
+    for dw in found:
+        np.testing.assert_array_equal(dw, found[0])

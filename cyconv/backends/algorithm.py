@@ -12,8 +12,8 @@ import numpy as np
 from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by (side of the kernels, stride), Winograd's
-# transforms cost less than they save; the weight gradient transforms both sides each time. For 1x1
-# kernels it only transposes one.
+# transforms cost less than they save; the weight gradient transforms both sides each time. That of
+# 1x1 kernels is a product of matrices from there on, of which one is transposed.
 LEAST_CHANNELS = {
     "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 40, (5, 2): 16, (7, 2): 3},
     "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 40},
@@ -56,10 +56,6 @@ LEAST_VECTORS = 4
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
 # more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
 MANY_FILTERS, MANY_CHANNELS, MANY_BYTES = 32, 16, 20_000_000
-# A weight gradient of 1x1 kernels is a product of matrices from so many filters on, or so many
-# weights for each pixel; otherwise pixels are its lanes
-PRODUCT_FILTERS, PRODUCT_WEIGHTS = 256, 32
-
 MOST_TAPS = 2**24  # of a filter, that the depthwise kernel counts
 MOST_PADDED = 8  # that a depthwise convolution may copy, relative to the pixels of input and output
 
@@ -78,8 +74,7 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
         return "dense", "a single pixel: lanes are channels"
     oh, ow = g.window.out_size
     product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
-    many = g.f >= PRODUCT_FILTERS or g.c * g.f >= PRODUCT_WEIGHTS * g.n * oh * ow
-    if product and (one_pixel or (many and min(g.c, g.f) >= LEAST_CHANNELS[direction][1, 1])):
+    if product and (one_pixel or min(g.c, g.f) >= LEAST_CHANNELS[direction][1, 1]):
         return "dense", "a product of two matrices: lanes are channels"
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
     pays = _padded(g, direction) <= MOST_PADDED * (oh * ow + _pixels(g))

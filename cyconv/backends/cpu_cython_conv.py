@@ -233,7 +233,7 @@ class _MatrixProduct:
         self.dense, self.threads = kernels.dense, _threads(g, threads)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:
-        (room,) = scratch((self.dense.scratch_size(x, dout),), x.dtype)
+        (room,) = scratch((self.dense.scratch_size(x, dout, self.threads),), x.dtype)
         call(self.dense.weight_grad, x, dout, dw, room, self.threads)
 
 
