@@ -21,7 +21,7 @@ cdef enum:
     WIDTH = 2 * VLEN  # channels in a panel of x
     HELD = 131072     # bytes of all panels
     SLICES = 16       # of the positions at most, with sums of their own: so many threads share them evenly
-    LEAST = 512      # positions in each, so that adding up their sums is little beside the products
+    LEAST = 512       # positions in each, so that adding up their sums is little beside the products
 
 
 # ------------------------------------------------------------------ one image
