@@ -253,10 +253,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "the last slice of positions not added",
-        "dense.pyx",
-        "for slice in range(p.slices):",
-        "for slice in range(p.slices - 1):",
-        ("test_weight_grad_slices.py",),
+        "share.pxd",
+        "for slice in range(1, slices):",
+        "for slice in range(1, slices - 1):",
+        ("test_weight_grad_slices.py::test_the_slices_of_a_product_add_up",),
+        "dense",
     ),
     kernel(
         "last images left to nobody",
@@ -306,10 +307,11 @@ KERNEL_BUGS = [
     ),
     kernel(
         "a slice of the rows forgotten",
-        "conv_weight_grad.pyx",
-        "for slice in range(1, p.slices):",
-        "for slice in range(2, p.slices):",
+        "share.pxd",
+        "for slice in range(1, slices):",
+        "for slice in range(2, slices):",
         ("test_weight_grad_slices.py",),
+        "conv_weight_grad",
     ),
     kernel(
         "each slice reads the first rows",

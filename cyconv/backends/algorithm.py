@@ -36,22 +36,20 @@ MOST_IDLE_IN_TILES = 1.5
 # In weight gradients tiles are never the lanes: the more are idle, up to this, the more channels it
 # takes.
 MOST_IDLE_OF_WEIGHTS = 2.0
-# Where tiles are lanes: so many channels, of dout alone in its gradient, and what they may compute,
+# Where tiles are lanes: so many channels, of dout alone in its gradient; what they may compute,
 # idle lanes as well, relative to the pixels that are written (in gradients with a stride, to the
-# lanes that direct takes for these); by (side of the kernels, stride).
+# lanes that direct takes for these); and so many vectors of lanes: of fewer, each thread transforms
+# a part of the channels and hands it to the others. By (side of the kernels, stride).
 TILE_LANES = {
     "forward": {
-        (3, 1): (10, 2.2),
-        (5, 1): (8, 2.05),
-        (3, 2): (40, 1.1),
-        (5, 2): (10, 1.6),
-        (7, 2): (3, 1.9),
+        (3, 1): (10, 2.2, 0),
+        (5, 1): (8, 2.05, 0),
+        (3, 2): (40, 1.1, 4),
+        (5, 2): (10, 1.6, 0),
+        (7, 2): (3, 1.9, 0),
     },
-    "input_grad": {(3, 1): (10, 2.5), (5, 1): (8, 3.1), (3, 2): (10, 1.3)},
+    "input_grad": {(3, 1): (10, 2.5, 0), (5, 1): (8, 3.1, 0), (3, 2): (10, 1.3, 0)},
 }
-# ... and so many vectors of lanes, of 3x3 kernels with a stride of 2: of fewer, each thread would
-# transform a part of the channels and hand it to the others
-LEAST_VECTORS = 4
 # Of a 1x1 convolution: copying what the lanes read costs less than reading it from all over the
 # memory if so many filters read it, from so many channels, and input and output are so many bytes,
 # more than a cache has; or if the images fill one vector only, while pixels fill the two of a tile
@@ -143,11 +141,11 @@ def _why_winograd(g: Conv2dGeometry, vector: int, direction: str) -> str | None:
     rows, cols = _tiles(written, side)
     least: float
     if direction != "weight_grad" and lanes_are_tiles(g, vector):
-        least, most = TILE_LANES[direction][kernel, stride]
+        least, most, vectors = TILE_LANES[direction][kernel, stride]
         # im2col is slow, too, where few channels are written
         channels = g.f if direction == "input_grad" else min(g.c, g.f)
         lanes = rows * cols * g.n
-        if (direction, kernel, stride) == ("forward", 3, 2) and lanes < LEAST_VECTORS * vector:
+        if lanes < vectors * vector:
             return None
         waste = _idle(lanes, vector) * lanes / g.n * side**2 / math.prod(written)
         if direction == "input_grad" and stride > 1:

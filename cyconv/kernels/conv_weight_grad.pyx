@@ -11,7 +11,7 @@ from cyconv.kernels.panel cimport (
     Problem, from_cache_line, lay_out_padded, pad_row, padded_size, tap_place,
 )
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
-from cyconv.kernels.share cimport share
+from cyconv.kernels.share cimport add_slices, share
 from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sums, real, store
 from cyconv.kernels.sums cimport best_tile, cost_of, first_in, fr_of, tile_of
 from cyconv.kernels.task cimport Task, finish
@@ -183,17 +183,11 @@ cdef struct Gradient:
     Py_ssize_t per_thread  # numbers of scratch
 
 
-cdef void add_slices(const void* task, Py_ssize_t block, int thread) noexcept nogil:
+cdef void add_job(const void* task, Py_ssize_t block, int thread) noexcept nogil:
     cdef const Sums* p = &(<const Gradient*>task).p
-    cdef real* dw = (<const Gradient*>task).dw
-    cdef Py_ssize_t slice, i, begin = block * BLOCK, end = min(begin + BLOCK, weights_of(p))
-    cdef const real* sums = p.dw
-    for i in range(begin, end):
-        dw[i] = sums[i]
-    for slice in range(1, p.slices):
-        sums = sums + weights_of(p)
-        for i in range(begin, end):
-            dw[i] = dw[i] + sums[i]
+    cdef Py_ssize_t begin = block * BLOCK
+    add_slices((<const Gradient*>task).dw + begin, p.dw + begin, weights_of(p), p.slices,
+               min(<Py_ssize_t>BLOCK, weights_of(p) - begin))
 
 
 # ------------------------------------------------------------------ the work, cut into jobs
@@ -322,7 +316,7 @@ cdef void run(const void* task, int threads) noexcept nogil:
     cdef const Gradient* g = <const Gradient*>task
     share(sums_job, task, g.jobs, threads)
     if g.p.slices > 1:
-        share(add_slices, task, parts_of(weights_of(&g.p), BLOCK), threads)
+        share(add_job, task, parts_of(weights_of(&g.p), BLOCK), threads)
 
 
 def weight_grad(

@@ -10,7 +10,7 @@
 
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
-from cyconv.kernels.share cimport share, share_in_turn
+from cyconv.kernels.share cimport add_slices, share, share_in_turn
 from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, lane_sum, load, real, vreal
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport LINE, first_row, own_scratch, parts_of, rows_in, rows_tile
@@ -201,13 +201,8 @@ cdef void slice_job(const void* task, Py_ssize_t slice, int thread) noexcept nog
 cdef void add_job(const void* task, Py_ssize_t f, int thread) noexcept nogil:
     # one channel of dout
     cdef const Product* p = <const Product*>task
-    cdef real* dw = p.dw + f * p.x.c
-    cdef const real* sums = p.sums + f * p.x.c
-    cdef Py_ssize_t slice, c
-    for slice in range(p.slices):
-        for c in range(p.x.c):
-            dw[c] = sums[c] if slice == 0 else dw[c] + sums[c]
-        sums = sums + p.dout.c * p.x.c
+    cdef Py_ssize_t begin = f * p.x.c
+    add_slices(p.dw + begin, p.sums + begin, p.dout.c * p.x.c, p.slices, p.x.c)
 
 
 cdef void run_product(const void* task, int threads) noexcept nogil:

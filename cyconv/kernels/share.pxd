@@ -1,8 +1,10 @@
-# How the work of a kernel is shared out among threads: as jobs, or as rows of planes.
+# How the work of a kernel is shared out among threads: as jobs, as rows of planes, or as slices of what is
+# summed up.
 
 from cython.parallel cimport prange, threadid
 
 from cyconv.kernels.planes cimport Planes
+from cyconv.kernels.simd cimport real
 from cyconv.kernels.tile cimport first_row, parts_of
 
 ctypedef void (*Job)(const void* task, Py_ssize_t job, int thread) noexcept nogil
@@ -57,3 +59,16 @@ cdef inline void run_rows(RowsOf run, const void* task, const Planes* out, int t
         return
     for job in prange(threads, num_threads=threads, schedule="static"):
         run_part(run, task, out.c, first_row(job, rows, threads), first_row(job + 1, rows, threads))
+
+
+cdef inline void add_slices(
+    real* dst, const real* sums, Py_ssize_t apart, Py_ssize_t slices, Py_ssize_t count
+) noexcept nogil:
+    # dst is what so many slices give, whose sums lie `apart`: in their order, whoever computed them
+    cdef Py_ssize_t slice, i
+    for i in range(count):
+        dst[i] = sums[i]
+    for slice in range(1, slices):
+        sums = sums + apart
+        for i in range(count):
+            dst[i] = dst[i] + sums[i]
