@@ -245,6 +245,27 @@ MAKERS = {
 }
 
 
+@pytest.mark.skipif(cc.backends.backend_name() != "cython", reason="for the compiled kernels")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["momentum", "adam", "adamw"])
+def test_what_fades_is_0_before_processors_become_slow(name: str, dtype: str) -> None:
+    smallest = float(np.finfo(dtype).tiny)
+    optimizer = MAKERS[name]([parameter([1.0] * 40, dtype)])
+    (param,) = optimizer.params
+    give(param, [0.0, 1e5 * smallest, -1e5 * smallest, math.nan] * 10)
+    for _ in range(60):  # 1e5 * 0.9 ** 60 is 180, and 0.2 times that still above 1 ...
+        optimizer.step()
+        give(param, [0.0, 0.0, 0.0, math.nan] * 10)
+    state = optimizer.state_dict()
+    (first,) = (state[key] for key in state if key in ("velocity.0", "m.0"))
+    assert (abs(first[1::4]) > smallest).all() and (abs(first[2::4]) > smallest).all()
+    for _ in range(100):  # ... and 180 * 0.9 ** 100 is 0.005, which a float of either size can be
+        optimizer.step()
+    for key, array in optimizer.state_dict().items():
+        if array.shape:
+            assert (array.reshape(10, 4)[:, :3] == 0).all() and np.isnan(array[3::4]).all(), key
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_resuming_gives_the_same_bits(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)

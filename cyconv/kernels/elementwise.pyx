@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from cyconv.kernels.pack cimport pack_rows
 from cyconv.kernels.planes cimport Planes, all_numbers, check_threads, numbers, planes, same_shape
 from cyconv.kernels.share cimport run_rows, share, share_in_turn
-from cyconv.kernels.simd cimport inlined, real
+from cyconv.kernels.simd cimport SMALLEST_NORMAL, inlined, real
 from cyconv.kernels.task cimport Task, finish
 from cyconv.kernels.tile cimport end_of_run, parts_of
 
@@ -201,6 +201,12 @@ cdef int cut(Pieces* pieces, object ws, object grads, object firsts, object seco
     return 0
 
 
+cdef inline real kept(real x) noexcept nogil:
+    # Where gradients are 0, of a ReLU that lets nothing through, say, what is kept of them would fade
+    # for hundreds of steps below what processors compute with quickly.
+    return 0 if -SMALLEST_NORMAL < x < SMALLEST_NORMAL else x
+
+
 cdef void sgd_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     cdef const Sgd* s = <const Sgd*>task
     cdef const Piece* p = s.pieces.begin + job
@@ -217,7 +223,7 @@ cdef void sgd_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     else:
         for i in range(p.count):
             g = grad[i] + decay * w[i]
-            velocity[i] = momentum * velocity[i] + fresh * g
+            velocity[i] = kept(momentum * velocity[i] + fresh * g)
             w[i] = w[i] - lr * (g + momentum * velocity[i] if nesterov else velocity[i])
 
 
@@ -253,8 +259,8 @@ cdef void adam_job(const void* task, Py_ssize_t job, int thread) noexcept nogil:
     for i in range(p.count):
         w[i] = w[i] * shrink
         g = grad[i] + coupled * w[i]
-        m[i] = old1 * m[i] + new1 * g
-        v[i] = old2 * v[i] + new2 * g * g
+        m[i] = kept(old1 * m[i] + new1 * g)
+        v[i] = kept(old2 * v[i] + new2 * g * g)
         w[i] = w[i] - rate * m[i] / (<real>sqrt(v[i]) * scale + eps)
 
 

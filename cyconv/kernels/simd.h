@@ -3,9 +3,11 @@
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
 
+#include <float.h>
 #include <stdint.h>
 
 typedef CYCONV_REAL real;
+#define SMALLEST_NORMAL (sizeof(real) == sizeof(float) ? (real)FLT_MIN : (real)DBL_MIN)
 
 #if CYCONV_VLEN > 1
 /* gcc and clang turn arithmetic on this type into vector instructions; a scalar operand is

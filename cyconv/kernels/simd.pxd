@@ -16,6 +16,7 @@ cdef extern from "simd.h" nogil:
     enum: FR4
     enum: FR5
     enum: FR6
+    real SMALLEST_NORMAL  # below, processors take a hundred times as long
     vreal broadcast(real x)
     void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
     void keep "KEEP"(vreal v)
