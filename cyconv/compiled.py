@@ -12,6 +12,7 @@ from typing import Any
 from . import autograd, backends
 from .autograd import Array, Op
 from .backends.capture import Capture, capturing
+from .compiled_training import is_own
 from .creation import as_tensor
 from .nn import Module
 from .nn.containers import module_in
@@ -127,14 +128,35 @@ def compile(net: Module, example: Any) -> Compiled:
     with autograd.pause(train=False):
         net(sample)  # what a layer refuses it refuses here: not all of them are in the program
     folded = fold_batch_norm(net)
-    compiled = _in_parts(folded, sample)
+    compiled = _in_parts(folded, sample, check=True)
     if compiled is None:
         compiled = Compiled(folded, sample)
         _check(folded, compiled, sample)
     return compiled
 
 
-def _in_parts(net: Module, example: Tensor) -> Compiled | None:
+def frozen(net: Module) -> Callable[[Tensor], Any]:
+    """A net outside of training, as it is now: for many batches, with its results up to rounding.
+
+    If all its layers are cyconv's it is compiled for the first large batch; others go through the
+    net itself, which is fast enough for a few images and tells what is wrong with them.
+    """
+    if not is_own(net):
+        return net
+    folded = fold_batch_norm(net)
+    compiled: Compiled | None = None
+
+    def forward(x: Tensor) -> Any:
+        nonlocal compiled
+        if compiled is None and backends.runs_kernels(x.data):
+            compiled = _in_parts(folded, x, check=False)
+        fits = compiled is not None and (x.shape, x.dtype) == (compiled.shape, compiled.dtype)
+        return compiled(x) if compiled is not None and fits else net(x)
+
+    return forward
+
+
+def _in_parts(net: Module, example: Tensor, *, check: bool) -> Compiled | None:
     """A program for some images of a large batch at a time, if the net lets them go alone."""
     n = example.shape[0] if example.ndim and example.device == "cpu" else 0
     if n <= IMAGES or n % IMAGES:
@@ -144,7 +166,8 @@ def _in_parts(net: Module, example: Tensor) -> Compiled | None:
         # kernels and views treat each image alone; other steps, statistics say, may look at all
         if not compiled.program.only_kernels:
             return None
-        _check(net, compiled, example)
+        if check:
+            _check(net, compiled, example)
         return compiled
     except Exception:  # a net for so many images; an error of its own comes again with all of them
         return None

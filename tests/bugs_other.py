@@ -72,6 +72,13 @@ OTHER_BUGS = [
         RECORDED,
     ),
     kernel(
+        "the batch's own statistics outside of training",
+        "norm.pyx",
+        "    if norm.by_running:\n        mean_",
+        "    if False:\n        mean_",
+        NORM,
+    ),
+    kernel(
         "variance within runs alone",
         "norm.pyx",
         "+ shift * shift * i * run / (i + run)",
@@ -127,6 +134,13 @@ OTHER_BUGS = [
         "        for n in range(images):\n            line[n] = 0",
         "        for n in range(images if kh == 0 else 0):\n            line[n] = 0",
         ("test_long_sums.py",),
+    ),
+    kernel(
+        "moments that fade for ever",
+        "elementwise.pyx",
+        "return 0 if -SMALLEST_NORMAL < x < SMALLEST_NORMAL else x",
+        "return x",
+        OPTIM,
     ),
     kernel(
         "averages that lose digits",

@@ -104,13 +104,14 @@ def batch_norm(
     eps: float,
     relu: bool = False,
     running: tuple[Array, Array] | None = None,
-    momentum: float = 0.0,
+    momentum: float | None = 0.0,
     residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """x (N, C, ...) -> out, mean, biased variance and inv_std (C,), of the batch itself.
 
-    ``running`` mean and variance (C,) move towards the batch's, in place. ``residual``, shaped as
-    x, is added to out; with ``relu``, out then is max(out, 0).
+    ``running`` mean and variance (C,) move towards the batch's, in place; without a ``momentum``
+    they are used instead, and copied. ``residual``, shaped as x, is added to out; with ``relu``,
+    out then is max(out, 0).
     """
     a = images(x)
     added = None if residual is None else images(residual)
@@ -119,11 +120,14 @@ def batch_norm(
     if x.size:
         weights = constant(flat_or_none(gamma)), constant(flat_or_none(beta))
         lines = [in_c_order(kept) for kept in running or ()]
+        if momentum is None:
+            lines = [constant(line) for line in lines]
         statistics = (mean, var, inv_std, *(lines or (None, None)))
         options = (momentum, eps, relu, threads_for(x.size))
         arrays = (a, added, out, *weights, *statistics)
         call(kernels_of(a).norm.batch_norm, *arrays, *options)
-        _write_back(running or (), lines)
+        if momentum is not None:
+            _write_back(running or (), lines)
     return out.reshape(x.shape), mean, var, inv_std
 
 

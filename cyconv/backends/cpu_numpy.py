@@ -299,19 +299,20 @@ def batch_norm(
     eps: float,
     relu: bool = False,
     running: tuple[Array, Array] | None = None,
-    momentum: float = 0.0,
+    momentum: float | None = 0.0,
     residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, 1 / sqrt(var + eps) (C,) each.
 
     An empty batch has mean and var 0. ``running`` mean and variance (C,) move by the share
-    ``momentum`` towards the batch's, in place. ``residual`` is added to out, and with ``relu`` out
-    then is max(out, 0). x and residual: (N, C, ...). Source: Ioffe and Szegedy, 2015.
+    ``momentum`` towards the batch's, in place; if that is None they are used instead, and copied.
+    ``residual`` is added to out, and with ``relu`` out then is max(out, 0). x and residual:
+    (N, C, ...). Source: Ioffe and Szegedy, 2015.
     """
-    p = _rows(x)
-    mean = p.sum(axis=1) / max(1, p.shape[1])
+    p, used = _rows(x), running if momentum is None else None
+    mean = used[0].copy() if used else p.sum(axis=1) / max(1, p.shape[1])
     out = p - mean[:, None]
-    var = np.square(out).sum(axis=1) / max(1, p.shape[1])
+    var = used[1].copy() if used else np.square(out).sum(axis=1) / max(1, p.shape[1])
     inv_std = 1 / np.sqrt(var + float(eps))
     out *= (inv_std if gamma is None else inv_std * gamma)[:, None]
     if beta is not None:

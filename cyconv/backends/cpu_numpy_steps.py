@@ -65,10 +65,10 @@ def adam_step(
 
 
 def move_running(
-    running: tuple[Array, Array] | None, momentum: float, mean: Array, var: Array, count: int
+    running: tuple[Array, Array] | None, momentum: float | None, mean: Array, var: Array, count: int
 ) -> None:
     """Move running mean and variance towards a batch's, of its variances the unbiased one."""
-    if running is None or not count:
+    if running is None or momentum is None or not count:
         return
     for kept, newest in zip(running, (mean, var * (count / (count - 1)))):
         kept *= 1 - momentum

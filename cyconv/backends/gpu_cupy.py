@@ -124,18 +124,22 @@ def batch_norm(
     eps: float,
     relu: bool = False,
     running: tuple[Array, Array] | None = None,
-    momentum: float = 0.0,
+    momentum: float | None = 0.0,
     residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """out = (x - mean) * inv_std * gamma + beta; mean, biased var, inv_std (C,) each.
 
-    ``running`` mean and variance (C,) move towards the batch's, in place. ``residual``, shaped as
-    x, is added to out; with ``relu``, out then is max(out, 0).
+    ``running`` mean and variance (C,) move towards the batch's, in place; without a ``momentum``
+    they are used instead, and copied. ``residual``, shaped as x, is added to out; with ``relu``,
+    out then is max(out, 0).
     """
     rows = rows_of(x)
     length, wide = rows.shape[1], rows.size >= LARGEST
-    mean = add_up(partial_sums(rows), max(1, length))
-    var = add_up(partial_sums(rows, mean), max(1, length))
+    if momentum is None and running:
+        mean, var = (statistic.copy() for statistic in running)
+    else:
+        mean = add_up(partial_sums(rows), max(1, length))
+        var = add_up(partial_sums(rows, mean), max(1, length))
     inv_std, out = xp().empty_like(var), xp().empty_like(rows)
     launch("inverse_std", x.dtype, wide, var.size, inv_std, var, float(eps))
     arguments = (out, rows, mean, inv_std, flat(gamma), flat(beta), length)

@@ -162,7 +162,7 @@ cdef struct Norm:
     real* running_var
     real momentum
     double eps
-    bint relu
+    bint relu, by_running
 
 
 cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogil:
@@ -176,7 +176,10 @@ cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogi
     cdef real y
     if norm.residual.data != NULL:
         residual = norm.residual.data + c * norm.residual.stride
-    moments_of(x, count, &mean_, &var_)
+    if norm.by_running:
+        mean_, var_ = norm.running_mean[c], norm.running_var[c]
+    else:
+        moments_of(x, count, &mean_, &var_)
     cdef real m = <real>mean_
     cdef real s = <real>(1 / sqrt(var_ + norm.eps))
     to_out.mean = m
@@ -194,7 +197,7 @@ cdef void norm_channel(const void* task, Py_ssize_t c, int thread) noexcept nogi
     norm.var[c] = <real>var_
     norm.inv_std[c] = s
     cdef real share = norm.momentum
-    if norm.running_mean != NULL:
+    if norm.running_mean != NULL and not norm.by_running:
         norm.running_mean[c] = (1 - share) * norm.running_mean[c] + share * m
         norm.running_var[c] = (1 - share) * norm.running_var[c] \
             + share * <real>(var_ * count / (count - 1))
@@ -206,14 +209,15 @@ cdef void run_norm(const void* task, int threads) noexcept nogil:
 
 def batch_norm(
     object x, object residual, object out, object gamma, object beta, object mean, object var,
-    object inv_std, object running_mean, object running_var, double momentum, double eps,
+    object inv_std, object running_mean, object running_var, object momentum, double eps,
     bint relu, int threads, bint later=False,
 ):
     """Fill out, and mean, var and inv_std (C,), from x, batch-last; gamma, beta (C,) or None.
 
     running_mean and running_var, (C,) or both None, become (1 - momentum) times what they are plus
-    momentum times the mean and the unbiased variance. residual, as x or None, is added to out; then
-    ``relu`` replaces what is below 0 by 0.
+    momentum times the mean and the unbiased variance; if momentum is None they stay, and are taken
+    for mean and var. residual, as x or None, is added to out; then ``relu`` replaces what is below 0
+    by 0.
     """
     cdef Norm norm
     check_threads(threads)
@@ -233,8 +237,11 @@ def batch_norm(
     if running_mean is not None:
         norm.running_mean = numbers(running_mean, norm.x.c, True)
         norm.running_var = numbers(running_var, norm.x.c, True)
-    norm.momentum, norm.eps, norm.relu = <real>momentum, eps, relu
-    if norm.x.n * norm.x.h * norm.x.w < (1 if running_mean is None else 2):
+    norm.by_running, norm.eps, norm.relu = momentum is None, eps, relu
+    norm.momentum = <real>(0 if norm.by_running else <double>momentum)
+    if norm.by_running and running_mean is None:
+        raise ValueError("kernel: batch_norm needs a momentum or running statistics")
+    if norm.x.n * norm.x.h * norm.x.w < (1 if running_mean is None or norm.by_running else 2):
         raise ValueError("kernel: batch_norm needs at least one value, a running variance two")
     norm.task.run, norm.task.threads = run_norm, threads
     return finish(&norm.task, sizeof(norm), later)

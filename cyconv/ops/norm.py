@@ -12,8 +12,6 @@ from ..autograd import Array, Op
 from ..backends import backend_of, summed
 from ..geometry import channels_of
 from ..tensor import Tensor, apply
-from .activation import relu
-from .basic import add
 from .inputs import is_relu, on_one_device, tensor_in, tensors_in
 
 
@@ -54,25 +52,31 @@ class BatchNormTraining(Op):
 
 
 class BatchNormInference(Op):
-    """By given statistics: one multiply-add per element."""
+    """By given statistics: a multiply-add per element. A second input is added before the ReLU."""
 
     any_layout = True
 
-    def __init__(self, eps: float):
-        self.eps = eps
+    def __init__(self, eps: float, relu: bool, kernel_inputs: int):
+        self.kernel_inputs = kernel_inputs  # x and, if anything is added, that
+        self.eps, self.relu = eps, relu
 
-    def forward(self, x: Array, gamma: Array, beta: Array, mean: Array, var: Array) -> Array:
-        # copies: training may move the running statistics between forward and backward
-        self.mean, self.inv_std = mean.copy(), 1 / (var + var.dtype.type(self.eps)) ** 0.5
-        self.x, self.gamma = x, gamma
-        scale = gamma * self.inv_std
-        return x * _over(scale, x) + _over(beta - self.mean * scale, x)
+    def forward(self, x: Array, *others: Array) -> Array:
+        *added, gamma, beta, mean, var = others
+        self.x, self.gamma, self.adds = x, gamma, bool(added)
+        residual = added[0] if added else None
+        # keeps copies: training may move the running statistics between forward and backward
+        out, self.mean, _, self.inv_std = backend_of(x).batch_norm(
+            x, gamma, beta, self.eps, self.relu, (mean, var), None, residual
+        )
+        self.rectified = out if self.relu else None
+        return out
 
-    def backward(self, dout: Array) -> tuple[Array, ...]:
-        backend = backend_of(dout)
+    def backward(self, dout: Array) -> tuple[Array | None, ...]:
+        backend, dout = backend_of(dout), self.before_relu(dout)
         normalised = (self.x - _over(self.mean, dout)) * _over(self.inv_std, dout)
         dx = dout * _over(self.gamma * self.inv_std, dout)
-        return dx, backend.channel_sum(dout * normalised), backend.channel_sum(dout)
+        grads = backend.channel_sum(dout * normalised), backend.channel_sum(dout)
+        return (dx, dout, *grads) if self.adds else (dx, *grads)
 
 
 def _over(channel_values: Array, x: Array) -> Array:
@@ -176,10 +180,8 @@ def batch_norm(
     if running_mean is not None and not autograd.is_training():
         # as other tensors of the same memory, so that a graph does not forbid to write to them
         running = Tensor(running_mean.data), Tensor(running_var.data)
-        out = apply(BatchNormInference(eps), tensor, gamma, beta, *running)
-        if added:
-            return add(out, *added, activation=activation)
-        return relu(out) if fused else out
+        by_running = BatchNormInference(eps, fused, 1 + len(added))
+        return apply(by_running, tensor, *added, gamma, beta, *running)
     count = tensor.size // channels if channels else 0
     if count == 1 and autograd.is_training():
         raise ValueError(f"{op}: one value per channel has no variance, got input {tensor.shape}")
