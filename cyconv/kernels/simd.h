@@ -160,6 +160,13 @@ static inline void store_first(real *p, vreal v, Py_ssize_t count) {
 #define KEEP(v) ((void)0)
 #endif
 
+/* Hides from the compiler what p is: it would keep the addresses of a loop in registers, more than there are. */
+#if defined(__GNUC__)
+#define HIDE(p) __asm__("" : "+r"(p))
+#else
+#define HIDE(p) ((void)0)
+#endif
+
 /* Orders of lanes from two vectors: every second one, beginning with the first of a and with the second
    of b; the lower halves of both, one lane of each in turn; and the upper halves. */
 #if CYCONV_VLEN == 16

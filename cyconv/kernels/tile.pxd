@@ -3,7 +3,7 @@
 # 2, or 4 where mr is too small to keep the FMA units busy, or 1 where there are no more lanes.
 
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, inlined, keep, load, load_first, prefetch, real, rectified, store, store_first, vreal,
+    MR_MAX, VLEN, broadcast, hide, inlined, keep, load, load_first, prefetch, real, rectified, store, store_first, vreal,
 )
 
 cdef enum:
@@ -20,6 +20,7 @@ cdef enum:
     PLACED = 0
     PACKED = 1
     IN_ROWS = 2
+    NEAR = 3  # rows of w whose addresses are multiples of wstep from one that is kept
 
 
 cdef inline Py_ssize_t parts_of(Py_ssize_t count, Py_ssize_t size) noexcept nogil:
@@ -86,11 +87,13 @@ cdef inline inlined tile(
     cdef real* place
     cdef Py_ssize_t step
     cdef const real* xk
-    cdef const real* wk
+    cdef const real* wk[5]  # of rows NEAR apart, if IN_ROWS, or one
     cdef Py_ssize_t k, time
     cdef Py_ssize_t fstep = wstep if how == IN_ROWS else 1
     cdef bint whole = lanes == nv * VLEN
     cdef int i, j
+    cdef int apart = NEAR if how == IN_ROWS else mr
+    cdef int bases = (mr + NEAR - 1) // NEAR if how == IN_ROWS else 0
     for time in range(times):
         place, step = out, outstride
         if not whole:
@@ -106,16 +109,21 @@ cdef inline inlined tile(
                 for j in range(nv):
                     sums[i * nv + j] = broadcast(w[i])
             w = w + wstep
+        for i in range(bases):
+            wk[i] = w + i * NEAR * wstep
         for k in range(count):
             if how == PLACED:
                 xk = x + xoff[k]
-                wk = w + woff[k]
+                wk[0] = w + woff[k]
             else:
                 xk = x + k * nv * VLEN
-                wk = w + (k * wstep if how == PACKED else k)
+                if how == PACKED:
+                    wk[0] = w + k * wstep
+            for i in range(bases):
+                hide(wk[i])
             if mr < nv:  # the fewer of the two are held in registers
                 for i in range(mr):
-                    held[i] = broadcast(wk[i * fstep])
+                    held[i] = broadcast(wk[i // apart][i % apart * fstep])
                 for j in range(nv):
                     u = load(xk + j * VLEN)
                     keep(u)
@@ -127,7 +135,9 @@ cdef inline inlined tile(
                     held[j] = load(xk + j * VLEN)
                 for i in range(mr):
                     for j in range(nv):
-                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i * fstep]
+                        sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i // apart][i % apart * fstep]
+            for i in range(bases):
+                wk[i] = wk[i] + 1
         if add:  # at the end: many small sums are more exact than a large one that grows
             for i in range(mr):
                 for j in range(nv):
