@@ -35,8 +35,6 @@ def shapes() -> Iterator[tuple[int, int, int, int, int, int]]:
 
 def candidates(layer: Layer, direction: str, backend: Any) -> dict[str, Callable[[], Any]]:
     algorithms = ["auto", "direct", "im2col", "winograd"]
-    if direction == "weight_grad":
-        algorithms.remove("im2col")
     if not allows_winograd(layer.g, direction):
         algorithms.remove("winograd")
     return {algo: layer.cyconv(backend, direction, algo) for algo in algorithms}

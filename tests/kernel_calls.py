@@ -70,7 +70,6 @@ def line(dtype: str, n: int) -> Array:
 def calls(k: Any, dtype: str) -> dict[str, Call]:
     """One for each entry of the modules of one build; a few entries have two."""
     x, out = images(dtype, N, C, SIZE, SIZE), images(dtype, N, F, *OUT)
-    same = images(dtype, N, F, SIZE, SIZE)
     pooled, rectified = images(dtype, N, C, *POOLED), images(dtype, N, C, SIZE, SIZE)
     taps = C // G * 6
     packed = line(dtype, k.conv_weights.packed_size(G, F // G, taps))
@@ -84,6 +83,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     halved = line(dtype, k.winograd_weights.packed_size(C, F, 7, 2))
     size_of_halved = k.winograd.scratch_size(N, C, F, *OUT, 7, 2, False, True, 2)
     sums = k.conv_weight_grad.scratch_size(x.shape, out.shape, G, **WINDOW, threads=2)
+    products = k.im2col_weight_grad.scratch_size(x.shape, out.shape, **WINDOW, threads=2)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
     average = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1, 0, 1)}
@@ -152,13 +152,6 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             {"x": line(dtype, 37), "w": line(dtype, 37 * F), "bias": line(dtype, F)}
             | {"out": line(dtype, F), "relu": True, "threads": 2},
             ("out",),
-        ),
-        "dense.scratch_size": (k.dense.scratch_size, {"x": x, "dout": same, "threads": 2}, ()),
-        "dense.weight_grad": (
-            k.dense.weight_grad,
-            {"x": x, "dout": same, "dw": line(dtype, F * C), "threads": 2}
-            | {"scratch": line(dtype, k.dense.scratch_size(x, same, 2))},
-            ("dw", "scratch"),
         ),
         "peak.multiply_adds": (k.peak.multiply_adds, {"rounds": 3, "threads": 2}, ()),
         "winograd.scratch_size": (
@@ -230,6 +223,17 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             k.conv_weight_grad.weight_grad,
             {"x": x, "dout": out, "dw": line(dtype, F * taps), "scratch": line(dtype, sums)}
             | {"groups": G, **WINDOW, "threads": 2},
+            ("dw", "scratch"),
+        ),
+        "im2col_weight_grad.scratch_size": (
+            k.im2col_weight_grad.scratch_size,
+            {"x": x.shape, "dout": out.shape, **WINDOW, "threads": 2},
+            (),
+        ),
+        "im2col_weight_grad.weight_grad": (
+            k.im2col_weight_grad.weight_grad,
+            {"x": x, "dout": out, "dw": line(dtype, F * taps * G), "scratch": line(dtype, products)}
+            | {**WINDOW, "threads": 2},
             ("dw", "scratch"),
         ),
         "max_pool.max_pool": (

@@ -22,12 +22,15 @@ SIZES = {  # N, C, F, kernel, image, stride, padding, dilation, groups
     "one row": (64, 1, 2, (1, 5), (1, 900), 1, 0, 1, 1),
     "one image": (1, 4, 6, 3, (130, 120), 1, 1, 1, 1),
     "more weights than are added at a time": (4, 32, 60, 3, (40, 40), 1, 1, 1, 1),
+    "more taps than are in a job": (20, 45, 29, 3, (13, 12), 2, 1, 1, 1),
+    "more images than are in a step": (3000, 2, 5, 3, (3, 4), 2, 1, 1, 1),
 }
 
 
+@pytest.mark.parametrize("algo", ["direct", "im2col"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", SIZES)
-def test_the_slices_add_up(name: str, dtype: Any) -> None:
+def test_the_slices_add_up(name: str, dtype: Any, algo: str) -> None:
     n, c, f, kernel, size, *options = SIZES[name]
     kernels = kernel if isinstance(kernel, tuple) else (kernel, kernel)
     rng = np.random.default_rng(0)
@@ -38,7 +41,7 @@ def test_the_slices_add_up(name: str, dtype: Any) -> None:
     try:
         for threads in (1, 2, 5):
             cc.set_num_threads(threads)
-            found = backend_of(x).conv2d_weight_grad(x, dout, g, "direct")
+            found = backend_of(x).conv2d_weight_grad(x, dout, g, algo)
             np.testing.assert_array_equal(found, expected)
     finally:
         cc.set_num_threads(before)

@@ -13,12 +13,16 @@ from ..geometry import Conv2dGeometry
 
 # From so many channels of input and output on, by (side of the kernels, stride), Winograd's
 # transforms cost less than they save; the weight gradient transforms both sides each time. That of
-# 1x1 kernels is a product of matrices from there on, of which one is transposed.
+# 1x1 kernels takes im2col from there on, ...
 LEAST_CHANNELS = {
     "forward": {(3, 1): 16, (5, 1): 8, (3, 2): 40, (5, 2): 16, (7, 2): 3},
     "input_grad": {(3, 1): 16, (5, 1): 8, (3, 2): 40},
-    "weight_grad": {(1, 1): 32, (3, 1): 16, (5, 1): 12},
+    "weight_grad": {(1, 1): 32, (1, 2): 16, (3, 1): 16, (5, 1): 12},
 }
+# ... and that of others from so many filters on, which share the copies of what lanes read, times
+# what idle lanes these have; from half as many on where a row of the output, which is cut into lanes
+# else, has so few numbers, times the stride. And there are to be so many taps of all channels.
+SHARING_FILTERS, SHORT_ROW, LEAST_TAPS = 48, 60, 24
 # What Winograd's tiles may compute, relative to the outputs of the convolution; by the stride.
 MOST_WASTE = {
     "forward": {1: 1.5, 2: 1.35},
@@ -62,24 +66,25 @@ def choose(g: Conv2dGeometry, char: str, vector: int, direction: str) -> tuple[s
     """(algorithm, why it) for numbers of dtype ``char`` and vectors of so many lanes.
 
     "direct" reads images in place, one in each lane. "im2col" copies what the lanes read, which
-    may be images or the pixels of one. "winograd" multiplies less, but is less exact, so it is
-    taken for float32 only. "dense" is for one image under a fully connected layer, and for the
-    weight gradient of 1x1 convolutions. That gradient has no im2col: there it means direct.
-    "depthwise" is for one filter for each channel, but for gradients that would read mostly zeros.
+    may be images or the pixels of one, or in a weight gradient taps of channels. "winograd"
+    multiplies less, but is less exact, so it is taken for float32 only. "dense" is for one image
+    under a fully connected layer. "depthwise" is for one filter for each channel, but for
+    gradients that would read mostly zeros.
     """
     one_pixel = g.window.is_pointwise and g.window.in_size == g.window.out_size == (1, 1)
     if one_pixel and g.n == 1 and g.groups == 1 and direction == "forward":
         return "dense", "a single pixel: lanes are channels"
     oh, ow = g.window.out_size
-    product = g.window.is_pointwise and g.groups == 1 and direction == "weight_grad"
-    if product and (one_pixel or min(g.c, g.f) >= LEAST_CHANNELS[direction][1, 1]):
-        return "dense", "a product of two matrices: lanes are channels"
     fills = direction == "forward" or (direction == "input_grad" and g.window.stride == (1, 1))
     pays = _padded(g, direction) <= MOST_PADDED * (oh * ow + _pixels(g))
     if g.c == g.groups == g.f > 1 and fills and pays and math.prod(g.window.kernel) < MOST_TAPS:
         return "depthwise", "one filter for each channel: lanes are all that lies in a row"
     if char == "f" and (why := _why_winograd(g, vector, direction)):
         return "winograd", why
+    if direction == "weight_grad":
+        if _is_product(g, vector):
+            return "im2col", "a product of two matrices: lanes are taps of channels"
+        return "direct", "lanes are what it sums up, images and pixels"
     idle = _idle(g.n, vector)
     read_of_each = math.prod(g.window.stride) if direction == "input_grad" else 1
     most = max(MOST_IDLE, AS_BAD * read_of_each)
@@ -158,6 +163,21 @@ def _why_winograd(g: Conv2dGeometry, vector: int, direction: str) -> str | None:
     if channels < least or waste > most:
         return None
     return f"its tiles of {side}x{side} outputs take {taken} multiplications"
+
+
+def _is_product(g: Conv2dGeometry, vector: int) -> bool:
+    """Whether a weight gradient is better one of two matrices, of which one is copied."""
+    window, taps, idle = g.window, math.prod(g.window.kernel), _idle(g.n, vector)
+    if g.groups > 1:
+        return False
+    if window.is_pointwise:
+        least = LEAST_CHANNELS["weight_grad"][1, 1]
+        return window.in_size == (1, 1) or min(g.c, g.f) >= least
+    if taps == 1:
+        least = LEAST_CHANNELS["weight_grad"][1, 2]
+        return g.c >= least and g.f >= max(least, least / 4 * idle)
+    short = SHORT_ROW * window.stride[1] / (window.out_size[1] * g.n)
+    return g.f * (1 + short) >= SHARING_FILTERS * idle and g.c * taps >= LEAST_TAPS
 
 
 def _least_channels(g: Conv2dGeometry, vector: int, direction: str) -> float:

@@ -56,10 +56,14 @@ def _plan(g: Conv2dGeometry, char: str, algo: str, direction: str, threads: int)
     chosen, name, _ = _choose(g, char, algo, direction)
     kernels = sets[chosen][char]
     if direction == "weight_grad":
-        by_weights = {"dense": _MatrixProduct, "winograd": _TileProducts}
-        if name not in by_weights and _PixelProducts(kernels, g, 1).scratch > _most_scratch(g):
+        if name == "winograd":
+            return _TileProducts(kernels, g, threads)
+        if name == "im2col" and g.groups == 1:
+            return _Products(kernels.im2col_weight_grad, (), g, threads)
+        pixels = kernels.conv_weight_grad, (g.groups,), g
+        if _Products(*pixels, 1).scratch > _most_scratch(g):
             return _Reference(g)
-        return by_weights.get(name, _PixelProducts)(kernels, g, threads)
+        return _Products(*pixels, threads)
     transposed = direction == "input_grad"
     if name == "dense":
         return _Dense(kernels, g, threads)
@@ -226,17 +230,6 @@ def conv2d_weight_grad(x: Array, dout: Array, g: Conv2dGeometry, algo: str = "au
     return dw
 
 
-class _MatrixProduct:
-    """Of 1x1 kernels: a product of two matrices, lanes are channels."""
-
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
-        self.dense, self.threads = kernels.dense, _threads(g, threads)
-
-    def fill(self, x: Array, dout: Array, dw: Array) -> None:
-        (room,) = scratch((self.dense.scratch_size(x, dout, self.threads),), x.dtype)
-        call(self.dense.weight_grad, x, dout, dw, room, self.threads)
-
-
 class _TileProducts:
     """Winograd's method: for each point of the tiles a product of two matrices."""
 
@@ -251,12 +244,14 @@ class _TileProducts:
         call(self.winograd.weight_grad, x, dout, dw, room, *self.how)
 
 
-class _PixelProducts:
-    """Lanes are images and output pixels, summed up at the end."""
+class _Products:
+    """Each output's gradient times what its taps read: lanes are pixels, or the taps."""
 
-    def __init__(self, kernels: SimpleNamespace, g: Conv2dGeometry, threads: int):
-        self.kernel, self.threads = kernels.conv_weight_grad, _threads(g, threads)
-        self.how = (g.groups, *sliding(g.window))
+    def __init__(
+        self, kernel: SimpleNamespace, groups: tuple[int, ...], g: Conv2dGeometry, threads: int
+    ):
+        self.kernel, self.threads = kernel, _threads(g, threads)
+        self.how = (*groups, *sliding(g.window))
         self.scratch = self.kernel.scratch_size(g.x_shape, g.out_shape, *self.how, self.threads)
 
     def fill(self, x: Array, dout: Array, dw: Array) -> None:

@@ -160,11 +160,14 @@ static inline void store_first(real *p, vreal v, Py_ssize_t count) {
 #define KEEP(v) ((void)0)
 #endif
 
-/* Hides from the compiler what p is: it would keep the addresses of a loop in registers, more than there are. */
+/* Hides from the compiler where p points: it would compute all addresses of a loop before it, and keep them
+   in more registers than there are. And the same of what lies there: it is in memory, not in registers. */
 #if defined(__GNUC__)
 #define HIDE(p) __asm__("" : "+r"(p))
+#define SET_ASIDE(p) __asm__("" : "+r"(p) : : "memory")
 #else
 #define HIDE(p) ((void)0)
+#define SET_ASIDE(p) ((void)0)
 #endif
 
 /* Orders of lanes from two vectors: every second one, beginning with the first of a and with the second

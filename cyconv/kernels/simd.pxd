@@ -21,6 +21,7 @@ cdef extern from "simd.h" nogil:
     void prefetch "PREFETCH"(const real* p)  # a hint that harms nowhere
     void keep "KEEP"(vreal v)
     void hide "HIDE"(const real* p)
+    void set_aside "SET_ASIDE"(const void* p)
     void transpose(vreal* rows)  # VLEN vectors
     vreal every_second(vreal a, vreal b)  # of a the first, third, ..., of b the second, fourth, ...
     vreal rectified(vreal v)  # max(v, 0); NaN stays

@@ -3,7 +3,8 @@
 # 2, or 4 where mr is too small to keep the FMA units busy, or 1 where there are no more lanes.
 
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, hide, inlined, keep, load, load_first, prefetch, real, rectified, store, store_first, vreal,
+    MR_MAX, VLEN, broadcast, hide, inlined, keep, load, load_first, prefetch, real, rectified, set_aside, store,
+    store_first, vreal,
 )
 
 cdef enum:
@@ -67,6 +68,15 @@ cdef inline Py_ssize_t own_scratch(Py_ssize_t numbers) noexcept nogil:
     return size + max(<Py_ssize_t>APART, min(size, <Py_ssize_t>FAR_APART))
 
 
+cdef struct Ending:
+    # what a tile needs once its sums are there: until then its rows take all registers
+    real* place
+    Py_ssize_t step, lanes
+    real* out
+    Py_ssize_t outstride
+    bint add, relu, whole
+
+
 cdef inline inlined tile(
     const int mr, const int nv, const int how, bint add, Py_ssize_t count,
     const real* x, const Py_ssize_t* xoff, const real* w, const Py_ssize_t* woff, Py_ssize_t wstep,
@@ -92,6 +102,8 @@ cdef inline inlined tile(
     cdef Py_ssize_t fstep = wstep if how == IN_ROWS else 1
     cdef bint whole = lanes == nv * VLEN
     cdef int i, j
+    cdef Ending ending
+    cdef Ending* aside = &ending
     cdef int apart = NEAR if how == IN_ROWS else mr
     cdef int bases = (mr + NEAR - 1) // NEAR if how == IN_ROWS else 0
     for time in range(times):
@@ -111,6 +123,11 @@ cdef inline inlined tile(
             w = w + wstep
         for i in range(bases):
             wk[i] = w + i * NEAR * wstep
+        if how == IN_ROWS:
+            ending.place, ending.step, ending.lanes = place, step, lanes
+            ending.out, ending.outstride = out, outstride
+            ending.add, ending.relu, ending.whole = add, relu, whole
+            set_aside(aside)
         for k in range(count):
             if how == PLACED:
                 xk = x + xoff[k]
@@ -138,6 +155,11 @@ cdef inline inlined tile(
                         sums[i * nv + j] = sums[i * nv + j] + held[j] * wk[i // apart][i % apart * fstep]
             for i in range(bases):
                 wk[i] = wk[i] + 1
+        if how == IN_ROWS:
+            set_aside(aside)
+            place, step, lanes = aside.place, aside.step, aside.lanes
+            out, outstride = aside.out, aside.outstride
+            add, relu, whole = aside.add, aside.relu, aside.whole
         if add:  # at the end: many small sums are more exact than a large one that grows
             for i in range(mr):
                 for j in range(nv):

@@ -1,0 +1,23 @@
+from typing import Any
+
+def scratch_size(
+    x: tuple[int, ...],
+    dout: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+) -> int: ...
+def weight_grad(
+    x: Any,
+    dout: Any,
+    dw: Any,
+    scratch: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+    later: bool = False,
+) -> None: ...
