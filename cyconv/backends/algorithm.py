@@ -20,8 +20,8 @@ LEAST_CHANNELS = {
     "weight_grad": {(1, 1): 32, (1, 2): 16, (3, 1): 16, (5, 1): 12},
 }
 # ... and that of others from so many filters on, which share the copies of what lanes read, times
-# what idle lanes these have; from half as many on where a row of the output, which is cut into lanes
-# else, has so few numbers, times the stride. And there are to be so many taps of all channels.
+# what idle lanes these have; from half as many on where a row of the output, which is cut into
+# lanes else, has so few numbers, times the stride. And so many taps of all channels are needed.
 SHARING_FILTERS, SHORT_ROW, LEAST_TAPS = 48, 60, 24
 # What Winograd's tiles may compute, relative to the outputs of the convolution; by the stride.
 MOST_WASTE = {
