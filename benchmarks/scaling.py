@@ -263,7 +263,7 @@ def trainings(
     found = {"cyconv train": ours(), "cyconv train --no-plots": ours("--no-plots")}
     if installed("torch"):
         for more in ((), ("--train-accuracy",)):
-            accuracy = ", and the train accuracy" if more else ""
+            accuracy = ", with the train accuracy" if more else ""
             found[f"PyTorch{accuracy}"] = torch(*more)
             found[f"PyTorch, channels_last{accuracy}"] = torch("--channels-last", *more)
     return found

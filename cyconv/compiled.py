@@ -144,22 +144,26 @@ def frozen(net: Module) -> Callable[[Tensor], Any]:
     if not is_own(net):
         return net
     folded = fold_batch_norm(net)
-    compiled: Compiled | None = None
+    programs: dict[Any, Compiled | None] = {}  # one, for batches of that shape and dtype
 
     def forward(x: Tensor) -> Any:
-        nonlocal compiled
-        if compiled is None and backends.runs_kernels(x.data):
-            compiled = _in_parts(folded, x, check=False)
-        fits = compiled is not None and (x.shape, x.dtype) == (compiled.shape, compiled.dtype)
-        return compiled(x) if compiled is not None and fits else net(x)
+        key = x.shape, x.dtype
+        if not programs and _has_parts(x) and backends.runs_kernels(x.data):
+            programs[key] = _in_parts(folded, x, check=False)
+        program = programs.get(key)
+        return net(x) if program is None else program(x)
 
     return forward
 
 
+def _has_parts(batch: Tensor) -> bool:
+    n = batch.shape[0] if batch.ndim and batch.device == "cpu" else 0
+    return n > IMAGES and n % IMAGES == 0
+
+
 def _in_parts(net: Module, example: Tensor, *, check: bool) -> Compiled | None:
     """A program for some images of a large batch at a time, if the net lets them go alone."""
-    n = example.shape[0] if example.ndim and example.device == "cpu" else 0
-    if n <= IMAGES or n % IMAGES:
+    if not _has_parts(example):
         return None
     try:
         compiled = Compiled(net, example, IMAGES)

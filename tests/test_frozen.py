@@ -51,6 +51,20 @@ def test_a_large_batch_runs_a_program_once_one_was_made(monkeypatch: pytest.Monk
     assert made == [(256, 1, 28, 28)] and used == [256, 256]  # the other 88 go through the net
 
 
+@CYTHON
+def test_what_does_not_go_in_parts_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, init = [], Compiled.__init__
+
+    def counted(self: Compiled, *args: Any) -> None:
+        made.append(args[1].shape)
+        init(self, *args)
+
+    monkeypatch.setattr(Compiled, "__init__", counted)
+    net = nn.Sequential(nn.Flatten(), nn.LayerNorm(6), nn.Linear(6, 3))
+    found = predict(net, np.ones((512, 1, 2, 3), np.float32), batch_size=128)
+    assert found.shape == (512, 3) and made == [(128, 1, 2, 3)]
+
+
 def test_the_weights_are_those_of_the_call() -> None:
     net, _ = trained("lenet_bn")
     images = np.random.default_rng(0).random((256, 1, 28, 28), np.float32)
@@ -119,6 +133,17 @@ def test_batch_norm_outside_of_training_adds_and_rectifies(
     assert (results[0][0] == 0).any() and (results[0][0] > 0).any()
     for together, apart in zip(*results, strict=True):
         np.testing.assert_array_equal(together, apart)
+
+
+def test_batch_norm_outside_of_training_only_reads_the_statistics() -> None:
+    mean, var = np.float32([1.0, 2.0]), np.float32([4.0, 1.0])
+    x = np.float32([[1.0, 2.0], [5.0, 3.0]])
+    for array in (mean, var):
+        array.flags.writeable = False
+    out = ops.batch_norm(x, None, None, cc.Tensor(mean), cc.Tensor(var), eps=1e-9)
+    np.testing.assert_allclose(out.numpy(), [[0, 0], [2, 1]], rtol=1e-6, atol=1e-6)
+    with cc.record(train=False):  # one value per channel is enough
+        assert ops.batch_norm(x[:1], None, None, cc.Tensor(mean), cc.Tensor(var)).shape == (1, 2)
 
 
 @CYTHON

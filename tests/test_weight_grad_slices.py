@@ -23,6 +23,7 @@ SIZES = {  # N, C, F, kernel, image, stride, padding, dilation, groups
     "one image": (1, 4, 6, 3, (130, 120), 1, 1, 1, 1),
     "more weights than are added at a time": (4, 32, 60, 3, (40, 40), 1, 1, 1, 1),
     "more taps than are in a job": (20, 45, 29, 3, (13, 12), 2, 1, 1, 1),
+    "nothing but padding": (20, 3, 5, 3, (0, 2), 1, 2, 1, 1),
     "more images than are in a step": (3000, 2, 5, 3, (3, 4), 2, 1, 1, 1),
 }
 

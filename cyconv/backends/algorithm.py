@@ -166,16 +166,15 @@ def _why_winograd(g: Conv2dGeometry, vector: int, direction: str) -> str | None:
 
 
 def _is_product(g: Conv2dGeometry, vector: int) -> bool:
-    """Whether a weight gradient is better one of two matrices, of which one is copied."""
+    """Whether a weight gradient is faster as a product of two matrices, of which one is copied."""
     window, taps, idle = g.window, math.prod(g.window.kernel), _idle(g.n, vector)
+    least = LEAST_CHANNELS["weight_grad"]
     if g.groups > 1:
         return False
     if window.is_pointwise:
-        least = LEAST_CHANNELS["weight_grad"][1, 1]
-        return window.in_size == (1, 1) or min(g.c, g.f) >= least
+        return window.in_size == (1, 1) or min(g.c, g.f) >= least[1, 1]
     if taps == 1:
-        least = LEAST_CHANNELS["weight_grad"][1, 2]
-        return g.c >= least and g.f >= max(least, least / 4 * idle)
+        return g.c >= least[1, 2] and g.f >= least[1, 2] * max(1, idle / 4)
     short = SHORT_ROW * window.stride[1] / (window.out_size[1] * g.n)
     return g.f * (1 + short) >= SHARING_FILTERS * idle and g.c * taps >= LEAST_TAPS
 

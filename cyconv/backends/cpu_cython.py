@@ -120,14 +120,13 @@ def batch_norm(
     if x.size:
         weights = constant(flat_or_none(gamma)), constant(flat_or_none(beta))
         lines = [in_c_order(kept) for kept in running or ()]
-        if momentum is None:
-            lines = [constant(line) for line in lines]
+        if momentum is None:  # they are only read
+            lines, running = [constant(line) for line in lines], None
         statistics = (mean, var, inv_std, *(lines or (None, None)))
         options = (momentum, eps, relu, threads_for(x.size))
         arrays = (a, added, out, *weights, *statistics)
         call(kernels_of(a).norm.batch_norm, *arrays, *options)
-        if momentum is not None:
-            _write_back(running or (), lines)
+        _write_back(running or (), lines)
     return out.reshape(x.shape), mean, var, inv_std
 
 

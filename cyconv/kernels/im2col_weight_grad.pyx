@@ -131,7 +131,7 @@ cdef Product product_of(
     cdef Product p
     cdef Py_ssize_t most, positions = dout.n * dout.h * dout.w
     check_window(kernel, stride, padding, dilation, 1)
-    if min(dout.n, dout.h, dout.w, dout.c) < 1 or min(x.c, x.h, x.w) < 1 or x.n != dout.n \
+    if min(dout.n, dout.h, dout.w, dout.c) < 1 or x.c < 1 or x.n != dout.n \
             or <double>dout.n * dout.h * dout.w >= 2.0**50 \
             or <double>x.c * kernel[0] * kernel[1] * dout.c >= 2.0**50:
         raise ValueError("kernel: weight_grad got sizes that do not fit")

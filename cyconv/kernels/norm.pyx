@@ -235,8 +235,8 @@ def batch_norm(
     norm.inv_std = numbers(inv_std, norm.x.c, True)
     norm.running_mean = norm.running_var = NULL
     if running_mean is not None:
-        norm.running_mean = numbers(running_mean, norm.x.c, True)
-        norm.running_var = numbers(running_var, norm.x.c, True)
+        norm.running_mean = numbers(running_mean, norm.x.c, momentum is not None)
+        norm.running_var = numbers(running_var, norm.x.c, momentum is not None)
     norm.by_running, norm.eps, norm.relu = momentum is None, eps, relu
     norm.momentum = <real>(0 if norm.by_running else <double>momentum)
     if norm.by_running and running_mean is None:
