@@ -10,7 +10,7 @@
 from cyconv.kernels.panel cimport (
     Problem, from_cache_line, lay_out_padded, pad_row, padded_size, tap_place,
 )
-from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes, planes_of
 from cyconv.kernels.share cimport add_slices, share
 from cyconv.kernels.simd cimport FR1, TR_MAX, VLEN, lane_sums, real, store
 from cyconv.kernels.sums cimport best_tile, cost_of, first_in, fr_of, tile_of
@@ -297,13 +297,8 @@ def scratch_size(
     tuple dilation, int threads,
 ):
     """Numbers of scratch that ``weight_grad`` takes for arrays of the shapes x and dout."""
-    cdef Planes a, o
-    a.n, a.c, a.h, a.w = x
-    o.n, o.c, o.h, o.w = dout
-    if min(*x, *dout) < 0 or max(*x, *dout) >= 2**31:
-        raise ValueError("kernel: weight_grad got a size out of range")
     check_threads(threads)
-    cdef Sums p = problem_of(a, o, groups, kernel, stride, padding, dilation)
+    cdef Sums p = problem_of(planes_of(x), planes_of(dout), groups, kernel, stride, padding, dilation)
     return size_of(&p, threads)
 
 

@@ -7,7 +7,7 @@
 # own, and the sums of all slices are added. A 1x1 convolution without steps or padding has all its
 # pixels read as if they were images of one.
 
-from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes
+from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes, planes_of
 from cyconv.kernels.share cimport add_slices, share
 from cyconv.kernels.simd cimport MR_MAX, VLEN, broadcast, load, load_first, real, store, transpose, vreal
 from cyconv.kernels.task cimport Task, finish
@@ -199,13 +199,8 @@ def scratch_size(
     tuple x, tuple dout, tuple kernel, tuple stride, tuple padding, tuple dilation, int threads
 ):
     """Numbers of scratch that ``weight_grad`` takes for arrays of the shapes x and dout."""
-    cdef Planes a, o
-    a.n, a.c, a.h, a.w = x
-    o.n, o.c, o.h, o.w = dout
-    if min(*x, *dout) < 0 or max(*x, *dout) >= 2**31:
-        raise ValueError("kernel: weight_grad got a size out of range")
     check_threads(threads)
-    cdef Product p = product_of(a, o, kernel, stride, padding, dilation)
+    cdef Product p = product_of(planes_of(x), planes_of(dout), kernel, stride, padding, dilation)
     return scratch_of(&p, threads)
 
 

@@ -32,6 +32,16 @@ cdef inline int get_buffer(object array, Py_buffer* view, int ndim, bint writabl
     return 0
 
 
+cdef inline Planes planes_of(tuple sizes) except *:
+    # without memory
+    cdef Planes p
+    if min(sizes) < 0 or max(sizes) >= 2**31:
+        raise ValueError(f"kernel: shape {sizes} is out of range")
+    p.data, p.stride = NULL, 0
+    p.n, p.c, p.h, p.w = sizes
+    return p
+
+
 cdef inline Planes planes(object array, bint writable) except *:
     # The caller keeps `array` alive, so its memory outlives the buffer view that is released here.
     cdef Py_buffer view
