@@ -145,10 +145,10 @@ cdef Product product_of(
         p.rows = p.cols = axis(1, 1, 1, 1, 0, 1, False)
     p.x, p.dout, p.size = x, dout, x.c * p.taps
     p.blocks, p.fblocks = parts_of(p.size, WIDTH), parts_of(dout.c, MR_MAX)
-    p.slices = 1
-    while p.slices < JOBS and positions >= 2 * p.slices * LEAST:
+    p.parts, p.slices = parts_of(p.blocks, BLOCKS), 1
+    while p.slices * p.parts < JOBS and positions >= 2 * p.slices * LEAST:
         p.slices = 2 * p.slices
-    p.parts = min(p.blocks, max(parts_of(p.blocks, BLOCKS), parts_of(JOBS, p.slices)))
+    p.parts = min(p.blocks, max(p.parts, parts_of(JOBS, p.slices)))
     most = HELD // (<Py_ssize_t>sizeof(real) * WIDTH * parts_of(p.blocks, p.parts))
     most = min(most, parts_of(positions, p.slices))
     p.images = max(min(most // LINE * LINE, dout.n), min(dout.n, <Py_ssize_t>LINE))
