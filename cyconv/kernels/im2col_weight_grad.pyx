@@ -129,12 +129,13 @@ cdef Product product_of(
     Planes x, Planes dout, tuple kernel, tuple stride, tuple padding, tuple dilation
 ) except *:
     cdef Product p
-    cdef Py_ssize_t most, positions = dout.n * dout.h * dout.w
+    cdef Py_ssize_t most, positions
     check_window(kernel, stride, padding, dilation, 1)
     if min(dout.n, dout.h, dout.w, dout.c) < 1 or x.c < 1 or x.n != dout.n \
             or <double>dout.n * dout.h * dout.w >= 2.0**50 \
             or <double>x.c * kernel[0] * kernel[1] * dout.c >= 2.0**50:
         raise ValueError("kernel: weight_grad got sizes that do not fit")
+    positions = dout.n * dout.h * dout.w
     p.rows = axis(x.h, dout.h, kernel[0], stride[0], padding[0], dilation[0], False)
     p.cols = axis(x.w, dout.w, kernel[1], stride[1], padding[1], dilation[1], False)
     p.taps = p.rows.kernel * p.cols.kernel
