@@ -40,13 +40,15 @@ X86 = {
 ARM = {"neon": ([], 16, 32)}
 OTHER = {"generic": ([], 16, 16)}
 # Without these the kernels would be an eighth larger and no faster: no tables for exceptions, which
-# C does not throw; Cython's helpers once, not at each place that calls them; and those for integers
-# and text by Python's own functions. The compiler's own vectors and copies of loops stay: without
-# them pooling takes four times as long, and gradients by the weights one and a half.
+# C does not throw; Cython's helpers once, not at each place that calls them; and those for
+# integers, text and errors by Python's own functions. The compiler's own vectors and copies of
+# loops stay: without them pooling takes four times as long, and gradients by the weights one and a
+# half.
 SMALL = (
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
     "--param=max-inline-insns-single=70",
     *("-DCYTHON_USE_PYLONG_INTERNALS=0", "-DCYTHON_USE_UNICODE_INTERNALS=0"),
+    "-DCYTHON_FAST_THREAD_STATE=0",
 )
 ONCE = ("cpu", "program")  # kernel files that know neither instruction set nor number type
 REALS = {"float32": ("float", 4), "float64": ("double", 8)}

@@ -246,16 +246,16 @@ KERNEL_BUGS = [
     ),
     kernel(
         "columns outside of the image taken from the row before",
-        "im2col_weight_grad.pyx",
+        "dense.pyx",
         "if begin[i] != NULL and col >= 0 else 0",
         "if begin[i] != NULL else 0",
         ("test_weight_grad_slices.py",),
     ),
     kernel(
         "later positions begin anew",
-        "im2col_weight_grad.pyx",
-        "rows_tile(step > begin,",
-        "rows_tile(False,",
+        "dense.pyx",
+        "add(step > begin,",
+        "add(False,",
         ("test_weight_grad_slices.py",),
     ),
     kernel(
@@ -264,7 +264,7 @@ KERNEL_BUGS = [
         "for slice in range(1, slices):",
         "for slice in range(1, slices - 1):",
         ("test_weight_grad_slices.py::test_the_slices_of_a_product_add_up",),
-        "im2col_weight_grad",
+        "dense",
     ),
     kernel(
         "last images left to nobody",

@@ -51,8 +51,8 @@ NUMPY_BUGS = [
     ),
     numpy(
         "variance over n - 1",
-        "var = np.square(out).sum(axis=1) / max(1, p.shape[1])",
-        "var = np.square(out).sum(axis=1) / max(1, p.shape[1] - 1)",
+        "np.square(out).sum(axis=1) / max(1, p.shape[1])",
+        "np.square(out).sum(axis=1) / max(1, p.shape[1] - 1)",
         RECORDED,
     ),
     numpy(

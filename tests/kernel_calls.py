@@ -83,7 +83,7 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
     halved = line(dtype, k.winograd_weights.packed_size(C, F, 7, 2))
     size_of_halved = k.winograd.scratch_size(N, C, F, *OUT, 7, 2, False, True, 2)
     sums = k.conv_weight_grad.scratch_size(x.shape, out.shape, G, **WINDOW, threads=2)
-    products = k.im2col_weight_grad.scratch_size(x.shape, out.shape, **WINDOW, threads=2)
+    products = k.dense.scratch_size(x.shape, out.shape, **WINDOW, threads=2)
     panels = k.winograd_weight_grad.scratch_size(*winograd.values(), 2)
     argmax = np.zeros((C, *POOLED, N), np.int32).transpose(3, 0, 1, 2)
     average = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1, 0, 1)}
@@ -225,13 +225,13 @@ def calls(k: Any, dtype: str) -> dict[str, Call]:
             | {"groups": G, **WINDOW, "threads": 2},
             ("dw", "scratch"),
         ),
-        "im2col_weight_grad.scratch_size": (
-            k.im2col_weight_grad.scratch_size,
+        "dense.scratch_size": (
+            k.dense.scratch_size,
             {"x": x.shape, "dout": out.shape, **WINDOW, "threads": 2},
             (),
         ),
-        "im2col_weight_grad.weight_grad": (
-            k.im2col_weight_grad.weight_grad,
+        "dense.weight_grad": (
+            k.dense.weight_grad,
             {"x": x, "dout": out, "dw": line(dtype, F * taps * G), "scratch": line(dtype, products)}
             | {**WINDOW, "threads": 2},
             ("dw", "scratch"),

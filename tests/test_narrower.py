@@ -25,9 +25,14 @@ from cyconv.backends import cpu_cython, cpu_cython_arrays, cpu_cython_conv
     [
         (8, (32, 64, 3, 1), "forward", 16, "winograd"),  # of tiles
         (8, (64, 64, 3, 1), "weight_grad", 8, "winograd"),
-        (8, (24, 64, 3, 1), "weight_grad", 16, "im2col"),  # too few channels for short vectors
+        (8, (24, 64, 3, 1), "weight_grad", 16, "direct"),  # too few channels for short vectors
         (12, (24, 64, 3, 1), "weight_grad", 16, "winograd"),
-        (10, (24, 64, 3, 1), "weight_grad", 16, "im2col"),  # too few for so many idle lanes
+        (10, (24, 64, 3, 1), "weight_grad", 16, "direct"),  # too few for so many idle lanes
+        (8, (24, 64, 3, 2), "weight_grad", 16, "im2col"),  # 64 filters share the copies
+        (8, (24, 16, 3, 2), "weight_grad", 16, "direct"),  # too few for half of the lanes
+        (8, (16, 16, 1, 2), "weight_grad", 16, "im2col"),
+        (1, (16, 16, 1, 2), "weight_grad", 16, "direct"),  # too many idle lanes
+        (64, (2, 64, 3, 2), "weight_grad", 16, "direct"),  # too few taps
         (10, (32, 64, 3, 1), "weight_grad", 16, "winograd"),
         (64, (64, 64, 3, 1), "forward", 16, "winograd"),
         (1, (64, 64, 3, 1), "forward", 16, "winograd"),  # lanes are tiles

@@ -59,7 +59,7 @@ def _plan(g: Conv2dGeometry, char: str, algo: str, direction: str, threads: int)
         if name == "winograd":
             return _TileProducts(kernels, g, threads)
         if name == "im2col" and g.groups == 1:
-            return _Products(kernels.im2col_weight_grad, (), g, threads)
+            return _Products(kernels.dense, (), g, threads)
         pixels = kernels.conv_weight_grad, (g.groups,), g
         if _Products(*pixels, 1).scratch > _most_scratch(g):
             return _Reference(g)

@@ -19,7 +19,7 @@ from types import ModuleType, SimpleNamespace
 ISAS = ("avx512", "avx2", "sse2", "neon", "generic")  # the best first
 MODULES = (
     *("avg_pool", "conv", "conv_weight_grad", "conv_weights", "dense", "depthwise"),
-    *("elementwise", "im2col_weight_grad", "loss", "max_pool", "norm", "peak", "winograd"),
+    *("elementwise", "loss", "max_pool", "norm", "peak", "winograd"),
     *("winograd_input_grad", "winograd_weight_grad", "winograd_weights"),
 )
 # For batches that fill at most half a vector: the instruction set of vectors half as long.
