@@ -254,8 +254,8 @@ KERNEL_BUGS = [
     kernel(
         "later positions begin anew",
         "dense.pyx",
-        "add(step > begin,",
-        "add(False,",
+        "rows_tile(step > begin,",
+        "rows_tile(False,",
         ("test_weight_grad_slices.py",),
     ),
     kernel(

@@ -13,10 +13,10 @@
 from cyconv.kernels.planes cimport Planes, check_apart, check_threads, numbers, planes, planes_of
 from cyconv.kernels.share cimport add_slices, share
 from cyconv.kernels.simd cimport (
-    MR_MAX, VLEN, broadcast, lane_sum, load, load_first, real, store, store_first, transpose, vreal,
+    MR_MAX, VLEN, broadcast, lane_sum, load, load_first, real, store, transpose, vreal,
 )
 from cyconv.kernels.task cimport Task, finish
-from cyconv.kernels.tile cimport LINE, first_row, own_scratch, parts_of, row_sums, rows_in
+from cyconv.kernels.tile cimport LINE, first_row, own_scratch, parts_of, rows_in, rows_tile
 from cyconv.kernels.window cimport Axis, axis, check_window, source
 
 cdef enum:
@@ -182,22 +182,6 @@ cdef void fill(
             dst, image = dst + n * width, image + VLEN
 
 
-cdef void add(
-    bint more, const real* found, Py_ssize_t width, Py_ssize_t rows, real* sums, Py_ssize_t apart,
-    Py_ssize_t count,
-) noexcept nogil:
-    # what one step gives (rows, width), of which `count` lanes exist, to the sums of those before
-    cdef Py_ssize_t i, j, n
-    cdef vreal v
-    for i in range(rows):
-        for j in range(parts_of(count, VLEN)):
-            n = min(<Py_ssize_t>VLEN, count - j * VLEN)
-            v = load(found + i * width + j * VLEN)
-            if more:
-                v = v + load_first(sums + i * apart + j * VLEN, n)
-            store_first(sums + i * apart + j * VLEN, v, n)
-
-
 cdef void run_part(
     const Product* p, Py_ssize_t slice, Py_ssize_t part, real* panels
 ) noexcept nogil:
@@ -206,7 +190,6 @@ cdef void run_part(
     cdef Py_ssize_t begin = first_row(slice, p.total, p.slices)
     cdef Py_ssize_t end = first_row(slice + 1, p.total, p.slices)
     cdef Py_ssize_t step, b, fb, f, rows, lane, half, width, count
-    cdef real found[MR_MAX * WIDTH]
     cdef real* sums = p.sums + slice * p.dout.c * p.size
     cdef const real* dout
     cdef Step s
@@ -221,11 +204,10 @@ cdef void run_part(
         for fb in range(p.fblocks):
             f, rows = first_row(fb, p.dout.c, p.fblocks), rows_in(fb, p.dout.c, p.fblocks)
             for b in range(blocks):
-                lane, width = (block + b) * WIDTH, width_of(p, block + b)
-                row_sums(rows, count, panels + b * count * WIDTH, dout + f * p.dout.stride, p.dout.stride,
-                         found, width)
-                add(step > begin, found, width, rows, sums + f * p.size + lane, p.size,
-                    min(width, p.size - lane))
+                lane = (block + b) * WIDTH
+                rows_tile(step > begin, rows, count, panels + b * count * WIDTH, dout + f * p.dout.stride,
+                          p.dout.stride, sums + f * p.size + lane, p.size,
+                          min(<Py_ssize_t>WIDTH, p.size - lane))
 
 
 # ------------------------------------------------------------------ the work, cut into jobs

@@ -268,16 +268,6 @@ cdef inline void shared_tiles(
         tile_of(1, PACKED, False, mr, count, x, NULL, w, NULL, wstep, out, outstride, lanes, False, times, True)
 
 
-cdef inline void row_sums(
-    Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w, Py_ssize_t wstep, real* sums, Py_ssize_t width
-) noexcept nogil:
-    # as rows_tile, all sums as they are: (mr, VLEN or 2 VLEN)
-    if width > VLEN:
-        tile_of(2, IN_ROWS, False, mr, count, x, NULL, w, NULL, wstep, sums, 2 * VLEN, 2 * VLEN, False, 1, False)
-    else:
-        tile_of(1, IN_ROWS, False, mr, count, x, NULL, w, NULL, wstep, sums, VLEN, VLEN, False, 1, False)
-
-
 cdef inline void rows_tile(
     bint add, Py_ssize_t mr, Py_ssize_t count, const real* x, const real* w, Py_ssize_t wstep,
     real* out, Py_ssize_t outstride, Py_ssize_t lanes,
